@@ -1,0 +1,231 @@
+"""The artifact: the folder that `export` writes and everything else reads.
+
+It is written under a temporary name and renamed when complete. Reading one checks the manifest's version, that
+every path stays inside the folder, and every file's size and SHA-256. `docs/artifact.md` shows the format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from facedeploy.errors import ArtifactError, InputError
+from facedeploy.plain import from_plain, to_plain
+from facedeploy.spec import NetworkSpec
+from facedeploy.target import Target
+
+MANIFEST = "manifest.json"
+FORMAT = "facedeploy-artifact"
+VERSION = 1
+_PARTIAL = ".partial"
+_MAX_MANIFEST_BYTES = 4 << 20  # A manifest is a few kilobytes; anything like this is not one.
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the artifact: path relative to the folder, and what it must contain."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """One compiled network. `files` maps a role (onnx, engine, xml, bin, param, weights) to a file.
+
+    engine: for TensorRT, whether the engine is here ("ready") or must be built on the device ("pending").
+    lowerings: op -> the form that was chosen for this backend.
+    """
+
+    spec: NetworkSpec
+    files: dict[str, FileEntry]
+    engine: Literal["ready", "pending"] | None = None
+    lowerings: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class PipelineEntry:
+    """Pre- and post-processing as data: a family of pipelines and its configuration."""
+
+    family: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A checkpoint file that the networks came from."""
+
+    network: str
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far one output of a compiled network is from PyTorch's, the worst of several inputs."""
+
+    network: str
+    output: str
+    runtime: str
+    max_abs: float
+    relative_l2: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`manifest.json`."""
+
+    model: str
+    target: Target
+    networks: tuple[NetworkEntry, ...]
+    pipeline: PipelineEntry
+    source: tuple[SourceFile, ...]
+    tools: dict[str, str]
+    parity: tuple[Parity, ...]
+    format: str = FORMAT
+    version: int = VERSION
+
+    def network(self, name: str) -> NetworkEntry:
+        return next(n for n in self.networks if n.spec.name == name)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A checked artifact on disk."""
+
+    path: Path
+    manifest: Manifest
+
+    @staticmethod
+    def open(path: str | os.PathLike[str]) -> Artifact:
+        """Read and check the artifact in the folder `path`.
+
+        Raises:
+            ArtifactError: not an artifact, of a version that this release cannot read, or not as it was written.
+        """
+        folder = Path(path)
+        manifest = _read_manifest(folder)
+        artifact = Artifact(folder, manifest)
+        for network in manifest.networks:
+            for entry in network.files.values():
+                _check_file(folder, entry)
+        return artifact
+
+    def file(self, network: str, role: str) -> Path:
+        """Path of a network's file.
+
+        Raises:
+            ArtifactError: the artifact has no such file.
+        """
+        entry = self.manifest.network(network).files.get(role)
+        if entry is None:
+            msg = f"{self.path}: network {network} has no {role} file"
+            raise ArtifactError(msg)
+        return self.path / entry.path
+
+    @property
+    def size(self) -> int:
+        """Bytes of the compiled files."""
+        return sum(f.size for n in self.manifest.networks for f in n.files.values())
+
+
+@contextlib.contextmanager
+def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary folder that becomes `path` when the block ends, and is removed when it raises.
+
+    Raises:
+        InputError: `path` exists and is not an empty folder, or its parent cannot be written.
+    """
+    target = Path(path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        msg = f"{target} exists and is not an empty folder: choose another with -o, or remove it"
+        raise InputError(msg)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(
+            tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=_PARTIAL)
+        )
+    except OSError as error:
+        msg = f"cannot write {target}: {error.strerror}"
+        raise InputError(msg) from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json`. The last thing that goes into a staged folder."""
+    text = json.dumps(to_plain(manifest), indent=1, allow_nan=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def describe_file(folder: Path, name: str) -> FileEntry:
+    path = folder / name
+    return FileEntry(path=name, sha256=sha256(path), size=path.stat().st_size)
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else (
+            hashlib.sha256(file.read()).hexdigest()
+        )
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    if not folder.is_dir() or not path.is_file() or folder.name.endswith(_PARTIAL):
+        msg = f"{folder} is not an artifact: give the folder that `facedeploy export` wrote"
+        raise ArtifactError(msg)
+    try:
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            msg = f"{path} is too large to be a manifest"
+            raise ArtifactError(msg)
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        msg = f"{path} is not valid JSON: export the artifact again"
+        raise ArtifactError(msg) from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        msg = f"{path} is not the manifest of a facedeploy artifact"
+        raise ArtifactError(msg)
+    if data.get("version") != VERSION:
+        msg = (
+            f"{path} has version {data.get('version')!r} and this release reads version {VERSION}: "
+            "update facedeploy, or export the artifact again"
+        )
+        raise ArtifactError(msg)
+    try:
+        manifest = from_plain(Manifest, data)
+    except InputError as error:
+        msg = f"{path}: {error}; export the artifact again"
+        raise ArtifactError(msg) from error
+    return manifest
+
+
+def _check_file(folder: Path, entry: FileEntry) -> None:
+    pure = PurePosixPath(entry.path)
+    path = folder / pure
+    inside = not pure.is_absolute() and ".." not in pure.parts and "\\" not in entry.path
+    if not inside or not path.resolve().is_relative_to(folder.resolve()):
+        msg = f"{folder / MANIFEST}: the path {entry.path!r} leaves the artifact; do not use this artifact"
+        raise ArtifactError(msg)
+    if not path.is_file():
+        msg = f"{path} is missing: copy the whole artifact, or export it again"
+        raise ArtifactError(msg)
+    if path.stat().st_size != entry.size or sha256(path) != entry.sha256:
+        msg = f"{path} is not the file that was exported (size or SHA-256 differs): copy or export it again"
+        raise ArtifactError(msg)

@@ -1,0 +1,37 @@
+"""Every error that a user can meet. The command line prints the message and exits with `exit_status`."""
+
+from __future__ import annotations
+
+
+class FacedeployError(Exception):
+    """Base class. The message is one sentence: what is wrong, where, and what to do."""
+
+    exit_status = 2
+
+
+class InputError(FacedeployError):
+    """The call, or a file that it names, is wrong."""
+
+
+class CheckpointError(FacedeployError):
+    """The weights are not those of the model."""
+
+
+class ArtifactError(FacedeployError):
+    """An artifact is damaged, unsafe, unfinished or of a version that this release cannot read."""
+
+
+class BackendUnavailableError(FacedeployError):
+    """A backend is not installed, or this machine cannot run it."""
+
+
+class ConversionError(FacedeployError):
+    """A converter or compiler failed, or wrote something that its own runtime does not load."""
+
+    exit_status = 1
+
+
+class ParityError(FacedeployError):
+    """A compiled network does not give the answers of the PyTorch one."""
+
+    exit_status = 1

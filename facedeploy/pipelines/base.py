@@ -1,0 +1,35 @@
+"""A pipeline: a picture in, faces out. It is given runtimes and never asks which backend they are."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedeploy.faces import Face
+from facedeploy.runtimes.base import Runtime
+
+Image = NDArray[np.uint8]
+
+
+class Pipeline(abc.ABC):
+    """Runs a model. Safe to call from several threads where its runtimes are; closing it closes them."""
+
+    def __init__(self, runtimes: Mapping[str, Runtime]) -> None:
+        self.runtimes = dict(runtimes)
+
+    @abc.abstractmethod
+    def detect(self, image: Image) -> list[Face]:
+        """Find the faces of a picture, best score first. `image`: (H, W, 3) uint8, BGR."""
+
+    def close(self) -> None:
+        for runtime in self.runtimes.values():
+            runtime.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

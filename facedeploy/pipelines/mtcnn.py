@@ -1,0 +1,234 @@
+"""The MTCNN cascade, as published in Enderfga/mtCNN_sysu (detect.py), vectorised.
+
+Kept on purpose, because the published weights and numbers go with them: pictures are BGR and never converted;
+suppression ranks boxes by the previous stage's score and comes before calibration; a crop is cut from the
+squared box with zeros outside the picture, and then the box itself is clipped, so later stages calibrate the
+clipped box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facedeploy.errors import InputError
+from facedeploy.faces import Face
+from facedeploy.pipelines.base import Image, Pipeline
+from facedeploy.pipelines.nms import nms
+from facedeploy.runtimes.base import Array, Arrays, Runtime
+
+Boxes = NDArray[np.float64]
+Scores = NDArray[np.float32]
+
+_CELL = 12  # P-Net's field of view and the stride of its output, in pixels of a level.
+_STRIDE = 2
+_SCALE = 1 / 255
+
+
+@dataclass(frozen=True)
+class MtcnnConfig:
+    """Defaults of the published class.
+
+    min_face: smallest face searched for, pixels. thresholds: scores of P, R and O must exceed them.
+    scale_factor: from one level of the pyramid to the next.
+    """
+
+    min_face: float = 12.0
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
+    scale_factor: float = 0.709
+    pnet_level_nms: float = 0.5
+    pnet_nms: float = 0.7
+    rnet_nms: float = 0.7
+    onet_nms: float = 0.7
+
+    def __post_init__(self) -> None:
+        if not self.min_face >= 1:
+            msg = f"min_face must be at least 1 pixel, not {self.min_face}"
+            raise InputError(msg)
+        if not 0 < self.scale_factor < 1:
+            msg = f"scale_factor must lie between 0 and 1, not {self.scale_factor}"
+            raise InputError(msg)
+        if not all(0 <= t <= 1 for t in self.thresholds):
+            msg = f"thresholds must lie between 0 and 1, not {self.thresholds}"
+            raise InputError(msg)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Boxes (N, 4) as inclusive pixel corners, and their scores (N,)."""
+
+    boxes: Boxes
+    scores: Scores
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: Array) -> Candidates:
+        return Candidates(self.boxes[index], self.scores[index])
+
+
+class MtcnnPipeline(Pipeline):
+    """P-Net proposes over an image pyramid, R-Net refines, O-Net decides and adds five landmarks."""
+
+    def __init__(self, runtimes: Mapping[str, Runtime], config: MtcnnConfig) -> None:
+        super().__init__(runtimes)
+        self.config = config
+
+    def detect(self, image: Image) -> list[Face]:
+        candidates = self.refine(image, self.propose(image))
+        found, landmarks = self.decide(image, candidates)
+        best = np.argsort(-found.scores, kind="stable")
+        return [
+            Face(box=tuple(box), score=score, landmarks=tuple(map(tuple, points)))
+            for box, score, points in zip(
+                found.boxes[best].tolist(), found.scores[best].tolist(), landmarks[best].tolist(), strict=True
+            )
+        ]
+
+    def propose(self, image: Image) -> Candidates:
+        """Stage P: windows of every pyramid level that may hold a face."""
+        levels = pyramid(image.shape[0], image.shape[1], self.config)
+        outputs = self.runtimes["pnet"].run_many(_level_feeds(image, levels))
+        windows, scores, offsets, level = _windows(outputs, levels, self.config.thresholds[0])
+        kept = nms(windows, scores, self.config.pnet_level_nms, groups=level)
+        # The published order: level by level, best first.
+        kept = kept[np.argsort(level[kept], kind="stable")]
+        kept = kept[nms(windows[kept], scores[kept], self.config.pnet_nms)]
+        calibrated = Candidates(calibrate(windows[kept], offsets[kept]), scores[kept])
+        return calibrated[plausible(calibrated.boxes, image.shape[0], image.shape[1])]
+
+    def refine(self, image: Image, candidates: Candidates) -> Candidates:
+        """Stage R: keep and calibrate the windows that still look like faces."""
+        kept, outputs = self._look(image, candidates, "rnet", 24, self.config.thresholds[1])
+        best = nms(kept.boxes, kept.scores, self.config.rnet_nms)
+        boxes = calibrate(kept.boxes[best], outputs["box"][best])
+        refined = Candidates(boxes, outputs["score"][best, 0])
+        return refined[plausible(boxes, image.shape[0], image.shape[1])]
+
+    def decide(self, image: Image, candidates: Candidates) -> tuple[Candidates, Boxes]:
+        """Stage O: the faces, and their landmarks (N, 5, 2) in pixels."""
+        kept, outputs = self._look(image, candidates, "onet", 48, self.config.thresholds[2])
+        best = nms(kept.boxes, kept.scores, self.config.onet_nms, mode="minimum")
+        boxes = kept.boxes[best]
+        size = boxes[:, 2:] - boxes[:, :2] + 1
+        landmarks = boxes[:, None, :2] + outputs["landmarks"][best].reshape(-1, 5, 2) * size[:, None]
+        return Candidates(calibrate(boxes, outputs["box"][best]), outputs["score"][best, 0]), landmarks
+
+    def _look(
+        self, image: Image, candidates: Candidates, name: str, side: int, threshold: float
+    ) -> tuple[Candidates, Arrays]:
+        """Run a crop network; keep the candidates above the threshold, with the scores that they came with."""
+        runtime = self.runtimes[name]
+        squares = square(candidates.boxes)
+        height, width = image.shape[:2]
+        # The published code has no such limit and runs out of memory where a regression runs away.
+        sane = (squares[:, 2] - squares[:, 0] < 4 * max(height, width)) & np.isfinite(squares).all(axis=1)
+        squares, candidates = squares[sane], candidates[sane]
+        if len(squares) == 0:
+            empty = {t.name: np.zeros((0, *t.shape[1:]), np.float32) for t in runtime.spec.outputs}  # type: ignore[arg-type]  # all but the batch are sizes
+            return candidates, empty
+        batches = np.array_split(squares, -(-len(squares) // runtime.spec.max_batch))
+        padded, origin = _pad(image, squares)
+        outputs = runtime.run_many({"image": _crops(padded, batch + origin, side)} for batch in batches)
+        merged = {k: np.concatenate([o[k] for o in outputs]) for k in outputs[0]}
+        above = np.flatnonzero(merged["score"][:, 0] > threshold)
+        clipped = Candidates(clip(squares[above], height, width), candidates.scores[above])
+        return clipped, {k: v[above] for k, v in merged.items()}
+
+
+@dataclass(frozen=True)
+class Level:
+    """One picture of the pyramid: its size in pixels, and its scale from the original."""
+
+    height: int
+    width: int
+    scale: float
+
+
+def pyramid(height: int, width: int, config: MtcnnConfig) -> list[Level]:
+    """Levels of the image pyramid: sides truncated, as long as the shorter one exceeds P-Net's field."""
+    levels = []
+    scale = _CELL / config.min_face
+    while min(int(height * scale), int(width * scale)) > _CELL:
+        levels.append(Level(int(height * scale), int(width * scale), scale))
+        scale *= config.scale_factor
+    return levels
+
+
+def calibrate(boxes: Boxes, offsets: Array) -> Boxes:
+    """Move the corners (N, 4) by offsets (N, 4), fractions of the box's sides."""
+    size = boxes[:, 2:] - boxes[:, :2] + 1
+    return boxes + offsets * np.hstack([size, size])
+
+
+def square(boxes: Boxes) -> Boxes:
+    """The square around the centre with the longer side, rounded half to even to whole pixels."""
+    size = boxes[:, 2:] - boxes[:, :2] + 1
+    side = size.max(axis=1, keepdims=True)
+    corner = boxes[:, :2] + size * 0.5 - side * 0.5
+    return np.round(np.hstack([corner, corner + side - 1]))
+
+
+def clip(boxes: Boxes, height: int, width: int) -> Boxes:
+    """Clip the corners: the first to the top and left edge, the second to the bottom and right one."""
+    low = np.maximum(boxes[:, :2], 0)
+    high = np.minimum(boxes[:, 2:], (width - 1, height - 1))
+    return np.hstack([low, high])
+
+
+def plausible(boxes: Boxes, height: int, width: int) -> NDArray[np.bool_]:
+    """Which boxes are larger than 3 pixels and touch the inside of the picture."""
+    x1, y1, x2, y2 = boxes.T
+    inside = (x2 >= 1) & (x1 <= width - 2) & (y2 >= 1) & (y1 <= height - 2)
+    return (x2 - x1 > 3) & (y2 - y1 > 3) & inside
+
+
+def _level_feeds(image: Image, levels: list[Level]) -> Iterator[dict[str, Array]]:
+    for level in levels:
+        resized = cv2.resize(image, (level.width, level.height), interpolation=cv2.INTER_LINEAR)
+        tensor = np.empty((1, 3, level.height, level.width), np.float32)
+        np.multiply(resized.transpose(2, 0, 1), np.float32(_SCALE), out=tensor[0])
+        yield {"image": tensor}
+
+
+def _windows(
+    outputs: list[Arrays], levels: list[Level], threshold: float
+) -> tuple[Boxes, Scores, NDArray[np.float32], NDArray[np.intp]]:
+    """Windows (N, 4) above the threshold, their scores, box offsets (N, 4) and level numbers."""
+    cells = [np.flatnonzero(out["score"] > threshold) for out in outputs]
+    level = np.repeat(np.arange(len(levels)), [len(c) for c in cells])
+    scores = [out["score"].ravel()[c] for out, c in zip(outputs, cells, strict=True)]
+    offsets = [out["box"].reshape(4, -1)[:, c].T for out, c in zip(outputs, cells, strict=True)]
+    columns = np.array([out["score"].shape[3] for out in outputs], np.intp)[level]
+    scale = np.array([v.scale for v in levels])[level]
+    row, column = np.divmod(_concatenate(cells, (0,), np.intp), columns)
+    corner = np.stack([column, row], axis=1) * _STRIDE
+    windows = np.hstack([np.round(corner / scale[:, None]), np.round((corner + _CELL) / scale[:, None])])
+    return windows, _concatenate(scores, (0,)), _concatenate(offsets, (0, 4)), level
+
+
+def _concatenate(parts: list[Array], empty: tuple[int, ...], dtype: type = np.float32) -> Array:
+    return np.concatenate(parts) if parts else np.zeros(empty, dtype)
+
+
+def _pad(image: Image, squares: Boxes) -> tuple[Image, Boxes]:
+    """The picture with zeros around it so that every square is inside, and what to add to their corners."""
+    height, width = image.shape[:2]
+    left, top = np.maximum(-squares[:, :2].min(axis=0), 0).astype(int)
+    right, bottom = np.maximum(squares[:, 2:].max(axis=0) - (width - 1, height - 1), 0).astype(int)
+    if left or top or right or bottom:
+        image = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)  # type: ignore[assignment]
+    return image, np.array([left, top, left, top], np.float64)
+
+
+def _crops(image: Image, squares: Boxes, side: int) -> NDArray[np.float32]:
+    """Cut, resize and scale: (N, 3, side, side). The maps and OpenCV run the loop over the boxes in C."""
+    x1, y1, x2, y2 = squares.astype(int).T
+    rows = map(slice, y1.tolist(), (y2 + 1).tolist())
+    columns = map(slice, x1.tolist(), (x2 + 1).tolist())
+    views = list(map(image.__getitem__, zip(rows, columns, strict=True)))
+    return cv2.dnn.blobFromImages(views, _SCALE, (side, side))  # type: ignore[return-value]

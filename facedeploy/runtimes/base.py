@@ -1,0 +1,117 @@
+"""The one interface of every backend: named arrays in, named arrays out."""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedeploy.errors import FacedeployError, InputError
+from facedeploy.spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """How a runtime runs. `threads`: CPU threads per call; the default is every core of this process."""
+
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            msg = f"threads must be positive, not {self.threads}"
+            raise InputError(msg)
+        if self.threads == 0:
+            object.__setattr__(self, "threads", available_cores())
+
+
+class Runtime(abc.ABC):
+    """Runs one compiled network.
+
+    The public methods check; `_run` works. A runtime is a context manager, and using it after `close` is an
+    error. `concurrent` says whether several threads may call `run` of one object at once; where it is False the
+    caller holds a lock or makes one object per thread. Returned arrays belong to the caller.
+    """
+
+    backend: ClassVar[str]
+    concurrent: ClassVar[bool]
+    # Whether the axes' maxima were compiled in (TensorRT's profiles) or are only a hint.
+    bounded: ClassVar[bool] = False
+
+    def __init__(self, spec: NetworkSpec, options: RuntimeOptions) -> None:
+        self.spec = spec
+        self.options = options
+        self._closed = False
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Run once. `inputs` maps every input name to a C-contiguous array of the spec's dtype and shape.
+
+        Raises:
+            InputError: an input has another name, dtype or shape than the network takes.
+        """
+        self._check(inputs)
+        return self._run(inputs)
+
+    def run_many(self, feeds: Iterable[Mapping[str, Array]]) -> list[Arrays]:
+        """Run over several inputs, in order. `feeds` is read lazily.
+
+        A runtime that can compute one input while the next is being prepared does so here.
+        """
+        return [self.run(feed) for feed in feeds]
+
+    def describe(self) -> dict[str, Any]:
+        """Backend, version, and the threads and precision really in use."""
+        return {"backend": self.backend, "threads": self.options.threads}
+
+    def close(self) -> None:
+        """Release what the runtime holds. Closing twice is fine."""
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @abc.abstractmethod
+    def _run(self, inputs: Mapping[str, Array]) -> Arrays: ...
+
+    @abc.abstractmethod
+    def _close(self) -> None: ...
+
+    def _check(self, inputs: Mapping[str, Array]) -> None:
+        if self._closed:
+            msg = f"the runtime of {self.spec.name} is closed"
+            raise FacedeployError(msg)
+        self.spec.check_shapes({k: v.shape for k, v in inputs.items()}, bounded=self.bounded)
+        for tensor in self.spec.inputs:
+            array = inputs[tensor.name]
+            if array.dtype != np.dtype(tensor.dtype) or not array.flags.c_contiguous:
+                msg = (
+                    f"{self.spec.name} takes {tensor.name} as a C-contiguous {tensor.dtype} array, "
+                    f"not {array.dtype} with strides {array.strides}"
+                )
+                raise InputError(msg)

@@ -1,0 +1,87 @@
+"""ncnn on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facedeploy.errors import ConversionError, FacedeployError
+from facedeploy.extras import require
+from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
+from facedeploy.spec import NetworkSpec
+from facedeploy.target import Precision
+
+
+class NcnnRuntime(Runtime):
+    """A network is read-only after loading and every call has its own extractor, so threads may share it.
+
+    Every option that changes the arithmetic is set from the precision: ncnn's defaults differ between releases
+    and processors.
+    """
+
+    backend = "ncnn"
+    concurrent = True
+
+    def __init__(
+        self, param: Path, weights: Path, precision: Precision, spec: NetworkSpec, options: RuntimeOptions
+    ) -> None:
+        super().__init__(spec, options)
+        self._ncnn = require("ncnn", "ncnn")
+        self._net: Any = self._ncnn.Net()
+        half = precision == "fp16"
+        settings = {
+            "num_threads": options.threads,
+            "use_vulkan_compute": False,
+            "use_fp16_packed": half,
+            "use_fp16_storage": half,
+            "use_fp16_arithmetic": half,
+            "use_bf16_packed": False,
+            "use_bf16_storage": False,
+            "use_int8_inference": False,
+            "use_packing_layout": True,
+            "use_winograd_convolution": True,
+            "use_sgemm_convolution": True,
+        }
+        for name, value in settings.items():
+            if hasattr(self._net.opt, name):
+                setattr(self._net.opt, name, value)
+        self._precision = precision
+        # load_param answers 0 for a graph whose layers it does not know, so the layers are looked at too.
+        loaded = self._net.load_param(str(param)) == 0 and self._net.load_model(str(weights)) == 0
+        names = (list(self._net.input_names()), list(self._net.output_names())) if loaded else ([], [])
+        wanted = ([t.name for t in spec.inputs], [t.name for t in spec.outputs])
+        if not loaded or sorted(names[0]) != sorted(wanted[0]) or not set(wanted[1]) <= set(names[1]):
+            msg = f"ncnn does not load {param}: it has inputs {names[0]} and outputs {names[1]}, not {wanted}"
+            raise ConversionError(msg)
+
+    def _run(self, inputs: Mapping[str, Array]) -> Arrays:
+        batch = next(iter(inputs.values())).shape[0]
+        with self._net.create_extractor() as extractor:
+            for name, array in inputs.items():
+                self._checked(extractor.input(name, self._to_mat(array)), name)
+            return {t.name: self._extract(extractor, t.name, batch) for t in self.spec.outputs}
+
+    def _to_mat(self, array: Array) -> Any:
+        # A Mat over NumPy memory shares it; ncnn's first in-place layer would write to the caller's array.
+        mat = self._ncnn.Mat(array[0]) if array.shape[0] == 1 else self._ncnn.Mat(array, batch_index=0)
+        return mat
+
+    def _extract(self, extractor: Any, name: str, batch: int) -> Array:
+        status, mat = extractor.extract(name)
+        self._checked(status, name)
+        view = mat.numpy()[None] if batch == 1 else mat.numpy(batch_index=0)
+        return np.array(view, dtype=np.float32)  # The Mat's memory goes with the extractor.
+
+    def _checked(self, status: int, name: str) -> None:
+        if status != 0:
+            msg = f"ncnn stops at {name} of {self.spec.name} with status {status}"
+            raise FacedeployError(msg)
+
+    def _close(self) -> None:
+        self._net.clear()
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "version": self._ncnn.__version__, "precision": self._precision}

@@ -1,0 +1,48 @@
+"""ONNX Runtime on the CPU: a reference, and what stands in for TensorRT where there is no GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from facedeploy.errors import ConversionError
+from facedeploy.extras import require
+from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
+from facedeploy.spec import NetworkSpec
+
+
+class OnnxRuntimeRuntime(Runtime):
+    """Sessions are safe to call from several threads (ONNX Runtime's own promise for `Run`)."""
+
+    backend = "onnxruntime"
+    concurrent = True
+
+    def __init__(self, path: Path, spec: NetworkSpec, options: RuntimeOptions) -> None:
+        super().__init__(spec, options)
+        ort = require("onnxruntime", "onnx")
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads = options.threads
+        settings.inter_op_num_threads = 1
+        settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        settings.log_severity_level = 3
+        # Workers that spin after a call take the cores from whatever runs next in this process.
+        settings.add_session_config_entry("session.force_spinning_stop", "1")
+        try:
+            self._session: Any = ort.InferenceSession(
+                str(path), settings, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's exceptions share no public base class.
+            msg = f"ONNX Runtime does not load {path}: {error}"
+            raise ConversionError(msg) from error
+        self._version = ort.__version__
+        self._names = [t.name for t in spec.outputs]
+
+    def _run(self, inputs: Mapping[str, Array]) -> Arrays:
+        return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
+
+    def _close(self) -> None:
+        del self._session
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "version": self._version, "provider": "CPUExecutionProvider"}
