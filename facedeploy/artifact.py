@@ -168,9 +168,11 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json`. The last thing that goes into a staged folder."""
+    """Write or replace `manifest.json` in one step. It is the last thing that goes into a folder."""
     text = json.dumps(to_plain(manifest), indent=1, allow_nan=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    temporary = folder / f"{MANIFEST}{_PARTIAL}"
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(folder / MANIFEST)
 
 
 def describe_file(folder: Path, name: str) -> FileEntry:
@@ -180,10 +182,11 @@ def describe_file(folder: Path, name: str) -> FileEntry:
 
 def sha256(path: Path) -> str:
     """Hex SHA-256 of a file."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else (
-            hashlib.sha256(file.read()).hexdigest()
-        )
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _read_manifest(folder: Path) -> Manifest:

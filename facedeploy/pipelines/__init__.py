@@ -1,0 +1,54 @@
+"""Families of pipelines, and how one is made from a manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from facedeploy.artifact import PipelineEntry
+from facedeploy.errors import InputError
+from facedeploy.pipelines.base import Pipeline
+from facedeploy.pipelines.mtcnn import MtcnnConfig, MtcnnPipeline
+from facedeploy.pipelines.preprocess import Preprocess
+from facedeploy.plain import from_plain, to_plain
+from facedeploy.runtimes.base import Runtime
+
+# family -> its configuration, and the pipeline made from runtimes and a configuration
+_FAMILIES: dict[str, tuple[type, Callable[[Mapping[str, Runtime], Any], Pipeline]]] = {
+    "mtcnn": (MtcnnConfig, MtcnnPipeline),
+}
+
+
+def configure(family: str, changes: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> PipelineEntry:
+    """A family's configuration with some values changed.
+
+    Raises:
+        InputError: no such family, key or value.
+    """
+    if family not in _FAMILIES:
+        msg = f"there is no pipeline family {family!r}; families are {', '.join(_FAMILIES)}"
+        raise InputError(msg)
+    config_type, _ = _FAMILIES[family]
+    known = [f.name for f in dataclasses.fields(config_type)]
+    if unknown := sorted(set(changes) - set(known)):
+        msg = f"{family} has no option {unknown[0]!r}; options are {', '.join(known)}"
+        raise InputError(msg)
+    config = from_plain(config_type, {**(base or {}), **to_plain(changes)})
+    return PipelineEntry(family, to_plain(config))
+
+
+def preprocess(entry: PipelineEntry) -> Preprocess:
+    """How the pipeline prepares a network's input."""
+    return from_plain(Preprocess, entry.config["preprocess"])
+
+
+def make(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Pipeline:
+    """Make the pipeline that a manifest describes over the given runtimes.
+
+    Raises:
+        InputError: the entry does not describe a pipeline of this release.
+    """
+    checked = configure(entry.family, {}, entry.config)
+    config_type, pipeline = _FAMILIES[entry.family]
+    return pipeline(runtimes, from_plain(config_type, checked.config))

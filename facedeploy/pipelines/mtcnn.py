@@ -8,7 +8,7 @@ clipped box.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -19,6 +19,7 @@ from facedeploy.errors import InputError
 from facedeploy.faces import Face
 from facedeploy.pipelines.base import Image, Pipeline
 from facedeploy.pipelines.nms import nms
+from facedeploy.pipelines.preprocess import Preprocess
 from facedeploy.runtimes.base import Array, Arrays, Runtime
 
 Boxes = NDArray[np.float64]
@@ -26,7 +27,6 @@ Scores = NDArray[np.float32]
 
 _CELL = 12  # P-Net's field of view and the stride of its output, in pixels of a level.
 _STRIDE = 2
-_SCALE = 1 / 255
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class MtcnnConfig:
     pnet_nms: float = 0.7
     rnet_nms: float = 0.7
     onet_nms: float = 0.7
+    preprocess: Preprocess = Preprocess(colours="bgr", scale=1 / 255)
 
     def __post_init__(self) -> None:
         if not self.min_face >= 1:
@@ -92,7 +93,8 @@ class MtcnnPipeline(Pipeline):
     def propose(self, image: Image) -> Candidates:
         """Stage P: windows of every pyramid level that may hold a face."""
         levels = pyramid(image.shape[0], image.shape[1], self.config)
-        outputs = self.runtimes["pnet"].run_many(_level_feeds(image, levels))
+        prepare = self.config.preprocess.picture
+        outputs = self.runtimes["pnet"].run_many({"image": prepare(image, v.height, v.width)} for v in levels)
         windows, scores, offsets, level = _windows(outputs, levels, self.config.thresholds[0])
         kept = nms(windows, scores, self.config.pnet_level_nms, groups=level)
         # The published order: level by level, best first.
@@ -131,9 +133,10 @@ class MtcnnPipeline(Pipeline):
         if len(squares) == 0:
             empty = {t.name: np.zeros((0, *t.shape[1:]), np.float32) for t in runtime.spec.outputs}  # type: ignore[arg-type]  # all but the batch are sizes
             return candidates, empty
-        batches = np.array_split(squares, -(-len(squares) // runtime.spec.max_batch))
-        padded, origin = _pad(image, squares)
-        outputs = runtime.run_many({"image": _crops(padded, batch + origin, side)} for batch in batches)
+        padded, corners = _pad(image, squares.astype(np.int64))
+        batches = np.array_split(corners, -(-len(corners) // runtime.spec.max_batch))
+        cut = self.config.preprocess.crops
+        outputs = runtime.run_many({"image": cut(padded, batch, side)} for batch in batches)
         merged = {k: np.concatenate([o[k] for o in outputs]) for k in outputs[0]}
         above = np.flatnonzero(merged["score"][:, 0] > threshold)
         clipped = Candidates(clip(squares[above], height, width), candidates.scores[above])
@@ -187,14 +190,6 @@ def plausible(boxes: Boxes, height: int, width: int) -> NDArray[np.bool_]:
     return (x2 - x1 > 3) & (y2 - y1 > 3) & inside
 
 
-def _level_feeds(image: Image, levels: list[Level]) -> Iterator[dict[str, Array]]:
-    for level in levels:
-        resized = cv2.resize(image, (level.width, level.height), interpolation=cv2.INTER_LINEAR)
-        tensor = np.empty((1, 3, level.height, level.width), np.float32)
-        np.multiply(resized.transpose(2, 0, 1), np.float32(_SCALE), out=tensor[0])
-        yield {"image": tensor}
-
-
 def _windows(
     outputs: list[Arrays], levels: list[Level], threshold: float
 ) -> tuple[Boxes, Scores, NDArray[np.float32], NDArray[np.intp]]:
@@ -215,20 +210,11 @@ def _concatenate(parts: list[Array], empty: tuple[int, ...], dtype: type = np.fl
     return np.concatenate(parts) if parts else np.zeros(empty, dtype)
 
 
-def _pad(image: Image, squares: Boxes) -> tuple[Image, Boxes]:
-    """The picture with zeros around it so that every square is inside, and what to add to their corners."""
+def _pad(image: Image, squares: NDArray[np.int64]) -> tuple[Image, NDArray[np.int64]]:
+    """The picture with zeros around it so that every square is inside, and the squares in it."""
     height, width = image.shape[:2]
-    left, top = np.maximum(-squares[:, :2].min(axis=0), 0).astype(int)
-    right, bottom = np.maximum(squares[:, 2:].max(axis=0) - (width - 1, height - 1), 0).astype(int)
+    left, top = np.maximum(-squares[:, :2].min(axis=0), 0).tolist()
+    right, bottom = np.maximum(squares[:, 2:].max(axis=0) - (width - 1, height - 1), 0).tolist()
     if left or top or right or bottom:
         image = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)  # type: ignore[assignment]
-    return image, np.array([left, top, left, top], np.float64)
-
-
-def _crops(image: Image, squares: Boxes, side: int) -> NDArray[np.float32]:
-    """Cut, resize and scale: (N, 3, side, side). The maps and OpenCV run the loop over the boxes in C."""
-    x1, y1, x2, y2 = squares.astype(int).T
-    rows = map(slice, y1.tolist(), (y2 + 1).tolist())
-    columns = map(slice, x1.tolist(), (x2 + 1).tolist())
-    views = list(map(image.__getitem__, zip(rows, columns, strict=True)))
-    return cv2.dnn.blobFromImages(views, _SCALE, (side, side))  # type: ignore[return-value]
+    return image, squares + (left, top, left, top)

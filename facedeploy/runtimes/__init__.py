@@ -1,0 +1,64 @@
+"""Open the runtime of a compiled network. Each backend is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from facedeploy.errors import ArtifactError, InputError
+from facedeploy.runtimes.base import Runtime, RuntimeOptions
+from facedeploy.spec import NetworkSpec
+from facedeploy.target import Target
+
+Substitute = Literal["onnxruntime"]
+
+
+def open_network(
+    model: str,
+    target: Target,
+    spec: NetworkSpec,
+    files: Mapping[str, Path],
+    options: RuntimeOptions,
+    substitute: Substitute | None = None,
+) -> Runtime:
+    """Make the runtime of one network from its files (role -> path).
+
+    substitute: run the ONNX file of a `trt` or `onnx` target in ONNX Runtime instead of the target's own backend.
+
+    Raises:
+        BackendUnavailableError: the backend is not installed or this machine cannot run it.
+        ArtifactError: a TensorRT engine is still to be built. InputError: no ONNX file to substitute with.
+    """
+    if substitute == "onnxruntime" and "onnx" not in files:
+        msg = f"a {target} artifact holds no ONNX file, so ONNX Runtime cannot stand in for it"
+        raise InputError(msg)
+    backend = "onnx" if substitute else target.backend
+    if backend == "torch":
+        from facedeploy.models import checkpoint, registry
+        from facedeploy.runtimes.torch import TorchRuntime
+
+        module = registry.get(model).build()[spec.name]
+        checkpoint.load(module, checkpoint.read_state_dict(files["weights"]), str(files["weights"]))
+        return TorchRuntime(module, spec, options)
+    if backend == "onnx":
+        from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
+
+        return OnnxRuntimeRuntime(files["onnx"], spec, options)
+    if backend == "openvino":
+        from facedeploy.runtimes.openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime(files["xml"], target.precision, spec, options)
+    if backend == "ncnn":
+        from facedeploy.runtimes.ncnn import NcnnRuntime
+
+        return NcnnRuntime(files["param"], files["bin"], target.precision, spec, options)
+    if "engine" not in files:
+        msg = (
+            f"the TensorRT engine of {spec.name} is still to be built: run `facedeploy build` on the device, "
+            "or run its ONNX file here with `--runtime onnxruntime`"
+        )
+        raise ArtifactError(msg)
+    from facedeploy.runtimes.tensorrt import TensorRtRuntime
+
+    return TensorRtRuntime(files["engine"], spec, options)

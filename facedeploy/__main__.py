@@ -1,0 +1,5 @@
+"""`python -m facedeploy`."""
+
+from facedeploy.cli.app import main
+
+main()

@@ -1,0 +1,203 @@
+"""Latency of whole pipelines, picture in and faces out, measured side by side.
+
+The artifacts take turns, picture by picture, so that a drift of the machine's speed hits all of them alike.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facedeploy.artifact import Artifact
+from facedeploy.errors import InputError
+from facedeploy.loading import load
+from facedeploy.pictures import expand, read_picture
+from facedeploy.pipelines.base import Image, Pipeline
+from facedeploy.runtimes import Substitute
+from facedeploy.runtimes.base import Array, Arrays, Runtime
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What was measured of one artifact. Times in milliseconds.
+
+    load: opening and compiling. first: the first picture. samples: one per picture and round, in the order taken.
+    host: the part of the whole that is not spent inside the runtimes (decode, resize, crop, suppression), 0..1.
+    ratio: median over rounds of the first artifact's time for a round over this one's: how many times faster.
+    """
+
+    artifact: str
+    model: str
+    target: str
+    runtime: dict[str, Any]
+    size: int
+    faces: int
+    load: float
+    first: float
+    p50: float
+    p90: float
+    p99: float
+    host: float
+    ratio: float
+    samples: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class LatencyReport:
+    """All artifacts of one run, and the conditions of the run."""
+
+    rows: tuple[Latency, ...]
+    pictures: tuple[str, ...]
+    rounds: int
+    warmup: int
+    options: dict[str, Any]
+
+
+class Stopwatch(Runtime):
+    """A runtime that adds up the time spent in another one, without the time that its inputs take to make."""
+
+    backend = "stopwatch"
+    concurrent = False
+
+    def __init__(self, inner: Runtime) -> None:
+        super().__init__(inner.spec, inner.options)
+        self.inner = inner
+        self.seconds = 0.0
+
+    def run_many(self, feeds: Iterable[Mapping[str, Array]]) -> list[Arrays]:
+        outside = 0.0
+
+        def watched() -> Iterable[Mapping[str, Array]]:
+            nonlocal outside
+            iterator = iter(feeds)
+            while True:
+                start = time.perf_counter()
+                try:
+                    feed = next(iterator)
+                except StopIteration:
+                    return
+                finally:
+                    outside += time.perf_counter() - start
+                yield feed
+
+        start = time.perf_counter()
+        outputs = self.inner.run_many(watched())
+        self.seconds += time.perf_counter() - start - outside
+        return outputs
+
+    def _run(self, inputs: Mapping[str, Array]) -> Arrays:
+        start = time.perf_counter()
+        outputs = self.inner.run(inputs)
+        self.seconds += time.perf_counter() - start
+        return outputs
+
+    def _close(self) -> None:
+        self.inner.close()
+
+
+@dataclass
+class _Contestant:
+    artifact: Artifact
+    pipeline: Pipeline
+    watches: list[Stopwatch]
+    load: float
+    runtime: dict[str, Any]
+    first: float = 0.0
+    faces: int = 0
+
+
+def benchmark(
+    artifacts: Sequence[str | os.PathLike[str]],
+    images: Sequence[str | os.PathLike[str]],
+    *,
+    threads: int = 0,
+    rounds: int = 30,
+    warmup: int = 5,
+    runtime: Substitute | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> LatencyReport:
+    """Time artifacts on real pictures; the first artifact is what the others are compared with.
+
+    Raises:
+        InputError: no picture, a wrong count, or what `load` raises.
+    """
+    if rounds < 1 or warmup < 0:
+        msg = f"rounds must be at least 1 and warm-up at least 0, not {rounds} and {warmup}"
+        raise InputError(msg)
+    files = expand([Path(i) for i in images])
+    pictures = [read_picture(f) for f in files]
+    contestants: list[_Contestant] = []
+    try:
+        for path in artifacts:
+            contestants.append(_open(Path(path), threads, runtime, options))  # noqa: PERF401  # closed if one fails
+        for c in contestants:
+            c.first = _time(c.pipeline, pictures[0])
+            c.faces = sum(len(c.pipeline.detect(p)) for p in pictures)
+        _run_rounds(contestants, pictures, warmup)
+        for c in contestants:
+            for watch in c.watches:
+                watch.seconds = 0.0
+        times = _run_rounds(contestants, pictures, rounds)
+    finally:
+        for c in contestants:
+            c.pipeline.close()
+    rows = tuple(_row(c, times[i], times[0]) for i, c in enumerate(contestants))
+    return LatencyReport(rows, tuple(map(str, files)), rounds, warmup, dict(options or {}))
+
+
+def _open(
+    path: Path, threads: int, runtime: Substitute | None, options: Mapping[str, Any] | None
+) -> _Contestant:
+    artifact = Artifact.open(path)
+    start = time.perf_counter()
+    pipeline = load(artifact, threads=threads, runtime=runtime, options=options)
+    elapsed = time.perf_counter() - start
+    described = next(iter(pipeline.runtimes.values())).describe()
+    watches = {name: Stopwatch(inner) for name, inner in pipeline.runtimes.items()}
+    pipeline.runtimes.update(watches)
+    return _Contestant(artifact, pipeline, list(watches.values()), elapsed, described)
+
+
+def _run_rounds(contestants: Sequence[_Contestant], pictures: Sequence[Image], rounds: int) -> Array:
+    """Seconds: (contestants, rounds, pictures). Who begins changes from round to round."""
+    times = np.zeros((len(contestants), rounds, len(pictures)))
+    for r in range(rounds):
+        order = np.roll(np.arange(len(contestants)), r)
+        for p, picture in enumerate(pictures):
+            for i in order:
+                times[i, r, p] = _time(contestants[i].pipeline, picture)
+    return times
+
+
+def _time(pipeline: Pipeline, picture: Image) -> float:
+    start = time.perf_counter()
+    pipeline.detect(picture)
+    return time.perf_counter() - start
+
+
+def _row(c: _Contestant, times: Array, reference: Array) -> Latency:
+    samples = times.ravel() * 1e3
+    p50, p90, p99 = np.percentile(samples, (50, 90, 99)).tolist()
+    manifest = c.artifact.manifest
+    return Latency(
+        artifact=str(c.artifact.path),
+        model=manifest.model,
+        target=str(manifest.target),
+        runtime=c.runtime,
+        size=c.artifact.size,
+        faces=c.faces,
+        load=c.load * 1e3,
+        first=c.first * 1e3,
+        p50=p50,
+        p90=p90,
+        p99=p99,
+        host=1 - sum(w.seconds for w in c.watches) / float(times.sum()),
+        ratio=float(np.median(reference.sum(axis=1) / times.sum(axis=1))),
+        samples=tuple(samples.tolist()),
+    )

@@ -1,0 +1,48 @@
+"""`facedeploy detect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facedeploy.cli.output import Json, Options, RuntimeName, Threads, parse_options, parse_runtime, print_json
+
+
+def command(
+    artifact: Annotated[Path, typer.Argument(help="Folder that `export` wrote.", show_default=False)],
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders, videos.", show_default=False)],
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Leave out faces with a lower score.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Folder for pictures with the faces drawn.")] = None,
+    threads: Threads = 0,
+    runtime: RuntimeName = None,
+    option: Options = None,
+    json: Json = False,
+) -> None:
+    """Find the faces in pictures, folders of pictures and videos."""
+    from facedeploy.detection import detect
+
+    found = detect(
+        artifact,
+        inputs,
+        threshold=threshold or 0.0,
+        save=save,
+        threads=threads,
+        runtime=parse_runtime(runtime),
+        options=parse_options(option),
+    )
+    for picture in found:
+        if json:
+            print_json(picture.to_dict())
+            continue
+        place = str(picture.path) if picture.frame is None else f"{picture.path} frame {picture.frame}"
+        print(f"{place}: {len(picture.faces)} {'face' if len(picture.faces) == 1 else 'faces'}")
+        for face in picture.faces:
+            box = " ".join(f"{v:8.1f}" for v in face.box)
+            angles = "".join(
+                f"  {n} {getattr(face, n):.0f}" for n in ("yaw", "pitch", "roll") if getattr(face, n) is not None
+            )
+            print(f"  {face.score:.3f}  {box}{angles}", flush=True)

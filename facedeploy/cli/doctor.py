@@ -1,0 +1,30 @@
+"""`facedeploy doctor`."""
+
+from __future__ import annotations
+
+from facedeploy.cli.output import Json, print_json, print_table
+
+
+def command(json: Json = False) -> None:
+    """Say which backends work here, and how to get the others."""
+    from facedeploy.doctor import diagnose
+    from facedeploy.plain import to_plain
+
+    rows = diagnose()
+    if json:
+        for row in rows:
+            print_json(to_plain(row))
+        return
+    print_table(
+        ("backend", "export", "run", "versions", "note"),
+        [
+            (
+                r.backend,
+                "yes" if r.export else "no",
+                "yes" if r.run else "no",
+                ", ".join(f"{k} {v}" for k, v in r.versions.items()) or "-",
+                r.note,
+            )
+            for r in rows
+        ],
+    )

@@ -1,0 +1,61 @@
+"""`facedeploy export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facedeploy.cli.output import (
+    Json,
+    Options,
+    Weights,
+    kilobytes,
+    note,
+    parse_options,
+    parse_size,
+    print_json,
+    step,
+)
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="A model of `facedeploy models`.", show_default=False)],
+    target: Annotated[str, typer.Option(help="Backend and precision, e.g. openvino-fp16.", show_default=False)],
+    weights: Weights,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder to write. Default: MODEL-TARGET.")
+    ] = None,
+    input_size: Annotated[
+        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Largest picture that TensorRT is built for.")
+    ] = None,
+    option: Options = None,
+    json: Json = False,
+) -> None:
+    """Compile a model for a target, compare it with PyTorch, and write an artifact."""
+    from facedeploy.export.exporter import export
+    from facedeploy.plain import to_plain
+
+    artifact = export(
+        model,
+        target,
+        weights,
+        output,
+        input_size=parse_size(input_size),
+        options=parse_options(option),
+        progress=step,
+    )
+    manifest = artifact.manifest
+    if json:
+        print_json({"artifact": str(artifact.path), "size": artifact.size, "parity": to_plain(manifest.parity)})
+        return
+    worst = max(manifest.parity, key=lambda row: row.max_abs)
+    print(
+        f"{artifact.path}: {len(manifest.networks)} networks, {kilobytes(artifact.size)}; largest difference from "
+        f"PyTorch {worst.max_abs:.2g} ({worst.network}.{worst.output})"
+    )
+    if any(n.engine == "pending" for n in manifest.networks):
+        note("engine: pending. No TensorRT here; run `facedeploy build` on the device to finish the artifact.")
+    elif any(n.engine == "ready" for n in manifest.networks):
+        note("engine: ready.")

@@ -1,0 +1,106 @@
+"""What the commands share: options, tables, progress."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from facedeploy.errors import InputError
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core.", show_default=True)]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("-O", "--option", metavar="KEY=VALUE", help="Pipeline option, e.g. -O min_face=20. Repeatable."),
+]
+RuntimeName = Annotated[
+    str | None,
+    typer.Option("--runtime", metavar="onnxruntime", help="Run a TensorRT artifact's ONNX file in ONNX Runtime."),
+]
+Weights = Annotated[
+    Path, typer.Option(help="Checkpoint file, or the folder with a model's checkpoint files.", show_default=False)
+]
+
+
+def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Read KEY=VALUE pairs; a value is JSON (`20`, `[0.6,0.7,0.7]`) or plain text.
+
+    Raises:
+        InputError: a pair has no `=`.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            msg = f"-O takes KEY=VALUE, not {pair!r}"
+            raise InputError(msg)
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return options
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Read HEIGHTxWIDTH.
+
+    Raises:
+        InputError: it is not two numbers between 1 and 16384.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    size = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not all(1 <= v <= 16384 for v in size):
+        msg = f"--input-size takes HEIGHTxWIDTH such as 480x640, not {text!r}"
+        raise InputError(msg)
+    return size
+
+
+def parse_runtime(text: str | None) -> Any:
+    """Read --runtime.
+
+    Raises:
+        InputError: it is not a runtime that can stand in for another.
+    """
+    if text not in (None, "onnxruntime"):
+        msg = f"--runtime takes onnxruntime, not {text!r}"
+        raise InputError(msg)
+    return text
+
+
+def print_json(data: Any) -> None:
+    """One line of JSON on stdout."""
+    print(json.dumps(data, allow_nan=False), flush=True)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns on stdout: numbers to the right, text to the left."""
+    cells = [[str(c) for c in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    numeric = [all(re.fullmatch(r"[-+\d.,e%x ]*|-", c) for c in column) for column in zip(*cells, strict=True)]
+    numeric = numeric or [False] * len(header)
+    for row in (list(header), *cells):
+        parts = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
+        print("  ".join(parts).rstrip())
+
+
+def note(text: str) -> None:
+    """A line on stderr, for a person who watches."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def step(text: str) -> None:
+    """Progress of long work: shown on a terminal, silent in a pipe."""
+    if sys.stderr.isatty():
+        note(f"  {text}")
+
+
+def kilobytes(size: int) -> str:
+    return f"{size / 1000:,.0f} kB"

@@ -1,0 +1,58 @@
+"""`facedeploy verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facedeploy.cli.output import (
+    Json,
+    RuntimeName,
+    Threads,
+    Weights,
+    note,
+    parse_runtime,
+    print_json,
+    print_table,
+)
+
+
+def command(
+    artifact: Annotated[Path, typer.Argument(help="Folder that `export` wrote.", show_default=False)],
+    weights: Weights,
+    images: Annotated[
+        list[Path] | None, typer.Option(help="Picture or folder to compare the faces on. Repeatable.")
+    ] = None,
+    threads: Threads = 0,
+    runtime: RuntimeName = None,
+    json: Json = False,
+) -> None:
+    """Compare an artifact with PyTorch, per output and in faces. Exit status 1 when it is off."""
+    from facedeploy.plain import to_plain
+    from facedeploy.verification import verify
+
+    result = verify(artifact, weights, images or (), threads=threads, runtime=parse_runtime(runtime))
+    if json:
+        print_json(to_plain(result))
+    else:
+        print_table(
+            ("output", "runtime", "max abs", "relative L2", "cosine"),
+            [
+                (f"{r.network}.{r.output}", r.runtime, f"{r.max_abs:.2e}", f"{r.relative_l2:.2e}", f"{r.cosine:.8f}")
+                for r in result.outputs
+            ],
+        )
+        if result.faces is not None:
+            f = result.faces
+            print(
+                f"faces on {f.pictures} pictures: {f.matched} the same, {f.missing} missing, {f.extra} extra; "
+                f"largest differences: box {f.box:.3f} px, landmark {f.landmarks:.3f} px, score {f.score:.1e}"
+            )
+        if not result.problems:
+            print("verified")
+    if result.problems:
+        for problem in result.problems:
+            note(f"facedeploy: {problem}")
+        raise typer.Exit(1)

@@ -1,0 +1,143 @@
+"""`facedeploy detect`: faces of files, streamed, optionally drawn."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from facedeploy.errors import InputError
+from facedeploy.faces import Face
+from facedeploy.loading import load
+from facedeploy.pictures import VIDEOS, expand, frames
+from facedeploy.pipelines.base import Image
+from facedeploy.pipelines.draw import draw
+from facedeploy.runtimes import Substitute
+
+_FALLBACK_RATE = 25.0  # For a video that does not say its own.
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The faces of one picture or video frame. width and height in pixels."""
+
+    path: Path
+    frame: int | None
+    width: int
+    height: int
+    faces: tuple[Face, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        out: dict[str, Any] = {"image": str(self.path)}
+        if self.frame is not None:
+            out["frame"] = self.frame
+        return {**out, "width": self.width, "height": self.height, "faces": [f.to_dict() for f in self.faces]}
+
+
+def detect(
+    artifact: str | os.PathLike[str],
+    inputs: Sequence[Path],
+    *,
+    threshold: float = 0.0,
+    save: Path | None = None,
+    threads: int = 0,
+    runtime: Substitute | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Iterator[Detected]:
+    """Yield the faces with at least the score `threshold` of every picture and video frame, in order.
+
+    save: folder for copies with the faces drawn; nothing that exists is overwritten.
+
+    Raises:
+        InputError: an input cannot be read, or a file to save exists.
+    """
+    files = expand(inputs)
+    with contextlib.ExitStack() as stack:
+        pipeline = stack.enter_context(load(artifact, threads=threads, runtime=runtime, options=options))
+        album = stack.enter_context(_Album(save, files)) if save else None
+        for frame in stack.enter_context(_progress(files)):
+            faces = tuple(f for f in pipeline.detect(frame.image) if f.score >= threshold)
+            if album:
+                album.add(frame.path, draw(frame.image, faces))
+            height, width = frame.image.shape[:2]
+            yield Detected(frame.path, frame.index, width, height, faces)
+
+
+class _Album:
+    """Writes drawn pictures, and drawn frames as videos, under the names of their originals."""
+
+    def __init__(self, folder: Path, files: Sequence[Path]) -> None:
+        self.names = _names(folder, files)
+        for target in self.names.values():
+            if target.exists():
+                msg = f"{target} exists: choose another folder with --save"
+                raise InputError(msg)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.writers: dict[Path, cv2.VideoWriter] = {}
+
+    def add(self, source: Path, image: Image) -> None:
+        target = self.names[source]
+        if source.suffix.lower() in VIDEOS:
+            self._writer(source, image).write(image)
+        elif not cv2.imwrite(str(target), image):
+            msg = f"OpenCV cannot write {target}"
+            raise InputError(msg)
+
+    def _writer(self, source: Path, image: Image) -> cv2.VideoWriter:
+        if source not in self.writers:
+            capture = cv2.VideoCapture(str(source))
+            rate = capture.get(cv2.CAP_PROP_FPS) or _FALLBACK_RATE
+            capture.release()
+            height, width = image.shape[:2]
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self.writers[source] = cv2.VideoWriter(str(self.names[source]), code, rate, (width, height))
+        return self.writers[source]
+
+    def __enter__(self) -> _Album:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self.writers.values():
+            writer.release()
+
+
+def _names(folder: Path, files: Sequence[Path]) -> dict[Path, Path]:
+    """A file name in `folder` for every input; of two inputs with one name the second gets `-2`."""
+    names: dict[Path, Path] = {}
+    taken: set[str] = set()
+    for file in files:
+        suffix = ".mp4" if file.suffix.lower() in VIDEOS else file.suffix
+        name, count = f"{file.stem}{suffix}", 1
+        while name in taken:
+            count += 1
+            name = f"{file.stem}-{count}{suffix}"
+        taken.add(name)
+        names[file] = folder / name
+    return names
+
+
+@contextlib.contextmanager
+def _progress(files: Sequence[Path]) -> Iterator[Iterator[Any]]:
+    """The frames of the files, behind a progress bar where a person watches more than one."""
+    if len(files) < 2 or not sys.stderr.isatty():
+        yield frames(files)
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=len(files), unit="file", file=sys.stderr) as bar:
+
+        def counted() -> Iterator[Any]:
+            last = None
+            for frame in frames(files):
+                if last not in (None, frame.path):
+                    bar.update()
+                last = frame.path
+                yield frame
+
+        yield counted()

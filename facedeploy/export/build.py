@@ -1,0 +1,60 @@
+"""`facedeploy build`: finish a TensorRT artifact on the machine that will run it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable
+
+from facedeploy.artifact import Artifact, NetworkEntry, describe_file, write_manifest
+from facedeploy.errors import BackendUnavailableError, InputError
+from facedeploy.export.tensorrt import build_engine
+from facedeploy.runtimes.tensorrt import find_tensorrt
+
+
+def build(
+    artifact: str | os.PathLike[str], *, progress: Callable[[str], None] = lambda step: None
+) -> Artifact:
+    """Build every engine of a `trt` artifact and add it to the folder.
+
+    The manifest is replaced last, in one step: until then the artifact is what it was.
+
+    Raises:
+        InputError: the artifact is for another backend. BackendUnavailableError: no TensorRT here.
+        ConversionError: TensorRT refuses a network.
+    """
+    opened = Artifact.open(artifact)
+    manifest = opened.manifest
+    if manifest.target.backend != "trt":
+        msg = f"{opened.path} is a {manifest.target} artifact and needs no build"
+        raise InputError(msg)
+    trt = find_tensorrt()
+    if trt is None:
+        msg = "TensorRT is not installed: on a Jetson it comes with JetPack; elsewhere `pip install 'facedeploy[tensorrt]'`"
+        raise BackendUnavailableError(msg)
+    networks = []
+    for network in manifest.networks:
+        progress(f"{network.spec.name}: build the engine")
+        engine = build_engine(trt, opened.file(network.spec.name, "onnx"), network.spec)
+        networks.append(_with_engine(opened, network, engine))
+    tools = {**manifest.tools, trt.__name__: trt.__version__}
+    write_manifest(opened.path, dataclasses.replace(manifest, networks=tuple(networks), tools=tools))
+    built = Artifact.open(opened.path)
+    _remove_unused(opened, built)
+    return built
+
+
+def _with_engine(artifact: Artifact, network: NetworkEntry, engine: bytes) -> NetworkEntry:
+    # Named by content, so that an engine of an earlier build is not touched before the manifest changes.
+    name = f"{network.spec.name}-{hashlib.sha256(engine).hexdigest()[:12]}.engine"
+    (artifact.path / name).write_bytes(engine)
+    files = {**network.files, "engine": describe_file(artifact.path, name)}
+    return dataclasses.replace(network, files=files, engine="ready")
+
+
+def _remove_unused(before: Artifact, after: Artifact) -> None:
+    """Delete the engines that the new manifest no longer names."""
+    old, new = ({f.path for n in a.manifest.networks for f in n.files.values()} for a in (before, after))
+    for name in old - new:
+        (after.path / name).unlink()

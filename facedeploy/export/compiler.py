@@ -1,0 +1,33 @@
+"""What the compilers have in common: one network in, files out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from facedeploy.spec import NetworkSpec
+from facedeploy.target import Precision
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network to compile. onnx: its checked float32 graph. folder: where the files go."""
+
+    spec: NetworkSpec
+    onnx: Path
+    precision: Precision
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """files: role -> file name in the job's folder; the rest as in the manifest's NetworkEntry."""
+
+    files: dict[str, str]
+    engine: Literal["ready", "pending"] | None = None
+    lowerings: dict[str, str] = field(default_factory=dict)
+
+
+Compile = Callable[[Job], Compiled]

@@ -1,0 +1,196 @@
+"""`facedeploy export`: checkpoint -> ONNX -> compiled networks, each loaded again and compared, -> artifact."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from facedeploy import parity, pipelines
+from facedeploy.artifact import (
+    Artifact,
+    Manifest,
+    NetworkEntry,
+    Parity,
+    SourceFile,
+    describe_file,
+    sha256,
+    staged,
+    write_manifest,
+)
+from facedeploy.export.compiler import Compile, Compiled, Job
+from facedeploy.export.onnx import export_onnx
+from facedeploy.extras import require
+from facedeploy.models import registry
+from facedeploy.models.model import Size
+from facedeploy.runtimes import Substitute, open_network
+from facedeploy.runtimes.base import Arrays, RuntimeOptions
+from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
+from facedeploy.runtimes.torch import TorchRuntime
+from facedeploy.spec import NetworkSpec
+from facedeploy.target import Backend, Target
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Progress = Callable[[str], None]
+
+# Each module has `compile_network(job)`; it is imported when its target is asked for.
+_COMPILERS: dict[Backend, str] = {
+    "onnx": "facedeploy.export.onnxruntime",
+    "openvino": "facedeploy.export.openvino",
+    "ncnn": "facedeploy.export.ncnn.convert",
+    "trt": "facedeploy.export.tensorrt",
+}
+_NEEDS: dict[Backend, tuple[tuple[str, str], ...]] = {
+    "torch": (),
+    "onnx": (),
+    "openvino": (("openvino", "openvino"),),
+    "ncnn": (("ncnn", "ncnn"), ("pnnx", "ncnn")),
+    "trt": (),
+}
+_TOOLS = ("torch", "onnx", "onnxsim", "onnxruntime", "openvino", "ncnn", "pnnx", "tensorrt", "tensorrt-rtx-cu13")
+
+
+def export(
+    model: str,
+    target: str | Target,
+    weights: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    input_size: Size | None = None,
+    options: Mapping[str, Any] | None = None,
+    progress: Progress = lambda step: None,
+) -> Artifact:
+    """Compile a model for a target and write the artifact.
+
+    Args:
+        model: id of a model, as `facedeploy models` lists them.
+        target: such as "openvino-fp16".
+        weights: checkpoint file, or the folder of a model with several networks.
+        output: folder to write; it must not exist or be empty. Default: `<model>-<target>` here.
+        input_size: (height, width) of the largest picture; see the model.
+        options: changes to the pipeline's configuration, kept in the artifact.
+        progress: called with the name of each step.
+
+    Raises:
+        InputError, CheckpointError, BackendUnavailableError: the call is wrong; nothing is written.
+        ConversionError, ParityError: a compiled network is unusable or wrong; nothing is written.
+    """
+    target = target if isinstance(target, Target) else Target.parse(target)
+    known = registry.get(model)
+    for module, extra in (("torch", "export"), ("onnxruntime", "export"), *_NEEDS[target.backend]):
+        require(module, extra)
+    pipeline = pipelines.configure(known.family, options or {})
+    files = known.find_weights(Path(weights))
+    with staged(output or f"{model}-{target}") as folder:
+        modules = known.load(Path(weights))
+        networks, rows = [], []
+        for spec in known.network_specs(input_size):
+            feeds = parity.probe_inputs(spec, pipelines.preprocess(pipeline))
+            job = _Export(model, modules[spec.name], spec, target, folder, feeds)
+            entry, checked = _export_network(job, progress)
+            networks.append(entry)
+            rows += checked
+        write_manifest(
+            folder,
+            Manifest(
+                model=model,
+                target=target,
+                networks=tuple(networks),
+                pipeline=pipeline,
+                source=tuple(SourceFile(n, f.name, sha256(f)) for n, f in files.items()),
+                tools=_tool_versions(),
+                parity=tuple(rows),
+            ),
+        )
+    return Artifact.open(output or f"{model}-{target}")
+
+
+@dataclass(frozen=True)
+class _Export:
+    """One network on its way. `feeds` are the inputs that it is compared on."""
+
+    model: str
+    module: nn.Module
+    spec: NetworkSpec
+    target: Target
+    folder: Path
+    feeds: list[Arrays]
+
+
+def _export_network(job: _Export, progress: Progress) -> tuple[NetworkEntry, tuple[Parity, ...]]:
+    spec, target = job.spec, job.target
+    reference = TorchRuntime(job.module, spec, RuntimeOptions())
+    if target.backend == "torch":
+        progress(f"{spec.name}: weights")
+        compiled = _save_weights(job.module, spec, job.folder)
+    else:
+        with tempfile.TemporaryDirectory() as work:
+            progress(f"{spec.name}: PyTorch to ONNX")
+            onnx = Path(work) / f"{spec.name}.onnx"
+            export_onnx(job.module, spec, onnx)
+            with OnnxRuntimeRuntime(onnx, spec, RuntimeOptions()) as runtime:
+                parity.check(parity.measure(reference, runtime, job.feeds), "fp32")
+            progress(f"{spec.name}: compile for {target}")
+            compiled = _compiler(target.backend)(Job(spec, onnx, target.precision, job.folder))
+    progress(f"{spec.name}: compare with PyTorch")
+    rows = _compare(job, reference, compiled)
+    entry = NetworkEntry(
+        spec=spec,
+        files={role: describe_file(job.folder, name) for role, name in compiled.files.items()},
+        engine=compiled.engine,
+        lowerings=compiled.lowerings,
+    )
+    return entry, rows
+
+
+def _compare(job: _Export, reference: TorchRuntime, compiled: Compiled) -> tuple[Parity, ...]:
+    """Load what was compiled in its own runtime and compare; a TensorRT graph also in ONNX Runtime."""
+    files = {role: job.folder / name for role, name in compiled.files.items()}
+    substitutes: list[Substitute | None] = []
+    if job.target.backend == "trt":
+        substitutes.append("onnxruntime")
+    if job.target.backend != "trt" or _engine_runs_here(compiled):
+        substitutes.append(None)
+    rows: list[Parity] = []
+    for substitute in substitutes:
+        options = RuntimeOptions()
+        with open_network(job.model, job.target, job.spec, files, options, substitute) as runtime:
+            rows += parity.measure(reference, runtime, job.feeds)
+    parity.check(rows, job.target.precision)
+    return tuple(rows)
+
+
+def _engine_runs_here(compiled: Compiled) -> bool:
+    from facedeploy.runtimes.tensorrt import gpu_available
+
+    return compiled.engine == "ready" and gpu_available()
+
+
+def _save_weights(module: nn.Module, spec: NetworkSpec, folder: Path) -> Compiled:
+    save_file = require("safetensors.torch", "export").save_file
+    name = f"{spec.name}.safetensors"
+    save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / name)
+    return Compiled({"weights": name})
+
+
+def _compiler(backend: Backend) -> Compile:
+    return cast(Compile, importlib.import_module(_COMPILERS[backend]).compile_network)
+
+
+def _tool_versions() -> dict[str, str]:
+    versions = {"facedeploy": importlib.metadata.version("facedeploy")}
+    for tool in _TOOLS:
+        try:
+            versions[tool] = importlib.metadata.version(tool)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+

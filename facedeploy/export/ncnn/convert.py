@@ -1,0 +1,84 @@
+"""ONNX to ncnn with pnnx, whose exit status says nothing: what it wrote is looked at instead."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from facedeploy.errors import ConversionError
+from facedeploy.export.compiler import Compiled, Job
+from facedeploy.export.ncnn import graph
+from facedeploy.extras import require
+from facedeploy.spec import NetworkSpec
+
+_TIMEOUT_SECONDS = 900
+
+
+def compile_network(job: Job) -> Compiled:
+    """Write `<name>.param`, with the network's own tensor names, and `<name>.bin`.
+
+    Raises:
+        ConversionError: pnnx wrote nothing, or layers that ncnn does not have.
+    """
+    name = job.spec.name
+    with tempfile.TemporaryDirectory() as work:
+        param, weights = run_pnnx(job, Path(work))
+        layers = graph.parse(param.read_text(encoding="utf-8"))
+        _check_layers(layers, name)
+        layers = graph.rename_blobs(layers, _names(job.spec))
+        (job.folder / f"{name}.param").write_text(graph.render(layers), encoding="utf-8")
+        (job.folder / f"{name}.bin").write_bytes(weights.read_bytes())
+    return Compiled({"param": f"{name}.param", "bin": f"{name}.bin"})
+
+
+def run_pnnx(job: Job, work: Path) -> tuple[Path, Path]:
+    """Run pnnx in the folder `work`. Returns the param and bin files."""
+    executable = require("pnnx", "ncnn").EXEC_PATH
+    command = [executable, str(job.onnx), *_shape_arguments(job.spec)]
+    command += [f"fp16={int(job.precision == 'fp16')}"]
+    files = {kind: work / f"{job.spec.name}.{kind}" for kind in ("param", "bin")}
+    command += [f"ncnn{kind}={path}" for kind, path in files.items()]
+    # The rest of what it writes goes beside its input unless it is told where.
+    others = {"pnnxparam": "pnnx.param", "pnnxbin": "pnnx.bin", "pnnxonnx": "pnnx.onnx"}
+    others |= {"pnnxpy": "pnnx.py", "ncnnpy": "ncnn.py"}
+    command += [f"{key}={work / file}" for key, file in others.items()]
+    try:
+        result = subprocess.run(
+            command, cwd=work, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        msg = f"pnnx did not finish {job.spec.name} in {_TIMEOUT_SECONDS} seconds"
+        raise ConversionError(msg) from error
+    if not all(path.is_file() and path.stat().st_size for path in files.values()):
+        tail = " | ".join((result.stdout + result.stderr).strip().splitlines()[-3:])
+        msg = f"pnnx wrote no ncnn files for {job.spec.name} (exit status {result.returncode}): {tail}"
+        raise ConversionError(msg)
+    return files["param"], files["bin"]
+
+
+def _shape_arguments(spec: NetworkSpec) -> list[str]:
+    """ncnn has no batch in its graph, so only the other axes are shown to be dynamic."""
+
+    def shapes(which: str) -> str:
+        sizes = spec.input_shapes(which).values()
+        return ",".join("[" + ",".join(map(str, (1, *s[1:]))) + "]f32" for s in sizes)
+
+    arguments = [f"inputshape={shapes('optimum')}"]
+    if shapes("maximum") != shapes("optimum"):
+        arguments.append(f"inputshape2={shapes('maximum')}")
+    return arguments
+
+
+def _names(spec: NetworkSpec) -> dict[str, str]:
+    """How pnnx names inputs and outputs, to how the network does."""
+    names = {f"in{i}": t.name for i, t in enumerate(spec.inputs)}
+    return names | {f"out{i}": t.name for i, t in enumerate(spec.outputs)}
+
+
+def _check_layers(layers: tuple[graph.Layer, ...], name: str) -> None:
+    ncnn = require("ncnn", "ncnn")
+    unknown = sorted({v.type for v in layers if ncnn.layer_to_index(v.type) < 0})
+    if unknown:
+        msg = f"pnnx wrote layers for {name} that ncnn does not have: {', '.join(unknown)}"
+        raise ConversionError(msg)

@@ -1,0 +1,87 @@
+"""PyTorch module to ONNX: exported, simplified, checked."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facedeploy.errors import ConversionError
+from facedeploy.export.passes.annotations import name_output_axes, strip_annotations
+from facedeploy.extras import require
+from facedeploy.spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# TensorRT 10.0 to 10.3, which is what JetPack 6 has, reads opsets 9 to 20; DeformConv and GridSample need 19 and 20.
+OPSET = 20
+
+
+def export_onnx(module: nn.Module, spec: NetworkSpec, path: Path) -> None:
+    """Write the module as a float32 ONNX file with the spec's names and dynamic axes.
+
+    Raises:
+        ConversionError: the exporter, the simplifier or the ONNX checker refuses the module.
+    """
+    onnx = require("onnx", "export")
+    onnxsim = require("onnxsim", "export")
+    model = _trace(module, spec)
+    simplified, equal = onnxsim.simplify(model)
+    if not equal:
+        msg = f"{spec.name}: the simplified ONNX graph gives other answers than the exported one"
+        raise ConversionError(msg)
+    strip_annotations(simplified)
+    name_output_axes(simplified, spec)
+    try:
+        onnx.checker.check_model(simplified, full_check=True)
+    except onnx.checker.ValidationError as error:
+        msg = f"{spec.name}: the exported ONNX graph is not valid: {error}"
+        raise ConversionError(msg) from error
+    onnx.save(simplified, path)
+
+
+def _trace(module: nn.Module, spec: NetworkSpec) -> Any:
+    torch = require("torch", "export")
+    require("onnxscript", "export")
+    axes = {a.name: torch.export.Dim(a.name, min=a.minimum) for a in spec.axes}
+    # An example of size 1 would make the tracer take the axis for a constant.
+    sizes = {a.name: max(2, a.minimum * 4) for a in spec.axes}
+    examples = tuple(
+        torch.zeros([d if isinstance(d, int) else sizes[d] for d in t.shape]) for t in spec.inputs
+    )
+    dynamic = tuple({i: axes[d] for i, d in enumerate(t.shape) if isinstance(d, str)} for t in spec.inputs)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module.eval(),
+                examples,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[t.name for t in spec.inputs],
+                output_names=[t.name for t in spec.outputs],
+                dynamic_shapes=dynamic,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        msg = f"{spec.name}: PyTorch cannot export the module: {error}"
+        raise ConversionError(msg) from error
+    return program.model_proto
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints progress to stdout, and warns about torchvision, which nothing here uses."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,133 @@
+"""Half precision in the graph, for compilers that take types as they are written (TensorRT, strongly typed).
+
+           x (fp32)                    x (fp32)
+              |                           |
+            Conv          becomes       Cast -> Conv (fp16 weights) -> ... -> Cast
+              |                                                                |
+           y (fp32)                                                        y (fp32)
+
+Inputs and outputs stay float32, so that every target has the same interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from facedeploy.errors import ConversionError
+from facedeploy.extras import require
+
+if TYPE_CHECKING:
+    import onnx
+
+# Inputs that the ONNX specification allows only as float32: op -> positions.
+_FLOAT32_INPUTS = {"Resize": (2,)}
+
+
+def to_float16(
+    model: onnx.ModelProto, keep: Callable[[onnx.NodeProto], bool] = lambda node: False
+) -> onnx.ModelProto:
+    """A copy of a float32 model that computes in float16, but for the nodes that `keep` names.
+
+    Raises:
+        ConversionError: a weight is too large for float16 (65504).
+    """
+    return _Rewrite(model, keep).run()
+
+
+class _Rewrite:
+    def __init__(self, model: onnx.ModelProto, keep: Callable[[onnx.NodeProto], bool]) -> None:
+        self.onnx = require("onnx", "export")
+        self.keep = keep
+        self.source = self.onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        graph = self.source.graph
+        self.float, self.half = self.onnx.TensorProto.FLOAT, self.onnx.TensorProto.FLOAT16
+        self.weights = {w.name: w for w in graph.initializer}
+        typed = [*graph.input, *graph.output, *graph.value_info]
+        self.floats = {v.name for v in typed if v.type.tensor_type.elem_type == self.float}
+        self.floats |= {name for name, w in self.weights.items() if w.data_type == self.float}
+        # name of a float tensor -> {element type: its name in the new graph}
+        self.forms: dict[str, dict[int, str]] = {v.name: {self.float: v.name} for v in graph.input}
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+
+    def run(self) -> onnx.ModelProto:
+        for node in self.source.graph.node:
+            self._rewrite(node)
+        for value in self.source.graph.output:
+            self._deliver(value.name)
+        result = self.onnx.ModelProto()
+        result.CopyFrom(self.source)
+        graph = result.graph
+        for field in ("node", "initializer", "value_info"):
+            graph.ClearField(field)
+        graph.node.extend(self.nodes)
+        graph.initializer.extend(self.initializers.values())
+        self.onnx.checker.check_model(result, full_check=True)
+        return result
+
+    def _rewrite(self, node: onnx.NodeProto) -> None:
+        new = self.onnx.NodeProto()
+        new.CopyFrom(node)
+        kind = self.float if self.keep(node) else self.half
+        fixed = _FLOAT32_INPUTS.get(node.op_type, ())
+        for i, name in enumerate(node.input):
+            if name in self.floats:
+                new.input[i] = self._form(name, self.float if i in fixed else kind)
+            elif name in self.weights:
+                self.initializers[name] = self.weights[name]
+        for attribute in new.attribute:
+            if kind == self.half:
+                self._retype(attribute)
+        for i, name in enumerate(node.output):
+            if name in self.floats:
+                new.output[i] = name if kind == self.float else f"{name}_half"
+                self.forms[name] = {kind: new.output[i]}
+        self.nodes.append(new)
+
+    def _form(self, name: str, kind: int) -> str:
+        """The name of a tensor in the wanted type, made where it does not exist yet."""
+        forms = self.forms.setdefault(name, {})
+        if kind not in forms:
+            forms[kind] = self._weight(name, kind) if name in self.weights else self._cast(name, kind)
+        return forms[kind]
+
+    def _weight(self, name: str, kind: int) -> str:
+        if kind == self.float:
+            self.initializers[name] = self.weights[name]
+            return name
+        array = self.onnx.numpy_helper.to_array(self.weights[name])
+        half = f"{name}_half"
+        self.initializers[half] = self.onnx.numpy_helper.from_array(_half(array, name), half)
+        return half
+
+    def _cast(self, name: str, kind: int) -> str:
+        have = next(iter(self.forms[name].values()))
+        new = f"{name}_half" if kind == self.half else f"{name}_float"
+        self.nodes.append(self.onnx.helper.make_node("Cast", [have], [new], name=f"cast_{new}", to=kind))
+        return new
+
+    def _deliver(self, name: str) -> None:
+        """An output is float32 under its own name."""
+        if name in self.floats and self.forms[name].get(self.float) != name:
+            have = next(iter(self.forms[name].values()))
+            self.nodes.append(
+                self.onnx.helper.make_node("Cast", [have], [name], name=f"cast_{name}", to=self.float)
+            )
+
+    def _retype(self, attribute: onnx.AttributeProto) -> None:
+        """Constants and casts inside the half part."""
+        if attribute.name == "to" and attribute.i == self.float:
+            attribute.i = self.half
+        elif attribute.name == "value" and attribute.t.data_type == self.float:
+            array = self.onnx.numpy_helper.to_array(attribute.t)
+            attribute.t.CopyFrom(self.onnx.numpy_helper.from_array(_half(array, "a constant")))
+
+
+def _half(array: np.ndarray, name: str) -> np.ndarray:
+    if array.size and np.abs(array).max() > np.finfo(np.float16).max:
+        msg = f"{name} holds {np.abs(array).max():g}, too large for fp16: use an fp32 target"
+        raise ConversionError(msg)
+    return array.astype(np.float16)

@@ -1,0 +1,42 @@
+"""How large a model is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from facedeploy.models.model import Model
+from facedeploy.spec import Shape
+
+
+@dataclass(frozen=True)
+class NetworkStatistics:
+    """parameters: numbers in the checkpoint. macs: multiply-accumulates of convolutions and linear layers for one
+    input of `shape`; the batch is 1 where it is dynamic.
+    """
+
+    network: str
+    parameters: int
+    shape: Shape
+    macs: int
+
+
+def measure(model: Model) -> tuple[NetworkStatistics, ...]:
+    """Count each network, with dynamic axes at their optimum.
+
+    Raises:
+        BackendUnavailableError: PyTorch is not installed.
+    """
+    modules = model.build()
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    rows = []
+    for spec in model.network_specs():
+        module = modules[spec.name].to("meta")
+        shapes = [(1, *s[1:]) for s in spec.input_shapes("optimum").values()]
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad(), counter:
+            module(*(torch.empty(s, device="meta") for s in shapes))
+        parameters = sum(p.numel() for p in module.parameters())
+        rows.append(NetworkStatistics(spec.name, parameters, shapes[0], counter.get_total_flops() // 2))
+    return tuple(rows)

@@ -1,0 +1,114 @@
+"""Parity: how far a runtime is from the reference, per output, over several inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from facedeploy.artifact import Parity
+from facedeploy.errors import ParityError
+from facedeploy.pipelines.preprocess import Preprocess
+from facedeploy.runtimes.base import Array, Arrays, Runtime
+from facedeploy.spec import NetworkSpec, Shape
+from facedeploy.synthetic import portrait
+from facedeploy.target import Precision
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """An output passes within `relative` (L2 of the difference over L2 of the reference) or within `absolute`.
+
+    The second is for outputs that are zero for practical purposes, such as the score of an empty picture.
+    """
+
+    relative: float
+    absolute: float
+
+    def accepts(self, row: Parity) -> bool:
+        # Written so that NaN is refused.
+        return row.relative_l2 <= self.relative or row.max_abs <= self.absolute
+
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    "fp32": Tolerance(relative=1e-3, absolute=1e-5),
+    "fp16": Tolerance(relative=2e-2, absolute=1e-3),
+}
+
+
+def probe_inputs(spec: NetworkSpec, preprocess: Preprocess, seed: int = 0) -> list[Arrays]:
+    """Drawn faces for a parity check, with the dynamic axes small, odd, and near the optimum."""
+    rng = np.random.default_rng(seed)
+    feeds = []
+    for case in range(3):
+        sizes = {a.name: (a.minimum, 2 * a.minimum + 1, a.optimum | 1)[case] for a in spec.axes}
+        shapes = {t.name: tuple(d if isinstance(d, int) else sizes[d] for d in t.shape) for t in spec.inputs}
+        feeds.append({name: _faces(rng, shape, preprocess) for name, shape in shapes.items()})
+    return feeds
+
+
+def measure(reference: Runtime, runtime: Runtime, feeds: Iterable[Arrays]) -> tuple[Parity, ...]:
+    """Compare every output; of several inputs the worst counts.
+
+    Raises:
+        ParityError: an output has another shape than the reference's.
+    """
+    answers = [(reference.run(feed), runtime.run(feed)) for feed in feeds]
+    return tuple(
+        max(
+            (_compare(reference.spec.name, t.name, runtime.backend, a[t.name], b[t.name]) for a, b in answers),
+            key=lambda row: (not row.max_abs <= 1e-5, row.relative_l2),
+        )
+        for t in reference.spec.outputs
+    )
+
+
+def check(rows: Sequence[Parity], precision: Precision) -> None:
+    """Refuse rows that are out of the precision's tolerance.
+
+    Raises:
+        ParityError: names each network and output, how far off it is, and what to try.
+    """
+    tolerance = TOLERANCES[precision]
+    off = [row for row in rows if not tolerance.accepts(row)]
+    if off:
+        where = "; ".join(map(describe, off))
+        hint = "try the fp32 target of this backend" if precision != "fp32" else "try another target"
+        msg = f"{where}; {precision} allows {tolerance.relative:g}. The conversion is wrong: {hint}"
+        raise ParityError(msg)
+
+
+def describe(row: Parity) -> str:
+    """One row as a phrase."""
+    return (
+        f"{row.network}.{row.output} in {row.runtime} is off by {row.relative_l2:.2g} relative L2 "
+        f"(largest difference {row.max_abs:.2g})"
+    )
+
+
+def _compare(network: str, output: str, runtime: str, want: Array, have: Array) -> Parity:
+    if want.shape != have.shape:
+        msg = f"{network}.{output} has shape {have.shape} in {runtime} and {want.shape} in the reference"
+        raise ParityError(msg)
+    a, b = want.ravel().astype(np.float64), have.ravel().astype(np.float64)
+    norm_a, norm_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    return Parity(
+        network=network,
+        output=output,
+        runtime=runtime,
+        max_abs=_finite(np.abs(a - b).max(initial=0.0)),
+        relative_l2=_finite(np.linalg.norm(a - b) / max(norm_a, 1e-30)),
+        cosine=_finite(a @ b / (norm_a * norm_b)) if norm_a and norm_b else float(norm_a == norm_b),
+    )
+
+
+def _finite(value: float) -> float:
+    """JSON has no NaN, and an output that is not a number is as far off as can be."""
+    return float(value) if np.isfinite(value) else float(np.finfo(np.float32).max)
+
+
+def _faces(rng: np.random.Generator, shape: Shape, preprocess: Preprocess) -> Array:
+    batch, _, height, width = shape
+    portraits = [preprocess.picture(portrait(rng, 96), height, width) for _ in range(batch)]
+    return np.concatenate(portraits)

@@ -1,0 +1,252 @@
+"""TensorRT and TensorRT-RTX on an NVIDIA GPU: two modules with one API, so one code for both."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facedeploy.errors import BackendUnavailableError, ConversionError, FacedeployError
+from facedeploy.extras import find
+from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
+from facedeploy.runtimes.cuda import Memory, open_cuda
+from facedeploy.spec import NetworkSpec, Shape, TensorSpec
+
+_LOG = logging.getLogger("facedeploy.tensorrt")
+# Errors reach the user as exceptions, so without logging set up they are not printed as well.
+_LOG.addHandler(logging.NullHandler())
+_LEVELS = {"VERBOSE": logging.DEBUG, "INFO": logging.INFO, "WARNING": logging.WARNING}
+
+
+def find_tensorrt() -> Any | None:
+    """Find the module to build engines with, or None.
+
+    That is `tensorrt` where a GPU answers, else `tensorrt_rtx`, whose builder needs none.
+    """
+    modules = _installed()
+    if len(modules) > 1:
+        return modules[0] if gpu_available() else modules[-1]
+    return modules[0] if modules else None
+
+
+def gpu_available() -> bool:
+    """Whether this machine has a CUDA device and a binding to reach it."""
+    try:
+        open_cuda().close()
+    except BackendUnavailableError:
+        return False
+    return True
+
+
+def _installed() -> list[Any]:
+    return [m for m in map(find, ("tensorrt", "tensorrt_rtx")) if m]
+
+
+@functools.cache
+def trt_logger(trt: Any) -> Any:
+    """Make the logger of every object of the module `trt`; TensorRT keeps one per process.
+
+    It writes to the Python logger `facedeploy.tensorrt`.
+    """
+
+    class Logger(trt.ILogger):  # type: ignore[misc]  # its type is known when it runs
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.collectors: dict[int, list[str]] = {}
+
+        def log(self, severity: Any, message: str) -> None:
+            level = _LEVELS.get(severity.name, logging.ERROR)
+            _LOG.log(level, "%s", message)
+            if level == logging.ERROR:
+                for errors in list(self.collectors.values()):
+                    errors.append(" ".join(message.split()))
+
+    return Logger()
+
+
+@contextmanager
+def trt_errors(trt: Any) -> Iterator[list[str]]:
+    """Collect what TensorRT logs as errors meanwhile, on whichever of its threads."""
+    errors: list[str] = []
+    collectors = trt_logger(trt).collectors
+    collectors[id(errors)] = errors
+    try:
+        yield errors
+    finally:
+        del collectors[id(errors)]
+
+
+def reason(errors: list[str]) -> str:
+    return "; ".join(dict.fromkeys(errors)) or "TensorRT gives no reason"
+
+
+def create(factory: Callable[[Any], Any], trt: Any) -> Any | None:
+    """Make a Builder or Runtime; None where TensorRT fails, which its bindings call a TypeError."""
+    try:
+        return factory(trt_logger(trt))
+    except TypeError:
+        return None
+
+
+def tensor_spec(trt: Any, name: str, shape: Any, dtype: Any) -> TensorSpec:
+    """Describe a tensor of TensorRT's; -1 is a dynamic dimension."""
+    names = {trt.float32: "float32", trt.float16: "float16", trt.bfloat16: "bfloat16"}
+    return TensorSpec(name, tuple(shape), names.get(dtype, dtype.name.lower()))
+
+
+def differences(
+    spec: NetworkSpec, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> list[str]:
+    """How the tensors that TensorRT has differ from those of the spec, a phrase each."""
+    found: list[str] = []
+    for kind, wanted, given in (("input", spec.inputs, inputs), ("output", spec.outputs, outputs)):
+        want = {t.name: (t.dtype, _dynamic(t)) for t in wanted}
+        have = {t.name: (t.dtype, t.shape) for t in given}
+        found += (
+            f"{kind} {name} is {_text(have.get(name))}, not {_text(want.get(name))}"
+            for name in sorted(want.keys() | have.keys())
+            if want.get(name) != have.get(name)
+        )
+    return found
+
+
+def _dynamic(tensor: TensorSpec) -> Shape:
+    return tuple(d if isinstance(d, int) else -1 for d in tensor.shape)
+
+
+def _text(tensor: tuple[str, tuple[int | str, ...]] | None) -> str:
+    return f"{tensor[0]} {tensor[1]}" if tensor else "absent"
+
+
+class TensorRtRuntime(Runtime):
+    """One engine with one execution context and one stream, on the first GPU.
+
+    Not `concurrent`: the context holds the shapes and the buffers of the call that is running.
+    Another object per thread works, but costs its memory again.
+    """
+
+    backend = "tensorrt"
+    concurrent = False
+    bounded = True
+
+    _runtime: Any = None
+    _engine: Any = None
+    _context: Any = None
+
+    def __init__(self, engine: Path, spec: NetworkSpec, options: RuntimeOptions) -> None:
+        """Load `engine`, which either module may have built.
+
+        Raises:
+            BackendUnavailableError: no TensorRT, no CUDA binding or no GPU.
+            ConversionError: the engine does not load here, or is not one of `spec`.
+        """
+        super().__init__(spec, options)
+        modules = _installed()
+        if not modules:
+            msg = (
+                "neither tensorrt nor tensorrt_rtx imports here: "
+                "run `pip install 'facedeploy[tensorrt]'`, or with 'facedeploy[tensorrt-rtx]'"
+            )
+            raise BackendUnavailableError(msg)
+        self._memory: dict[str, Memory] = {}
+        self._cuda = open_cuda()
+        try:
+            self._trt = self._load(engine, modules)
+            self._check_engine(engine)
+            with trt_errors(self._trt) as errors:
+                self._context = self._engine.create_execution_context()
+            self._expect(self._context is not None, "has no execution context", errors)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, engine: Path, modules: list[Any]) -> Any:
+        """Deserialize with the module that built the engine, and return that module."""
+        plan = engine.read_bytes()
+        reasons = []
+        for trt in modules:
+            with trt_errors(trt) as errors:
+                self._runtime = create(trt.Runtime, trt)
+                if self._runtime is not None:
+                    self._engine = self._runtime.deserialize_cuda_engine(plan)
+            if self._engine is not None:
+                return trt
+            reasons.append(f"{trt.__name__} {trt.__version__}: {reason(errors)}")
+        msg = (
+            f"{engine} does not load on {self._cuda.device} ({'; '.join(reasons)}): "
+            "run `facedeploy build` on this machine"
+        )
+        raise ConversionError(msg)
+
+    def _check_engine(self, path: Path) -> None:
+        engine, trt = self._engine, self._trt
+        tensors: dict[Any, list[TensorSpec]] = {
+            trt.TensorIOMode.INPUT: [],
+            trt.TensorIOMode.OUTPUT: [],
+        }
+        for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
+            shape, dtype = engine.get_tensor_shape(name), engine.get_tensor_dtype(name)
+            tensors[engine.get_tensor_mode(name)].append(tensor_spec(trt, name, shape, dtype))
+        inputs, outputs = map(tuple, tensors.values())
+        if wrong := differences(self.spec, inputs, outputs):
+            msg = f"{path} is not {self.spec.name}, run `facedeploy build`: {'; '.join(wrong)}"
+            raise ConversionError(msg)
+
+    def _run(self, inputs: Mapping[str, Array]) -> Arrays:
+        context, cuda = self._context, self._cuda
+        with trt_errors(self._trt) as errors:
+            for name, array in inputs.items():
+                accepted = context.set_input_shape(name, array.shape)
+                self._expect(accepted, f"does not take {name} as {array.shape}", errors)
+            hosts = {n: self._bind(n, a.shape, a.dtype) for n, a in inputs.items()}
+            outputs = {t.name: self._bind_output(t, errors) for t in self.spec.outputs}
+            for name, array in inputs.items():
+                np.copyto(hosts[name], array)
+                cuda.upload(self._memory[name], array.nbytes)
+            started = context.execute_async_v3(cuda.stream)
+            if started:
+                for name, host in outputs.items():
+                    cuda.download(self._memory[name], host.nbytes)
+            cuda.synchronize()
+            self._expect(started, "does not run", errors)
+        return {name: host.copy() for name, host in outputs.items()}
+
+    def _bind_output(self, tensor: TensorSpec, errors: list[str]) -> Array:
+        shape = tuple(self._context.get_tensor_shape(tensor.name))
+        self._expect(-1 not in shape, f"does not know the shape of {tensor.name}", errors)
+        return self._bind(tensor.name, shape, np.dtype(tensor.dtype))
+
+    def _bind(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
+        """Give the context memory for a tensor, and return its host side. Memory only grows."""
+        nbytes = math.prod(shape) * dtype.itemsize
+        memory = self._memory.get(name)
+        if memory is None or memory.host.nbytes < nbytes:
+            if memory is not None:
+                self._cuda.free(self._memory.pop(name))
+            memory = self._memory[name] = self._cuda.allocate(nbytes)
+        self._context.set_tensor_address(name, memory.address)
+        return memory.host[:nbytes].view(dtype).reshape(shape)
+
+    def _expect(self, done: bool, what: str, errors: list[str]) -> None:
+        if not done:
+            msg = f"the TensorRT engine of {self.spec.name} {what}: {reason(errors)}"
+            raise FacedeployError(msg)
+
+    def _close(self) -> None:
+        # A context goes before its engine, an engine before its runtime, all before their stream.
+        self._context = None
+        self._engine = None
+        self._runtime = None
+        self._memory.clear()
+        self._cuda.close()
+
+    def describe(self) -> dict[str, Any]:
+        trt = self._trt
+        ours = {"module": trt.__name__, "version": trt.__version__, "device": self._cuda.device}
+        return {**super().describe(), **ours}
