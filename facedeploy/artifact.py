@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -43,13 +43,15 @@ class NetworkEntry:
     """One compiled network. `files` maps a role (onnx, engine, xml, bin, param, weights) to a file.
 
     engine: for TensorRT, whether the engine is here ("ready") or must be built on the device ("pending").
-    lowerings: op -> the form that was chosen for this backend.
+    lowerings: op -> the form that was chosen for this backend. float32: beginnings of the names of weights that
+    stay in float32 in a reduced precision ("" is all).
     """
 
     spec: NetworkSpec
     files: dict[str, FileEntry]
     engine: Literal["ready", "pending"] | None = None
-    lowerings: dict[str, str] | None = None
+    lowerings: dict[str, str] = field(default_factory=dict)
+    float32: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,7 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(msg)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(
-            tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=_PARTIAL)
-        )
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=_PARTIAL))
     except OSError as error:
         msg = f"cannot write {target}: {error.strerror}"
         raise InputError(msg) from error

@@ -37,7 +37,12 @@ class Detected:
         out: dict[str, Any] = {"image": str(self.path)}
         if self.frame is not None:
             out["frame"] = self.frame
-        return {**out, "width": self.width, "height": self.height, "faces": [f.to_dict() for f in self.faces]}
+        return {
+            **out,
+            "width": self.width,
+            "height": self.height,
+            "faces": [f.to_dict() for f in self.faces],
+        }
 
 
 def detect(
@@ -66,7 +71,7 @@ def detect(
             if album:
                 album.add(frame.path, draw(frame.image, faces))
             height, width = frame.image.shape[:2]
-            yield Detected(frame.path, frame.index, width, height, faces)
+            yield Detected(frame.path, frame.number, width, height, faces)
 
 
 class _Album:

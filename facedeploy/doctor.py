@@ -22,7 +22,9 @@ class BackendStatus:
 
 def diagnose() -> tuple[BackendStatus, ...]:
     """Import every backend for real and say what it can do here."""
-    exporter, exporter_note = _try(("torch", "export"), ("onnx", "export"), ("onnxscript", "export"), ("onnxsim", "export"))
+    exporter, exporter_note = _try(
+        ("torch", "export"), ("onnx", "export"), ("onnxscript", "export"), ("onnxsim", "export")
+    )
     rows = []
     for backend, packages, modules in (
         ("torch", ("torch",), (("torch", "export"),)),
@@ -45,7 +47,7 @@ def diagnose() -> tuple[BackendStatus, ...]:
 
 
 def _tensorrt(exporter: bool, exporter_note: str) -> BackendStatus:
-    from facedeploy.runtimes.tensorrt import find_tensorrt, gpu_available
+    from facedeploy.runtimes.tensorrt_api import find_tensorrt, gpu_available
 
     module = find_tensorrt()
     versions = _versions("tensorrt", "tensorrt-rtx-cu13")

@@ -36,16 +36,21 @@ def load(
         ArtifactError, BackendUnavailableError, InputError: what is wrong and what to do.
     """
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
-    entry = pipelines.configure(
-        opened.manifest.pipeline.family, options or {}, opened.manifest.pipeline.config
-    )
+    entry = pipelines.configure(opened.manifest.pipeline.family, options or {}, opened.manifest.pipeline.config)
     settings = RuntimeOptions(threads)
     with contextlib.ExitStack() as stack:
         runtimes: dict[str, Runtime] = {}
         for network in opened.manifest.networks:
             files = {role: opened.path / f.path for role, f in network.files.items()}
             runtimes[network.spec.name] = stack.enter_context(
-                open_network(opened.manifest.model, opened.manifest.target, network.spec, files, settings, runtime)
+                open_network(
+                    opened.manifest.model,
+                    opened.manifest.target,
+                    network.spec,
+                    files,
+                    settings,
+                    runtime,
+                )
             )
         pipeline = pipelines.make(entry, runtimes)
         stack.pop_all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +104,7 @@ def _compare(network: str, output: str, runtime: str, want: Array, have: Array) 
     )
 
 
-def _finite(value: float) -> float:
+def _finite(value: Any) -> float:
     """JSON has no NaN, and an output that is not a number is as far off as can be."""
     return float(value) if np.isfinite(value) else float(np.finfo(np.float32).max)
 

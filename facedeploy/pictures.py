@@ -16,11 +16,11 @@ VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
 
 
 class Frame(NamedTuple):
-    """A picture, and where it comes from. `index` counts the frames of a video."""
+    """A picture, and where it comes from. `number` counts the frames of a video."""
 
     path: Path
     image: Image
-    index: int | None = None
+    number: int | None = None
 
 
 def read_picture(path: Path) -> Image:

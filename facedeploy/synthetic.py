@@ -6,12 +6,15 @@ and the README's picture. They are no measure of accuracy.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from facedeploy.pipelines.base import Image
 
-Canvas = np.ndarray
+Canvas = NDArray[Any]
 
 
 def portrait(rng: np.random.Generator, side: int) -> Image:
@@ -39,7 +42,7 @@ def _finish(rng: np.random.Generator, canvas: Canvas, blur: float) -> Image:
     return np.clip(canvas + rng.normal(0, 3, canvas.shape), 0, 255).astype(np.uint8)
 
 
-def _face(rng: np.random.Generator, canvas: Canvas, centre: np.ndarray, half: float) -> Canvas:
+def _face(rng: np.random.Generator, canvas: Canvas, centre: NDArray[Any], half: float) -> Canvas:
     """Draw a head of half-height `half`, in pixels, around `centre` (x, y)."""
     skin = np.array([110, 150, 205]) * rng.uniform(0.6, 1.15)
     hair = np.full(3, rng.uniform(10, 70)) + (0, 10, 20)
@@ -47,7 +50,7 @@ def _face(rng: np.random.Generator, canvas: Canvas, centre: np.ndarray, half: fl
     def at(x: float, y: float) -> tuple[int, int]:
         return int(centre[0] + x * half), int(centre[1] + y * half)
 
-    def ellipse(x: float, y: float, a: float, b: float, colour: object, angle: float = 0.0) -> None:
+    def ellipse(x: float, y: float, a: float, b: float, colour: ArrayLike, angle: float = 0.0) -> None:
         axes = max(1, int(a * half)), max(1, int(b * half))
         cv2.ellipse(canvas, at(x, y), axes, angle, 0, 360, tuple(np.ravel(colour).tolist()), -1)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from facedeploy import parity, pipelines
 from facedeploy.artifact import Artifact, Parity, sha256
@@ -48,6 +49,7 @@ def verify(
     *,
     threads: int = 0,
     runtime: Substitute | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Verification:
     """Compare an artifact with PyTorch over the checkpoint that it came from.
 
@@ -61,10 +63,10 @@ def verify(
     manifest = opened.manifest
     _check_source(opened, Path(weights))
     files = expand([Path(i) for i in images])
-    config = manifest.pipeline.config
+    config = {**manifest.pipeline.config, **(options or {})}
     precision = manifest.target.precision
     with (
-        load(opened, threads=threads, runtime=runtime) as candidate,
+        load(opened, threads=threads, runtime=runtime, options=config) as candidate,
         load_reference(manifest.model, Path(weights), threads=threads, options=config) as reference,
     ):
         prepare = pipelines.preprocess(manifest.pipeline)

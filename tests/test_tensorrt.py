@@ -16,7 +16,8 @@ from facedeploy.export.tensorrt import NetworkDescription, build_engine, describ
 from facedeploy.runtimes.base import RuntimeOptions
 from facedeploy.runtimes.cuda import Cuda, Memory
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
-from facedeploy.runtimes.tensorrt import TensorRtRuntime, gpu_available
+from facedeploy.runtimes.tensorrt import TensorRtRuntime
+from facedeploy.runtimes.tensorrt_api import gpu_available
 from facedeploy.spec import Axis, NetworkSpec, TensorSpec
 
 trt = pytest.importorskip("tensorrt_rtx")
@@ -62,9 +63,7 @@ def convolution(path: Path, spec: NetworkSpec, *, half: bool = False) -> Path:
         helper.make_node("PRelu", ["c", "slope"], [end], name="prelu"),
     ]
     if half:
-        first = helper.make_node(
-            "Cast", ["image"], ["half"], name="to_half", to=TensorProto.FLOAT16
-        )
+        first = helper.make_node("Cast", ["image"], ["half"], name="to_half", to=TensorProto.FLOAT16)
         last = helper.make_node("Cast", ["result"], ["map"], name="to_float", to=TensorProto.FLOAT)
         nodes = [first, *nodes, last]
     return write(path, spec, nodes, weights)
@@ -149,9 +148,7 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
         (FIXED.inputs[0], TensorSpec("map", (1, 4, 8, 11)), r"output map .* not .*11\)"),
     ],
 )
-def test_network_that_is_not_the_spec(
-    tmp_path: Path, inputs: TensorSpec, outputs: TensorSpec, message: str
-) -> None:
+def test_network_that_is_not_the_spec(tmp_path: Path, inputs: TensorSpec, outputs: TensorSpec, message: str) -> None:
     path = convolution(tmp_path / "m.onnx", FIXED)
     with pytest.raises(ConversionError, match=message):
         build_engine(trt, path, NetworkSpec("tiny", (inputs,), (outputs,)))

@@ -151,9 +151,7 @@ def benchmark(
     return LatencyReport(rows, tuple(map(str, files)), rounds, warmup, dict(options or {}))
 
 
-def _open(
-    path: Path, threads: int, runtime: Substitute | None, options: Mapping[str, Any] | None
-) -> _Contestant:
+def _open(path: Path, threads: int, runtime: Substitute | None, options: Mapping[str, Any] | None) -> _Contestant:
     artifact = Artifact.open(path)
     start = time.perf_counter()
     pipeline = load(artifact, threads=threads, runtime=runtime, options=options)
@@ -168,7 +166,7 @@ def _run_rounds(contestants: Sequence[_Contestant], pictures: Sequence[Image], r
     """Seconds: (contestants, rounds, pictures). Who begins changes from round to round."""
     times = np.zeros((len(contestants), rounds, len(pictures)))
     for r in range(rounds):
-        order = np.roll(np.arange(len(contestants)), r)
+        order = np.roll(np.arange(len(contestants)), r).tolist()
         for p, picture in enumerate(pictures):
             for i in order:
                 times[i, r, p] = _time(contestants[i].pipeline, picture)

@@ -22,10 +22,12 @@ from facedeploy.cli.output import (
 
 def command(
     artifacts: Annotated[
-        list[Path], typer.Argument(help="Artifacts; the first is the one to compare with.", show_default=False)
+        list[Path],
+        typer.Argument(help="Artifacts; the first is the one to compare with.", show_default=False),
     ],
     images: Annotated[
-        list[Path], typer.Option(help="Picture or folder of pictures. Repeatable.", show_default=False)
+        list[Path],
+        typer.Option(help="Picture or folder of pictures. Repeatable.", show_default=False),
     ],
     threads: Threads = 0,
     rounds: Annotated[int, typer.Option(min=1, help="Times each picture is measured.")] = 30,
@@ -56,7 +58,19 @@ def command(
         f"{first.runtime['threads']} threads; milliseconds; faster = times {first.target}"
     )
     print_table(
-        ("target", "version", "size", "load", "first", "p50", "p90", "p99", "host", "faces", "faster"),
+        (
+            "target",
+            "version",
+            "size",
+            "load",
+            "first",
+            "p50",
+            "p90",
+            "p99",
+            "host",
+            "faces",
+            "faster",
+        ),
         [
             (
                 r.target,

@@ -7,15 +7,21 @@ from typing import Annotated
 
 import typer
 
-from facedeploy.cli.output import Json, Options, RuntimeName, Threads, parse_options, parse_runtime, print_json
+from facedeploy.cli.output import (
+    Json,
+    Options,
+    RuntimeName,
+    Threads,
+    parse_options,
+    parse_runtime,
+    print_json,
+)
 
 
 def command(
     artifact: Annotated[Path, typer.Argument(help="Folder that `export` wrote.", show_default=False)],
     inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders, videos.", show_default=False)],
-    threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Leave out faces with a lower score.")
-    ] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out faces with a lower score.")] = None,
     save: Annotated[Path | None, typer.Option(help="Folder for pictures with the faces drawn.")] = None,
     threads: Threads = 0,
     runtime: RuntimeName = None,

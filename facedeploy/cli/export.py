@@ -28,7 +28,8 @@ def command(
         Path | None, typer.Option("-o", "--output", help="Folder to write. Default: MODEL-TARGET.")
     ] = None,
     input_size: Annotated[
-        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Largest picture that TensorRT is built for.")
+        str | None,
+        typer.Option(metavar="HEIGHTxWIDTH", help="Largest picture that TensorRT is built for."),
     ] = None,
     option: Options = None,
     json: Json = False,
@@ -48,7 +49,13 @@ def command(
     )
     manifest = artifact.manifest
     if json:
-        print_json({"artifact": str(artifact.path), "size": artifact.size, "parity": to_plain(manifest.parity)})
+        print_json(
+            {
+                "artifact": str(artifact.path),
+                "size": artifact.size,
+                "parity": to_plain(manifest.parity),
+            }
+        )
         return
     worst = max(manifest.parity, key=lambda row: row.max_abs)
     print(

@@ -21,6 +21,12 @@ def command(json: Json = False) -> None:
         print(f"{model.id}  {model.title}")
         print(f"  weights: {model.weights}; licence: {model.licence}")
         table = [
-            (f"  {r.network}", f"{r.parameters:,}", "x".join(map(str, r.shape)), f"{r.macs / 1e6:,.1f}") for r in rows
+            (
+                f"  {r.network}",
+                f"{r.parameters:,}",
+                "x".join(map(str, r.shape)),
+                f"{r.macs / 1e6:,.1f}",
+            )
+            for r in rows
         ]
         print_table(("  network", "parameters", "input", "million MACs"), table)

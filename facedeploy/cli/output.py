@@ -17,14 +17,24 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core.", show_default=True)]
 Options = Annotated[
     list[str] | None,
-    typer.Option("-O", "--option", metavar="KEY=VALUE", help="Pipeline option, e.g. -O min_face=20. Repeatable."),
+    typer.Option(
+        "-O",
+        "--option",
+        metavar="KEY=VALUE",
+        help="Pipeline option, e.g. -O min_face=20. Repeatable.",
+    ),
 ]
 RuntimeName = Annotated[
     str | None,
-    typer.Option("--runtime", metavar="onnxruntime", help="Run a TensorRT artifact's ONNX file in ONNX Runtime."),
+    typer.Option(
+        "--runtime",
+        metavar="onnxruntime",
+        help="Run a TensorRT artifact's ONNX file in ONNX Runtime.",
+    ),
 ]
 Weights = Annotated[
-    Path, typer.Option(help="Checkpoint file, or the folder with a model's checkpoint files.", show_default=False)
+    Path,
+    typer.Option(help="Checkpoint file, or the folder with a model's checkpoint files.", show_default=False),
 ]
 
 

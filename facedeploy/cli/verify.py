@@ -9,10 +9,12 @@ import typer
 
 from facedeploy.cli.output import (
     Json,
+    Options,
     RuntimeName,
     Threads,
     Weights,
     note,
+    parse_options,
     parse_runtime,
     print_json,
     print_table,
@@ -23,24 +25,39 @@ def command(
     artifact: Annotated[Path, typer.Argument(help="Folder that `export` wrote.", show_default=False)],
     weights: Weights,
     images: Annotated[
-        list[Path] | None, typer.Option(help="Picture or folder to compare the faces on. Repeatable.")
+        list[Path] | None,
+        typer.Option(help="Picture or folder to compare the faces on. Repeatable."),
     ] = None,
     threads: Threads = 0,
     runtime: RuntimeName = None,
+    option: Options = None,
     json: Json = False,
 ) -> None:
     """Compare an artifact with PyTorch, per output and in faces. Exit status 1 when it is off."""
     from facedeploy.plain import to_plain
     from facedeploy.verification import verify
 
-    result = verify(artifact, weights, images or (), threads=threads, runtime=parse_runtime(runtime))
+    result = verify(
+        artifact,
+        weights,
+        images or (),
+        threads=threads,
+        runtime=parse_runtime(runtime),
+        options=parse_options(option),
+    )
     if json:
         print_json(to_plain(result))
     else:
         print_table(
             ("output", "runtime", "max abs", "relative L2", "cosine"),
             [
-                (f"{r.network}.{r.output}", r.runtime, f"{r.max_abs:.2e}", f"{r.relative_l2:.2e}", f"{r.cosine:.8f}")
+                (
+                    f"{r.network}.{r.output}",
+                    r.runtime,
+                    f"{r.max_abs:.2e}",
+                    f"{r.relative_l2:.2e}",
+                    f"{r.cosine:.8f}",
+                )
                 for r in result.outputs
             ],
         )

@@ -10,12 +10,10 @@ from collections.abc import Callable
 from facedeploy.artifact import Artifact, NetworkEntry, describe_file, write_manifest
 from facedeploy.errors import BackendUnavailableError, InputError
 from facedeploy.export.tensorrt import build_engine
-from facedeploy.runtimes.tensorrt import find_tensorrt
+from facedeploy.runtimes.tensorrt_api import find_tensorrt
 
 
-def build(
-    artifact: str | os.PathLike[str], *, progress: Callable[[str], None] = lambda step: None
-) -> Artifact:
+def build(artifact: str | os.PathLike[str], *, progress: Callable[[str], None] = lambda step: None) -> Artifact:
     """Build every engine of a `trt` artifact and add it to the folder.
 
     The manifest is replaced last, in one step: until then the artifact is what it was.
@@ -31,7 +29,7 @@ def build(
         raise InputError(msg)
     trt = find_tensorrt()
     if trt is None:
-        msg = "TensorRT is not installed: on a Jetson it comes with JetPack; elsewhere `pip install 'facedeploy[tensorrt]'`"
+        msg = "TensorRT is not installed: a Jetson has it from JetPack; elsewhere `pip install 'facedeploy[tensorrt]'`"
         raise BackendUnavailableError(msg)
     networks = []
     for network in manifest.networks:

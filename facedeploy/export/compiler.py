@@ -13,12 +13,16 @@ from facedeploy.target import Precision
 
 @dataclass(frozen=True)
 class Job:
-    """A network to compile. onnx: its checked float32 graph. folder: where the files go."""
+    """A network to compile. onnx: its checked float32 graph. folder: where the files go.
+
+    float32: beginnings of the names of weights that stay in float32 whatever the precision; "" is all of them.
+    """
 
     spec: NetworkSpec
     onnx: Path
     precision: Precision
     folder: Path
+    float32: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

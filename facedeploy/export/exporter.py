@@ -54,7 +54,17 @@ _NEEDS: dict[Backend, tuple[tuple[str, str], ...]] = {
     "ncnn": (("ncnn", "ncnn"), ("pnnx", "ncnn")),
     "trt": (),
 }
-_TOOLS = ("torch", "onnx", "onnxsim", "onnxruntime", "openvino", "ncnn", "pnnx", "tensorrt", "tensorrt-rtx-cu13")
+_TOOLS = (
+    "torch",
+    "onnx",
+    "onnxsim",
+    "onnxruntime",
+    "openvino",
+    "ncnn",
+    "pnnx",
+    "tensorrt",
+    "tensorrt-rtx-cu13",
+)
 
 
 def export(
@@ -90,10 +100,12 @@ def export(
     files = known.find_weights(Path(weights))
     with staged(output or f"{model}-{target}") as folder:
         modules = known.load(Path(weights))
-        networks, rows = [], []
+        networks: list[NetworkEntry] = []
+        rows: list[Parity] = []
         for spec in known.network_specs(input_size):
             feeds = parity.probe_inputs(spec, pipelines.preprocess(pipeline))
-            job = _Export(model, modules[spec.name], spec, target, folder, feeds)
+            float32 = tuple(known.float32.get(spec.name, ())) if target.precision != "fp32" else ()
+            job = _Export(model, modules[spec.name], spec, target, folder, feeds, float32)
             entry, checked = _export_network(job, progress)
             networks.append(entry)
             rows += checked
@@ -122,6 +134,7 @@ class _Export:
     target: Target
     folder: Path
     feeds: list[Arrays]
+    float32: tuple[str, ...]
 
 
 def _export_network(job: _Export, progress: Progress) -> tuple[NetworkEntry, tuple[Parity, ...]]:
@@ -138,7 +151,7 @@ def _export_network(job: _Export, progress: Progress) -> tuple[NetworkEntry, tup
             with OnnxRuntimeRuntime(onnx, spec, RuntimeOptions()) as runtime:
                 parity.check(parity.measure(reference, runtime, job.feeds), "fp32")
             progress(f"{spec.name}: compile for {target}")
-            compiled = _compiler(target.backend)(Job(spec, onnx, target.precision, job.folder))
+            compiled = _compiler(target.backend)(Job(spec, onnx, target.precision, job.folder, job.float32))
     progress(f"{spec.name}: compare with PyTorch")
     rows = _compare(job, reference, compiled)
     entry = NetworkEntry(
@@ -146,6 +159,7 @@ def _export_network(job: _Export, progress: Progress) -> tuple[NetworkEntry, tup
         files={role: describe_file(job.folder, name) for role, name in compiled.files.items()},
         engine=compiled.engine,
         lowerings=compiled.lowerings,
+        float32=job.float32,
     )
     return entry, rows
 
@@ -168,7 +182,7 @@ def _compare(job: _Export, reference: TorchRuntime, compiled: Compiled) -> tuple
 
 
 def _engine_runs_here(compiled: Compiled) -> bool:
-    from facedeploy.runtimes.tensorrt import gpu_available
+    from facedeploy.runtimes.tensorrt_api import gpu_available
 
     return compiled.engine == "ready" and gpu_available()
 
@@ -192,5 +206,3 @@ def _tool_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
-
-

@@ -51,9 +51,7 @@ def _trace(module: nn.Module, spec: NetworkSpec) -> Any:
     axes = {a.name: torch.export.Dim(a.name, min=a.minimum) for a in spec.axes}
     # An example of size 1 would make the tracer take the axis for a constant.
     sizes = {a.name: max(2, a.minimum * 4) for a in spec.axes}
-    examples = tuple(
-        torch.zeros([d if isinstance(d, int) else sizes[d] for d in t.shape]) for t in spec.inputs
-    )
+    examples = tuple(torch.zeros([d if isinstance(d, int) else sizes[d] for d in t.shape]) for t in spec.inputs)
     dynamic = tuple({i: axes[d] for i, d in enumerate(t.shape) if isinstance(d, str)} for t in spec.inputs)
     try:
         with _quiet():

@@ -6,14 +6,19 @@ the Q/DQ pairs of the graph are the precision.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from facedeploy.errors import BackendUnavailableError, ConversionError
-from facedeploy.runtimes.tensorrt import (
+from facedeploy.export.compiler import Compiled, Job
+from facedeploy.export.passes.float16 import compute_float16
+from facedeploy.extras import require
+from facedeploy.runtimes.tensorrt_api import (
     create,
     differences,
+    find_tensorrt,
     reason,
     tensor_spec,
     trt_errors,
@@ -38,6 +43,27 @@ class NetworkDescription:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     layers: tuple[LayerDescription, ...]
+
+
+def compile_network(job: Job) -> Compiled:
+    """Write the strongly typed graph `<name>.onnx`, and `<name>.engine` where TensorRT is installed.
+
+    Raises:
+        ConversionError: TensorRT refuses the graph.
+    """
+    name = job.spec.name
+    graph = job.folder / f"{name}.onnx"
+    if job.precision == "fp16":
+        onnx = require("onnx", "export")
+        onnx.save(compute_float16(onnx.load(job.onnx), job.float32), graph)
+    else:
+        shutil.copyfile(job.onnx, graph)
+    trt = find_tensorrt()
+    if trt is None:
+        return Compiled({"onnx": graph.name}, engine="pending")
+    engine = job.folder / f"{name}.engine"
+    engine.write_bytes(build_engine(trt, graph, job.spec))
+    return Compiled({"onnx": graph.name, "engine": engine.name}, engine="ready")
 
 
 def build_engine(trt: Any, onnx: Path, spec: NetworkSpec) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ class Model:
     module: the Python module that defines `networks()`, the PyTorch modules. specs: the networks' shapes for an
     input size. input_size: (height, width) of the largest picture that TensorRT's engines are built for, unless
     the user says otherwise. family: the pipeline that runs it. weights, licence: of the official checkpoint.
+    float32: network -> beginnings of the names of weights that fp16 targets leave in float32 ("" is all).
     """
 
     id: str
@@ -36,6 +37,7 @@ class Model:
     input_size: Size
     weights: str
     licence: str
+    float32: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def network_specs(self, input_size: Size | None = None) -> tuple[NetworkSpec, ...]:
         """Names, shapes and ranges of the model's networks."""

@@ -34,7 +34,7 @@ def configure(family: str, changes: Mapping[str, Any], base: Mapping[str, Any] |
     if unknown := sorted(set(changes) - set(known)):
         msg = f"{family} has no option {unknown[0]!r}; options are {', '.join(known)}"
         raise InputError(msg)
-    config = from_plain(config_type, {**(base or {}), **to_plain(changes)})
+    config: Any = from_plain(config_type, {**(base or {}), **to_plain(changes)})
     return PipelineEntry(family, to_plain(config))
 
 

@@ -86,7 +86,10 @@ class MtcnnPipeline(Pipeline):
         return [
             Face(box=tuple(box), score=score, landmarks=tuple(map(tuple, points)))
             for box, score, points in zip(
-                found.boxes[best].tolist(), found.scores[best].tolist(), landmarks[best].tolist(), strict=True
+                found.boxes[best].tolist(),
+                found.scores[best].tolist(),
+                landmarks[best].tolist(),
+                strict=True,
             )
         ]
 
@@ -131,8 +134,8 @@ class MtcnnPipeline(Pipeline):
         sane = (squares[:, 2] - squares[:, 0] < 4 * max(height, width)) & np.isfinite(squares).all(axis=1)
         squares, candidates = squares[sane], candidates[sane]
         if len(squares) == 0:
-            empty = {t.name: np.zeros((0, *t.shape[1:]), np.float32) for t in runtime.spec.outputs}  # type: ignore[arg-type]  # all but the batch are sizes
-            return candidates, empty
+            sizes = {t.name: int(t.shape[1]) for t in runtime.spec.outputs}
+            return candidates, {name: np.zeros((0, size), np.float32) for name, size in sizes.items()}
         padded, corners = _pad(image, squares.astype(np.int64))
         batches = np.array_split(corners, -(-len(corners) // runtime.spec.max_batch))
         cut = self.config.preprocess.crops
@@ -165,7 +168,8 @@ def pyramid(height: int, width: int, config: MtcnnConfig) -> list[Level]:
 def calibrate(boxes: Boxes, offsets: Array) -> Boxes:
     """Move the corners (N, 4) by offsets (N, 4), fractions of the box's sides."""
     size = boxes[:, 2:] - boxes[:, :2] + 1
-    return boxes + offsets * np.hstack([size, size])
+    moved: Boxes = boxes + offsets * np.hstack([size, size])
+    return moved
 
 
 def square(boxes: Boxes) -> Boxes:
@@ -187,7 +191,8 @@ def plausible(boxes: Boxes, height: int, width: int) -> NDArray[np.bool_]:
     """Which boxes are larger than 3 pixels and touch the inside of the picture."""
     x1, y1, x2, y2 = boxes.T
     inside = (x2 >= 1) & (x1 <= width - 2) & (y2 >= 1) & (y1 <= height - 2)
-    return (x2 - x1 > 3) & (y2 - y1 > 3) & inside
+    kept: NDArray[np.bool_] = (x2 - x1 > 3) & (y2 - y1 > 3) & inside
+    return kept
 
 
 def _windows(

@@ -57,10 +57,8 @@ def _overlapping_pairs(
     inter = np.minimum(x2[left], x2[right]) - x1[right] + 1
     inter = np.maximum(inter, 0) * (np.minimum(y2[left], y2[right]) - np.maximum(y1[left], y1[right]) + 1)
     area = width * height
-    if mode == "union":
-        base = area[left] + area[right] - inter
-    else:
-        base = np.minimum(area[left], area[right])
+    pair = area[left], area[right]
+    base = pair[0] + pair[1] - inter if mode == "union" else np.minimum(*pair)
     over = inter / base > threshold
     a, b = sweep[left[over]], sweep[right[over]]
     return np.minimum(a, b), np.maximum(a, b)

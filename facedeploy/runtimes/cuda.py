@@ -125,9 +125,7 @@ class _CudaPython(Cuda):
         except FacedeployError:
             self._rt.cudaFree(address)
             raise
-        return Memory(
-            address, np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(pinned))
-        )
+        return Memory(address, np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(pinned)))
 
     # Releases report the errors of earlier work, which were raised where they happened.
     def _free(self, memory: Memory) -> None:
@@ -152,9 +150,7 @@ def _check_device(rt: Any) -> None:
     except RuntimeError:  # How cuda-python 12 says that there is no libcuda.
         error, count, version = 0, 0, 0
     if not version:
-        msg = (
-            "no NVIDIA driver is installed: a TensorRT engine runs on a machine with an NVIDIA GPU"
-        )
+        msg = "no NVIDIA driver is installed: a TensorRT engine runs on a machine with an NVIDIA GPU"
     elif error == rt.cudaError_t.cudaErrorInsufficientDriver:
         major, minor = version // 1000, version % 1000 // 10
         msg = (

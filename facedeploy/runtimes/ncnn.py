@@ -26,7 +26,12 @@ class NcnnRuntime(Runtime):
     concurrent = True
 
     def __init__(
-        self, param: Path, weights: Path, precision: Precision, spec: NetworkSpec, options: RuntimeOptions
+        self,
+        param: Path,
+        weights: Path,
+        precision: Precision,
+        spec: NetworkSpec,
+        options: RuntimeOptions,
     ) -> None:
         super().__init__(spec, options)
         self._ncnn = require("ncnn", "ncnn")
@@ -65,9 +70,7 @@ class NcnnRuntime(Runtime):
             return {t.name: self._extract(extractor, t.name, batch) for t in self.spec.outputs}
 
     def _to_mat(self, array: Array) -> Any:
-        # A Mat over NumPy memory shares it; ncnn's first in-place layer would write to the caller's array.
-        mat = self._ncnn.Mat(array[0]) if array.shape[0] == 1 else self._ncnn.Mat(array, batch_index=0)
-        return mat
+        return self._ncnn.Mat(array[0]) if array.shape[0] == 1 else self._ncnn.Mat(array, batch_index=0)
 
     def _extract(self, extractor: Any, name: str, batch: int) -> Array:
         status, mat = extractor.extract(name)
@@ -84,4 +87,8 @@ class NcnnRuntime(Runtime):
         self._net.clear()
 
     def describe(self) -> dict[str, Any]:
-        return {**super().describe(), "version": self._ncnn.__version__, "precision": self._precision}
+        return {
+            **super().describe(),
+            "version": self._ncnn.__version__,
+            "precision": self._precision,
+        }

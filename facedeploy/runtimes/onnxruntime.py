@@ -29,9 +29,7 @@ class OnnxRuntimeRuntime(Runtime):
         # Workers that spin after a call take the cores from whatever runs next in this process.
         settings.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            self._session: Any = ort.InferenceSession(
-                str(path), settings, providers=["CPUExecutionProvider"]
-            )
+            self._session: Any = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no public base class.
             msg = f"ONNX Runtime does not load {path}: {error}"
             raise ConversionError(msg) from error

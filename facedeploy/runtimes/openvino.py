@@ -30,9 +30,7 @@ class OpenVinoRuntime(Runtime):
     backend = "openvino"
     concurrent = True
 
-    def __init__(
-        self, xml: Path, precision: Precision, spec: NetworkSpec, options: RuntimeOptions
-    ) -> None:
+    def __init__(self, xml: Path, precision: Precision, spec: NetworkSpec, options: RuntimeOptions) -> None:
         super().__init__(spec, options)
         self._ov = require("openvino", "openvino")
         core = self._ov.Core()

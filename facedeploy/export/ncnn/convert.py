@@ -6,9 +6,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from facedeploy.errors import ConversionError
 from facedeploy.export.compiler import Compiled, Job
-from facedeploy.export.ncnn import graph
+from facedeploy.export.ncnn import graph, weights
 from facedeploy.extras import require
 from facedeploy.spec import NetworkSpec
 
@@ -23,12 +25,17 @@ def compile_network(job: Job) -> Compiled:
     """
     name = job.spec.name
     with tempfile.TemporaryDirectory() as work:
-        param, weights = run_pnnx(job, Path(work))
+        param, data = run_pnnx(job, Path(work))
         layers = graph.parse(param.read_text(encoding="utf-8"))
-        _check_layers(layers, name)
-        layers = graph.rename_blobs(layers, _names(job.spec))
-        (job.folder / f"{name}.param").write_text(graph.render(layers), encoding="utf-8")
-        (job.folder / f"{name}.bin").write_bytes(weights.read_bytes())
+        binary = data.read_bytes()
+    _check_layers(layers, name)
+    layers = graph.rename_blobs(layers, _names(job.spec))
+    if job.precision == "fp16":
+        arrays = weights.read(layers, binary)
+        layers, arrays = weights.to_half(layers, arrays, _kept_layers(job, layers, arrays))
+        binary = weights.write(layers, arrays)
+    (job.folder / f"{name}.param").write_text(graph.render(layers), encoding="utf-8")
+    (job.folder / f"{name}.bin").write_bytes(binary)
     return Compiled({"param": f"{name}.param", "bin": f"{name}.bin"})
 
 
@@ -36,7 +43,7 @@ def run_pnnx(job: Job, work: Path) -> tuple[Path, Path]:
     """Run pnnx in the folder `work`. Returns the param and bin files."""
     executable = require("pnnx", "ncnn").EXEC_PATH
     command = [executable, str(job.onnx), *_shape_arguments(job.spec)]
-    command += [f"fp16={int(job.precision == 'fp16')}"]
+    command += ["fp16=0"]  # Its own halving takes every layer.
     files = {kind: work / f"{job.spec.name}.{kind}" for kind in ("param", "bin")}
     command += [f"ncnn{kind}={path}" for kind, path in files.items()]
     # The rest of what it writes goes beside its input unless it is told where.
@@ -58,7 +65,7 @@ def run_pnnx(job: Job, work: Path) -> tuple[Path, Path]:
 
 
 def _shape_arguments(spec: NetworkSpec) -> list[str]:
-    """ncnn has no batch in its graph, so only the other axes are shown to be dynamic."""
+    """Ncnn has no batch in its graph, so only the other axes are shown to be dynamic."""
 
     def shapes(which: str) -> str:
         sizes = spec.input_shapes(which).values()
@@ -74,6 +81,27 @@ def _names(spec: NetworkSpec) -> dict[str, str]:
     """How pnnx names inputs and outputs, to how the network does."""
     names = {f"in{i}": t.name for i, t in enumerate(spec.inputs)}
     return names | {f"out{i}": t.name for i, t in enumerate(spec.outputs)}
+
+
+def _kept_layers(job: Job, layers: tuple[graph.Layer, ...], arrays: dict[str, weights.Arrays]) -> set[str]:
+    """Names of the layers that stay in float32. pnnx renames layers, so they are found by their weights.
+
+    Raises:
+        ConversionError: a weight that must stay in float32 is in no layer.
+    """
+    if "" in job.float32:
+        return {v.name for v in layers}
+    onnx = require("onnx", "export")
+    kept = set()
+    for tensor in onnx.load(job.onnx).graph.initializer:
+        if tensor.name.startswith(job.float32 or ("\0",)) and len(tensor.dims) > 1:
+            wanted = onnx.numpy_helper.to_array(tensor).ravel()
+            found = {name for name, (weight, *_) in arrays.items() if np.array_equal(weight, wanted)}
+            if not found:
+                msg = f"{job.spec.name}: pnnx changed {tensor.name}, which must stay in float32"
+                raise ConversionError(msg)
+            kept |= found
+    return kept
 
 
 def _check_layers(layers: tuple[graph.Layer, ...], name: str) -> None:

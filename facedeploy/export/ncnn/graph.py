@@ -1,8 +1,8 @@
 """Read and write ncnn's `.param` text.
 
-    7767517
-    layers blobs
-    Type  name  inputs outputs  input blobs...  output blobs...  id=value ...
+7767517
+layers blobs
+Type  name  inputs outputs  input blobs...  output blobs...  id=value ...
 """
 
 from __future__ import annotations
@@ -92,4 +92,10 @@ def _parse_layer(words: list[str]) -> Layer:
         msg = f"layer {name} has fewer blobs than it announces"
         raise ValueError(msg)
     pairs = [p.split("=", 1) for p in params]
-    return Layer(kind, name, tuple(blobs[:inputs]), tuple(blobs[inputs:]), tuple((int(k), v) for k, v in pairs))
+    return Layer(
+        kind,
+        name,
+        tuple(blobs[:inputs]),
+        tuple(blobs[inputs:]),
+        tuple((int(k), v) for k, v in pairs),
+    )

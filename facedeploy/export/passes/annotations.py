@@ -16,7 +16,12 @@ def strip_annotations(model: onnx.ModelProto) -> None:
     model.ClearField("doc_string")
     model.graph.ClearField("metadata_props")
     model.graph.ClearField("doc_string")
-    for item in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+    for item in (
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+    ):
         item.ClearField("metadata_props")
         item.ClearField("doc_string")
 

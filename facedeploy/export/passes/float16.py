@@ -1,17 +1,20 @@
-"""Half precision in the graph, for compilers that take types as they are written (TensorRT, strongly typed).
+"""Half precision in the graph.
 
-           x (fp32)                    x (fp32)
-              |                           |
-            Conv          becomes       Cast -> Conv (fp16 weights) -> ... -> Cast
-              |                                                                |
-           y (fp32)                                                        y (fp32)
+`compute_float16`, for compilers that take types as they are written (TensorRT, strongly typed):
+
+    x (fp32) -> Conv -> y (fp32)    becomes    x -> Cast -> Conv (fp16 weights) -> Cast -> y
 
 Inputs and outputs stay float32, so that every target has the same interface.
+
+`store_float16`, for those that choose their own arithmetic (OpenVINO):
+
+    weight (fp32)    becomes    weight (fp16) -> Cast
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,22 +29,48 @@ if TYPE_CHECKING:
 _FLOAT32_INPUTS = {"Resize": (2,)}
 
 
-def to_float16(
-    model: onnx.ModelProto, keep: Callable[[onnx.NodeProto], bool] = lambda node: False
-) -> onnx.ModelProto:
-    """A copy of a float32 model that computes in float16, but for the nodes that `keep` names.
+def compute_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.ModelProto:
+    """A copy of a float32 model that computes in float16.
+
+    keep: beginnings of the names of weights; the nodes that use them stay float32. "" keeps every node.
 
     Raises:
         ConversionError: a weight is too large for float16 (65504).
     """
-    return _Rewrite(model, keep).run()
+    return _Rewrite(model, tuple(keep)).run()
+
+
+def store_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.ModelProto:
+    """A copy of a float32 model that stores its weights of two and more axes in float16 and computes in float32.
+
+    keep: beginnings of the names of weights that stay float32; "" keeps all.
+
+    Raises:
+        ConversionError: a weight is too large for float16.
+    """
+    onnx = require("onnx", "export")
+    result = copy.deepcopy(model)
+    graph = result.graph
+    casts = []
+    for weight in graph.initializer:
+        stays = len(weight.dims) < 2 or weight.name.startswith(tuple(keep))
+        if weight.data_type == onnx.TensorProto.FLOAT and not stays:
+            name, half = weight.name, f"{weight.name}_half"
+            array = onnx.numpy_helper.to_array(weight)
+            weight.CopyFrom(onnx.numpy_helper.from_array(_half(array, name), half))
+            casts.append(onnx.helper.make_node("Cast", [half], [name], name=f"cast_{name}", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    graph.ClearField("node")
+    graph.node.extend(nodes)
+    onnx.checker.check_model(result, full_check=True)
+    return result
 
 
 class _Rewrite:
-    def __init__(self, model: onnx.ModelProto, keep: Callable[[onnx.NodeProto], bool]) -> None:
+    def __init__(self, model: onnx.ModelProto, keep: tuple[str, ...]) -> None:
         self.onnx = require("onnx", "export")
         self.keep = keep
-        self.source = self.onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        self.source: onnx.ModelProto = self.onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         graph = self.source.graph
         self.float, self.half = self.onnx.TensorProto.FLOAT, self.onnx.TensorProto.FLOAT16
         self.weights = {w.name: w for w in graph.initializer}
@@ -58,8 +87,7 @@ class _Rewrite:
             self._rewrite(node)
         for value in self.source.graph.output:
             self._deliver(value.name)
-        result = self.onnx.ModelProto()
-        result.CopyFrom(self.source)
+        result = copy.deepcopy(self.source)
         graph = result.graph
         for field in ("node", "initializer", "value_info"):
             graph.ClearField(field)
@@ -71,7 +99,7 @@ class _Rewrite:
     def _rewrite(self, node: onnx.NodeProto) -> None:
         new = self.onnx.NodeProto()
         new.CopyFrom(node)
-        kind = self.float if self.keep(node) else self.half
+        kind = self.float if self._stays(node) else self.half
         fixed = _FLOAT32_INPUTS.get(node.op_type, ())
         for i, name in enumerate(node.input):
             if name in self.floats:
@@ -86,6 +114,10 @@ class _Rewrite:
                 new.output[i] = name if kind == self.float else f"{name}_half"
                 self.forms[name] = {kind: new.output[i]}
         self.nodes.append(new)
+
+    def _stays(self, node: onnx.NodeProto) -> bool:
+        names = [n for n in node.input if n in self.weights]
+        return "" in self.keep or any(n.startswith(self.keep) for n in names)
 
     def _form(self, name: str, kind: int) -> str:
         """The name of a tensor in the wanted type, made where it does not exist yet."""
@@ -113,9 +145,7 @@ class _Rewrite:
         """An output is float32 under its own name."""
         if name in self.floats and self.forms[name].get(self.float) != name:
             have = next(iter(self.forms[name].values()))
-            self.nodes.append(
-                self.onnx.helper.make_node("Cast", [have], [name], name=f"cast_{name}", to=self.float)
-            )
+            self.nodes.append(self.onnx.helper.make_node("Cast", [have], [name], name=f"cast_{name}", to=self.float))
 
     def _retype(self, attribute: onnx.AttributeProto) -> None:
         """Constants and casts inside the half part."""
