@@ -37,21 +37,15 @@ def load(
     """
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
     entry = pipelines.configure(opened.manifest.pipeline.family, options or {}, opened.manifest.pipeline.config)
-    settings = RuntimeOptions(threads)
+    manifest = opened.manifest
     with contextlib.ExitStack() as stack:
         runtimes: dict[str, Runtime] = {}
-        for network in opened.manifest.networks:
+        for network in manifest.networks:
+            name = network.spec.name
             files = {role: opened.path / f.path for role, f in network.files.items()}
-            runtimes[network.spec.name] = stack.enter_context(
-                open_network(
-                    opened.manifest.model,
-                    opened.manifest.target,
-                    network.spec,
-                    files,
-                    settings,
-                    runtime,
-                )
-            )
+            settings = pipelines.runtime_options(entry, name, threads)
+            made = open_network(manifest.model, manifest.target, network.spec, files, settings, runtime)
+            runtimes[name] = stack.enter_context(made)
         pipeline = pipelines.make(entry, runtimes)
         stack.pop_all()
     return pipeline

@@ -6,9 +6,9 @@ u(key) is uniform in [-1, 1) from a generator seeded with the CRC-32 of the key.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,10 +28,10 @@ def fill(state: Mapping[str, Tensor], gain: float = GAIN) -> dict[str, Tensor]:
     return {key: torch.from_numpy(_values(key, tuple(t.shape), gain)).to(t.dtype) for key, t in state.items()}
 
 
-def _values(key: str, shape: tuple[int, ...], gain: float) -> NDArray[Any]:
+def _values(key: str, shape: tuple[int, ...], gain: float) -> NDArray[np.float64]:
     u = noise(key, shape)
     if key.endswith(".bias"):
         return 0.05 * u
     if len(shape) < 2:
         return 0.25 + 0.05 * u
-    return u * gain * np.sqrt(3.0 / np.prod(shape[1:]))
+    return u * (gain * math.sqrt(3.0 / math.prod(shape[1:])))

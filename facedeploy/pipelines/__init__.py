@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from facedeploy.artifact import PipelineEntry
@@ -12,10 +12,10 @@ from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.mtcnn import MtcnnConfig, MtcnnPipeline
 from facedeploy.pipelines.preprocess import Preprocess
 from facedeploy.plain import from_plain, to_plain
-from facedeploy.runtimes.base import Runtime
+from facedeploy.runtimes.base import Runtime, RuntimeOptions
 
 # family -> its configuration, and the pipeline made from runtimes and a configuration
-_FAMILIES: dict[str, tuple[type, Callable[[Mapping[str, Runtime], Any], Pipeline]]] = {
+_FAMILIES: dict[str, tuple[type, type[Any]]] = {
     "mtcnn": (MtcnnConfig, MtcnnPipeline),
 }
 
@@ -43,6 +43,13 @@ def preprocess(entry: PipelineEntry) -> Preprocess:
     return from_plain(Preprocess, entry.config["preprocess"])
 
 
+def runtime_options(entry: PipelineEntry, network: str, threads: int) -> RuntimeOptions:
+    """How the pipeline wants one of its networks to run on so many threads (0: every core)."""
+    _, pipeline = _FAMILIES[entry.family]
+    options = RuntimeOptions(threads)
+    return RuntimeOptions(options.threads, options.threads if network in pipeline.many else 1)
+
+
 def make(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Pipeline:
     """Make the pipeline that a manifest describes over the given runtimes.
 
@@ -51,4 +58,5 @@ def make(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Pipeline:
     """
     checked = configure(entry.family, {}, entry.config)
     config_type, pipeline = _FAMILIES[entry.family]
-    return pipeline(runtimes, from_plain(config_type, checked.config))
+    made: Pipeline = pipeline(runtimes, from_plain(config_type, checked.config))
+    return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,12 @@ Image = NDArray[np.uint8]
 
 
 class Pipeline(abc.ABC):
-    """Runs a model. Safe to call from several threads where its runtimes are; closing it closes them."""
+    """Runs a model. Safe to call from several threads where its runtimes are; closing it closes them.
+
+    many: networks that get several inputs of their own for each picture, so that a runtime may compute them at once.
+    """
+
+    many: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, runtimes: Mapping[str, Runtime]) -> None:
         self.runtimes = dict(runtimes)

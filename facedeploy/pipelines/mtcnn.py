@@ -8,7 +8,7 @@ clipped box.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -20,6 +20,7 @@ from facedeploy.faces import Face
 from facedeploy.pipelines.base import Image, Pipeline
 from facedeploy.pipelines.nms import nms
 from facedeploy.pipelines.preprocess import Preprocess
+from facedeploy.pipelines.scratch import Scratch
 from facedeploy.runtimes.base import Array, Arrays, Runtime
 
 Boxes = NDArray[np.float64]
@@ -75,9 +76,12 @@ class Candidates:
 class MtcnnPipeline(Pipeline):
     """P-Net proposes over an image pyramid, R-Net refines, O-Net decides and adds five landmarks."""
 
+    many = frozenset({"pnet"})
+
     def __init__(self, runtimes: Mapping[str, Runtime], config: MtcnnConfig) -> None:
         super().__init__(runtimes)
         self.config = config
+        self._scratch = Scratch()
 
     def detect(self, image: Image) -> list[Face]:
         candidates = self.refine(image, self.propose(image))
@@ -96,8 +100,7 @@ class MtcnnPipeline(Pipeline):
     def propose(self, image: Image) -> Candidates:
         """Stage P: windows of every pyramid level that may hold a face."""
         levels = pyramid(image.shape[0], image.shape[1], self.config)
-        prepare = self.config.preprocess.picture
-        outputs = self.runtimes["pnet"].run_many({"image": prepare(image, v.height, v.width)} for v in levels)
+        outputs = self.runtimes["pnet"].run_many(self._level_feeds(image, levels))
         windows, scores, offsets, level = _windows(outputs, levels, self.config.thresholds[0])
         kept = nms(windows, scores, self.config.pnet_level_nms, groups=level)
         # The published order: level by level, best first.
@@ -122,6 +125,11 @@ class MtcnnPipeline(Pipeline):
         size = boxes[:, 2:] - boxes[:, :2] + 1
         landmarks = boxes[:, None, :2] + outputs["landmarks"][best].reshape(-1, 5, 2) * size[:, None]
         return Candidates(calibrate(boxes, outputs["box"][best]), outputs["score"][best, 0]), landmarks
+
+    def _level_feeds(self, image: Image, levels: list[Level]) -> Iterator[dict[str, Array]]:
+        shapes = [(1, 3, v.height, v.width) for v in levels]
+        for (*_, height, width), out in zip(shapes, self._scratch.arrays(shapes), strict=True):
+            yield {"image": self.config.preprocess.picture(image, height, width, out)}
 
     def _look(
         self, image: Image, candidates: Candidates, name: str, side: int, threshold: float

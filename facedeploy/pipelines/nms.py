@@ -28,40 +28,65 @@ def nms(
     area. Boxes of different `groups` (N,) never suppress each other.
     """
     order = np.argsort(np.round(scores, 5), kind="stable")[::-1]
-    better, worse = _overlapping_pairs(boxes[order], threshold, mode, None if groups is None else groups[order])
+    groups = np.zeros(len(boxes), np.intp) if groups is None else groups
+    better, worse = _overlapping_pairs(boxes[order], threshold, mode, groups[order])
     return order[_greedy(len(order), better, worse)]
 
 
 def _overlapping_pairs(
-    boxes: NDArray[np.float64], threshold: float, mode: Mode, groups: NDArray[np.integer] | None
+    boxes: NDArray[np.float64], threshold: float, mode: Mode, groups: NDArray[np.integer]
 ) -> tuple[Indices, Indices]:
-    """All pairs i < j of boxes that overlap by more than the threshold.
-
-    A sweep along x: of two boxes that overlap by more than t of their union, the right one begins within (1 - t)
-    of the left one's width. That leaves a few pairs of neighbours instead of all N * N.
-    """
-    sweep = np.argsort(boxes[:, 0], kind="stable")
-    x1, y1, x2, y2 = np.ascontiguousarray(boxes[sweep].T)
-    width, height = x2 - x1 + 1, y2 - y1 + 1
-    reach = width * (1 - threshold if mode == "union" else 1)
-    last = np.searchsorted(x1, x1 + reach, side="right")
-    count = last - np.arange(1, len(x1) + 1)
-    left = np.repeat(np.arange(len(x1)), count)
-    right = np.arange(len(left)) + np.repeat(np.arange(1, len(x1) + 1) - np.cumsum(count) + count, count)
-
-    near = (y1[right] <= y2[left]) & (y1[left] <= y2[right])
-    if groups is not None:
-        group = groups[sweep]
-        near &= group[left] == group[right]
-    left, right = left[near], right[near]
-    inter = np.minimum(x2[left], x2[right]) - x1[right] + 1
-    inter = np.maximum(inter, 0) * (np.minimum(y2[left], y2[right]) - np.maximum(y1[left], y1[right]) + 1)
-    area = width * height
+    """All pairs i < j of boxes of one group that overlap by more than the threshold."""
+    left, right = _near_pairs(boxes, threshold if mode == "union" else 0.0, groups)
+    x1, y1, x2, y2 = boxes.T
+    width = np.minimum(x2[left], x2[right]) - np.maximum(x1[left], x1[right]) + 1
+    height = np.minimum(y2[left], y2[right]) - np.maximum(y1[left], y1[right]) + 1
+    inter = np.maximum(width, 0) * np.maximum(height, 0)
+    area = (x2 - x1 + 1) * (y2 - y1 + 1)
     pair = area[left], area[right]
     base = pair[0] + pair[1] - inter if mode == "union" else np.minimum(*pair)
     over = inter / base > threshold
-    a, b = sweep[left[over]], sweep[right[over]]
+    a, b = left[over], right[over]
     return np.minimum(a, b), np.maximum(a, b)
+
+
+def _near_pairs(boxes: NDArray[np.float64], threshold: float, groups: NDArray[np.integer]) -> tuple[Indices, Indices]:
+    """Pairs that may overlap by more than `threshold` of their union: a few neighbours instead of all N * N.
+
+    Two such boxes have their left edges within (1 - t) of the left one's width, and likewise from top to bottom.
+    So the boxes are sorted by vertical strip, as wide as the largest such distance in the group, and by y within
+    it; a box then looks down its own strip, and both ways in the strip to the right.
+    """
+    count = len(boxes)
+    width, height = boxes[:, 2] - boxes[:, 0] + 1, boxes[:, 3] - boxes[:, 1] + 1
+    strip_width = np.ones(int(groups.max(initial=0)) + 1)
+    np.maximum.at(strip_width, groups, width * (1 - threshold))
+    strip = np.floor((boxes[:, 0] - boxes[:, 0].min(initial=0)) / strip_width[groups]).astype(np.intp)
+    strip += groups * (strip.max(initial=0) + 2)  # The strips of two groups are never neighbours.
+
+    down = height * (1 - threshold)
+    up = np.minimum(down / max(threshold, 1e-9), down.max(initial=0))  # The upper box may be the larger one.
+    y = boxes[:, 1] - boxes[:, 1].min(initial=0)
+    length = y.max(initial=0) + down.max(initial=0) + up.max(initial=0) + 1
+    position = strip * length + y
+    order = np.argsort(position, kind="stable")
+    position, down, up = position[order], down[order], up[order]
+
+    below = np.searchsorted(position, position + down, side="right")
+    first = np.searchsorted(position, position + length - up, side="left")
+    last = np.searchsorted(position, position + length + down, side="right")
+    own = _ranges(np.arange(1, count + 1), below)
+    beside = _ranges(first, last)
+    left, right = (np.concatenate(v) for v in zip(own, beside, strict=True))
+    return order[left], order[right]
+
+
+def _ranges(start: Indices, stop: Indices) -> tuple[Indices, Indices]:
+    """Every i with each of start[i] .. stop[i] - 1."""
+    count = np.maximum(stop - start, 0)
+    owner = np.repeat(np.arange(len(start)), count)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+    return owner, start[owner] + within
 
 
 def _greedy(count: int, better: Indices, worse: Indices) -> Indices:

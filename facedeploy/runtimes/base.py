@@ -29,13 +29,18 @@ def available_cores() -> int:
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """How a runtime runs. `threads`: CPU threads per call; the default is every core of this process."""
+    """How a runtime runs.
+
+    threads: CPU threads; the default is every core of this process. streams: how many inputs `run_many` may compute
+    at once, sharing the threads; a backend that cannot do that computes one after the other.
+    """
 
     threads: int = 0
+    streams: int = 1
 
     def __post_init__(self) -> None:
-        if self.threads < 0:
-            msg = f"threads must be positive, not {self.threads}"
+        if self.threads < 0 or self.streams < 1:
+            msg = f"threads must not be negative and streams be positive, not {self.threads} and {self.streams}"
             raise InputError(msg)
         if self.threads == 0:
             object.__setattr__(self, "threads", available_cores())

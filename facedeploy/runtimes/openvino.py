@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,7 @@ class OpenVinoRuntime(Runtime):
         settings = {
             "INFERENCE_PRECISION_HINT": "f16" if precision == "fp16" and has_half else "f32",
             "INFERENCE_NUM_THREADS": options.threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": options.streams,
         }
         try:
             self._compiled: Any = core.compile_model(str(xml), "CPU", settings)
@@ -48,6 +48,9 @@ class OpenVinoRuntime(Runtime):
             raise ConversionError(msg) from error
         self._names = [t.name for t in spec.outputs]
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # With one stream, memory that is freed early is used again, which spares the system a page fault for every
+        # 4 kB (a fifth of MTCNN's time); with more, a long computation must not hold up the others.
+        self._in_flight = 1 if options.streams == 1 else 8 * options.streams
 
     def _run(self, inputs: Mapping[str, Array]) -> Arrays:
         request = self._start(inputs)
@@ -55,16 +58,20 @@ class OpenVinoRuntime(Runtime):
 
     def run_many(self, feeds: Iterable[Mapping[str, Array]]) -> list[Arrays]:
         """Run over several inputs; one computes while the next is being prepared."""
-        started: list[_Started] = []
+        outputs: list[Arrays] = []
+        running: deque[_Started] = deque()
         try:
             for feed in feeds:
                 self._check(feed)
-                started.append(self._start(feed))
+                running.append(self._start(feed))
+                if len(running) > self._in_flight:
+                    outputs.append(self._finish(running.popleft()))
+            outputs.extend(map(self._finish, running))
         except BaseException:
-            for request, _ in started:  # They still read memory that is about to be freed.
+            for request, _ in running:  # They still read memory that is about to be freed.
                 request.wait()
             raise
-        return [self._finish(request) for request in started]
+        return outputs
 
     def _start(self, inputs: Mapping[str, Array]) -> _Started:
         try:

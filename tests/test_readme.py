@@ -1,0 +1,72 @@
+"""The README is executed: its shell lines one by one, its Python as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from facedeploy.synthetic import group_photo
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def tested_blocks(language: str) -> list[str]:
+    blocks = re.findall(rf"<!-- tested.*?-->\n```{language}\n(.*?)```", README, flags=re.DOTALL)
+    assert blocks, f"the README has no tested {language} block"
+    return blocks
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, published: Path) -> Path:
+    """What the README supposes: a folder of weights and one of photos."""
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "mtcnn").symlink_to(published, target_is_directory=True)
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite(str(tmp_path / "photos" / "group.png"), group_photo(np.random.default_rng(2), 300, 900, 4))
+    return tmp_path
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    result = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}\n{result.stderr}"
+    return result
+
+
+def test_every_command_of_the_readme_works(workplace: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    for block in tested_blocks("sh"):
+        for line in block.strip().splitlines():
+            run(["sh", "-c", line], workplace)
+    assert (workplace / "drawn" / "group.png").is_file()
+
+
+def test_the_python_of_the_readme_works(workplace: Path) -> None:
+    for block in tested_blocks("python"):
+        result = run([sys.executable, "-c", block], workplace)
+        assert len(result.stdout.splitlines()) == 4
+
+
+def test_every_file_that_the_documents_name_exists() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+        for path in re.findall(r"`((?:facedeploy|tests|docs)/[\w./]+\.\w+)`", text):
+            assert (ROOT / path).is_file(), f"{page.name} names {path}"
+
+
+def test_set_up_commands_of_the_readme_are_targets_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
