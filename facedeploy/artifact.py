@@ -148,22 +148,43 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         InputError: `path` exists and is not an empty folder, or its parent cannot be written.
     """
-    target = Path(path)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        msg = f"{target} exists and is not an empty folder: choose another with -o, or remove it"
-        raise InputError(msg)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=_PARTIAL))
+        target = Path(path).resolve()
+        _refuse_content(target)
+        # Beside the target, or inside where that exists already: it may be the current folder, or a mount.
+        home = target if target.is_dir() else target.parent
+        home.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=home, prefix=f".{target.name}"[:200], suffix=_PARTIAL))
     except OSError as error:
-        msg = f"cannot write {target}: {error.strerror}"
+        msg = f"cannot write {path}: {error.strerror}"
         raise InputError(msg) from error
     try:
         yield temporary
+        _refuse_content(target, but=temporary)
+        _publish(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refuse_content(target: Path, but: Path | None = None) -> None:
+    if target.exists() and (not target.is_dir() or any(item != but for item in target.iterdir())):
+        msg = f"{target} exists and is not an empty folder: choose another with -o, or remove it"
+        raise InputError(msg)
+
+
+def _publish(temporary: Path, target: Path) -> None:
+    """Make the temporary folder the target, in one step or, into a folder that exists, with the manifest last."""
+    if not target.exists():
         temporary.chmod(0o755)
         temporary.rename(target)
+        return
+    items = sorted(temporary.iterdir(), key=lambda p: p.name == MANIFEST)
+    try:
+        for item in items:
+            item.rename(target / item.name)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for item in items:
+            (target / item.name).unlink(missing_ok=True)
         raise
 
 
@@ -223,10 +244,16 @@ def _check_file(folder: Path, entry: FileEntry) -> None:
     pure = PurePosixPath(entry.path)
     path = folder / pure
     inside = not pure.is_absolute() and ".." not in pure.parts and "\\" not in entry.path
-    if not inside or not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside = inside and path.resolve().is_relative_to(folder.resolve())
+        there = path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # A NUL, a name too long, a loop of links.
+        msg = f"{folder / MANIFEST}: {entry.path[:80]!r} is not a usable path; do not use this artifact"
+        raise ArtifactError(msg) from error
+    if not inside:
         msg = f"{folder / MANIFEST}: the path {entry.path!r} leaves the artifact; do not use this artifact"
         raise ArtifactError(msg)
-    if not path.is_file():
+    if not there:
         msg = f"{path} is missing: copy the whole artifact, or export it again"
         raise ArtifactError(msg)
     if path.stat().st_size != entry.size or sha256(path) != entry.sha256:

@@ -15,7 +15,7 @@ import cv2
 from facedeploy.errors import InputError
 from facedeploy.faces import Face
 from facedeploy.loading import load
-from facedeploy.pictures import VIDEOS, expand, frames
+from facedeploy.pictures import PICTURES, VIDEOS, expand, frames
 from facedeploy.pipelines.base import Image
 from facedeploy.pipelines.draw import draw
 from facedeploy.runtimes import Substitute
@@ -83,7 +83,11 @@ class _Album:
             if target.exists():
                 msg = f"{target} exists: choose another folder with --save"
                 raise InputError(msg)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"cannot make the folder {folder}: {error.strerror}"
+            raise InputError(msg) from error
         self.writers: dict[Path, cv2.VideoWriter] = {}
 
     def add(self, source: Path, image: Image) -> None:
@@ -117,7 +121,10 @@ def _names(folder: Path, files: Sequence[Path]) -> dict[Path, Path]:
     names: dict[Path, Path] = {}
     taken: set[str] = set()
     for file in files:
-        suffix = ".mp4" if file.suffix.lower() in VIDEOS else file.suffix
+        if file in names:
+            continue
+        kind = file.suffix.lower()
+        suffix = ".mp4" if kind in VIDEOS else file.suffix if kind in PICTURES else ".png"
         name, count = f"{file.stem}{suffix}", 1
         while name in taken:
             count += 1

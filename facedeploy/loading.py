@@ -10,11 +10,23 @@ from typing import Any
 
 from facedeploy import pipelines
 from facedeploy.artifact import Artifact
+from facedeploy.errors import ArtifactError
 from facedeploy.models import registry
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Runtime, RuntimeOptions
 from facedeploy.runtimes.torch import TorchRuntime
+from facedeploy.spec import NetworkSpec
+from facedeploy.target import Backend
+
+# What a network of each backend must have; TensorRT's engine may still be to be built.
+_ROLES: dict[Backend, set[str]] = {
+    "torch": {"weights"},
+    "onnx": {"onnx"},
+    "openvino": {"xml", "bin"},
+    "ncnn": {"param", "bin"},
+    "trt": {"onnx"},
+}
 
 
 def load(
@@ -38,6 +50,7 @@ def load(
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
     entry = pipelines.configure(opened.manifest.pipeline.family, options or {}, opened.manifest.pipeline.config)
     manifest = opened.manifest
+    check_manifest(opened)
     with contextlib.ExitStack() as stack:
         runtimes: dict[str, Runtime] = {}
         for network in manifest.networks:
@@ -49,6 +62,37 @@ def load(
         pipeline = pipelines.make(entry, runtimes)
         stack.pop_all()
     return pipeline
+
+
+def check_manifest(artifact: Artifact) -> None:
+    """Check that a manifest describes the networks of its model, with the files and sources that they need.
+
+    Raises:
+        ArtifactError: it does not. InputError: this release does not have the model.
+    """
+    manifest = artifact.manifest
+    specs = registry.get(manifest.model).network_specs()
+    problems = []
+    if [_interface(n.spec) for n in manifest.networks] != [_interface(s) for s in specs]:
+        problems.append(f"its networks are not those of {manifest.model}")
+    if [s.network for s in manifest.source] != [s.name for s in specs]:
+        problems.append("its sources do not name each network once")
+    for network in manifest.networks:
+        missing = _ROLES[manifest.target.backend] - set(network.files)
+        if network.engine == "ready" and "engine" not in network.files:
+            missing.add("engine")
+        if missing:
+            problems.append(f"{network.spec.name} lacks the file {', '.join(sorted(missing))}")
+    if problems:
+        msg = f"{artifact.path}: the manifest contradicts itself ({'; '.join(problems)}); export the artifact again"
+        raise ArtifactError(msg)
+
+
+def _interface(spec: NetworkSpec) -> tuple[object, ...]:
+    """What a network of a model always has, whatever sizes it was exported for."""
+    tensors = [(t.name, t.dtype, tuple(d if isinstance(d, str) else 0 for d in t.shape)) for t in spec.inputs]
+    outputs = [(t.name, t.dtype, len(t.shape)) for t in spec.outputs]
+    return spec.name, tensors, outputs, [a.name for a in spec.axes]
 
 
 def load_reference(

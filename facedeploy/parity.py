@@ -76,7 +76,7 @@ def check(rows: Sequence[Parity], precision: Precision) -> None:
     if off:
         where = "; ".join(map(describe, off))
         hint = "try the fp32 target of this backend" if precision != "fp32" else "try another target"
-        msg = f"{where}; {precision} allows {tolerance.relative:g}. The conversion is wrong: {hint}"
+        msg = f"{where}; {precision} allows {tolerance.relative:g}, so the conversion is wrong: {hint}"
         raise ParityError(msg)
 
 

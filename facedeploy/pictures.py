@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import numpy as np
 
 from facedeploy.errors import InputError
 from facedeploy.pipelines.base import Image
@@ -33,10 +34,15 @@ def read_picture(path: Path) -> Image:
         msg = f"there is no picture {path}"
         raise InputError(msg)
     try:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        data = path.read_bytes()
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error as error:
         msg = f"{path} is a picture that OpenCV refuses: {error.err}"
         raise InputError(msg) from error
+    # OpenCV fills the rest of a truncated JPEG with grey: there must be an end marker after the last scan began.
+    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        msg = f"{path} is truncated: copy it again"
+        raise InputError(msg)
     if image is None:
         msg = f"{path} is not a picture: give a file of type {', '.join(sorted(PICTURES))}"
         raise InputError(msg)

@@ -12,7 +12,7 @@ from facedeploy import parity, pipelines
 from facedeploy.artifact import Artifact, Parity, sha256
 from facedeploy.errors import InputError
 from facedeploy.faces import FaceDifference, compare
-from facedeploy.loading import load, load_reference
+from facedeploy.loading import check_manifest, load, load_reference
 from facedeploy.models import registry
 from facedeploy.pictures import expand, read_picture
 from facedeploy.runtimes import Substitute
@@ -61,15 +61,16 @@ def verify(
     """
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
     manifest = opened.manifest
-    _check_source(opened, Path(weights))
     files = expand([Path(i) for i in images])
-    config = {**manifest.pipeline.config, **(options or {})}
+    check_manifest(opened)
+    _check_source(opened, Path(weights))
+    pipeline = pipelines.configure(manifest.pipeline.family, options or {}, manifest.pipeline.config)
     precision = manifest.target.precision
     with (
-        load(opened, threads=threads, runtime=runtime, options=config) as candidate,
-        load_reference(manifest.model, Path(weights), threads=threads, options=config) as reference,
+        load(opened, threads=threads, runtime=runtime, options=pipeline.config) as candidate,
+        load_reference(manifest.model, Path(weights), threads=threads, options=pipeline.config) as reference,
     ):
-        prepare = pipelines.preprocess(manifest.pipeline)
+        prepare = pipelines.preprocess(pipeline)
         rows = tuple(
             row
             for network in manifest.networks
@@ -108,7 +109,7 @@ def _face_problems(faces: FaceDifference | None, precision: Precision) -> list[s
     limits = FACE_LIMITS[precision]
     problems = []
     if not faces.same_faces:
-        problems.append(f"{faces.missing} faces are missing and {faces.extra} are extra")
+        problems.append(f"of the faces, {faces.missing} missing and {faces.extra} extra")
     for name, value in (("box", faces.box), ("landmark", faces.landmarks)):
         if value > limits.pixels:
             problems.append(f"a {name} is off by {value:.2f} pixels; {precision} allows {limits.pixels:g}")

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def tested_blocks(language: str) -> list[str]:
+def executed_blocks(language: str) -> list[str]:
     blocks = re.findall(rf"<!-- tested.*?-->\n```{language}\n(.*?)```", README, flags=re.DOTALL)
     assert blocks, f"the README has no tested {language} block"
     return blocks
@@ -45,14 +45,14 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_every_command_of_the_readme_works(workplace: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
-    for block in tested_blocks("sh"):
+    for block in executed_blocks("sh"):
         for line in block.strip().splitlines():
             run(["sh", "-c", line], workplace)
     assert (workplace / "drawn" / "group.png").is_file()
 
 
 def test_the_python_of_the_readme_works(workplace: Path) -> None:
-    for block in tested_blocks("python"):
+    for block in executed_blocks("python"):
         result = run([sys.executable, "-c", block], workplace)
         assert len(result.stdout.splitlines()) == 4
 

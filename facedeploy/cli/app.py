@@ -24,27 +24,31 @@ for module in (models, export, verify, detect, benchmark, build, doctor):
     app.command(module.__name__.rpartition(".")[2])(module.command)
 
 
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         import importlib.metadata
 
         typer.echo(importlib.metadata.version("facedeploy"))
         raise typer.Exit
 
 
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit status 2."""
     # So that a stopped export removes its temporary folder, as it does after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Typer answers a closed pipe with status 1, which here means that the answer is no. Die of it, as others do.
+    signal.signal(signal.SIGPIPE, lambda *_: os._exit(141))
     try:
         app()
     except FacedeployError as error:
         print(f"facedeploy: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except BrokenPipeError:
-        # The reader of a pipe left. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from facedeploy.cli.output import Json, print_json, print_table
+from facedeploy.cli.output import Json, note, print_json, print_table
 
 
 def command(json: Json = False) -> None:
     """List what can be deployed, its size, and where its weights come from."""
+    from facedeploy.errors import BackendUnavailableError
     from facedeploy.models.registry import MODELS
     from facedeploy.models.statistics import measure
     from facedeploy.plain import to_plain
 
-    models = [(model, measure(model)) for model in MODELS.values()]
-    if json:
-        for model, rows in models:
+    for model in MODELS.values():
+        try:
+            rows = measure(model)
+        except BackendUnavailableError as error:
+            note(f"sizes are counted on the PyTorch modules: {error}")
+            rows = ()
+        if json:
             facts = {k: getattr(model, k) for k in ("id", "title", "weights", "licence")}
             print_json({**facts, "networks": to_plain(rows)})
-        return
-    for model, rows in models:
+            continue
         print(f"{model.id}  {model.title}")
         print(f"  weights: {model.weights}; licence: {model.licence}")
-        table = [
-            (
-                f"  {r.network}",
-                f"{r.parameters:,}",
-                "x".join(map(str, r.shape)),
-                f"{r.macs / 1e6:,.1f}",
-            )
-            for r in rows
-        ]
-        print_table(("  network", "parameters", "input", "million MACs"), table)
+        if rows:
+            table = [
+                (f"  {r.network}", f"{r.parameters:,}", "x".join(map(str, r.shape)), f"{r.macs / 1e6:,.1f}")
+                for r in rows
+            ]
+            print_table(("  network", "parameters", "input", "million MACs"), table)

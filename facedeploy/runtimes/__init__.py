@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from facedeploy.errors import ArtifactError, InputError
+from facedeploy.errors import ArtifactError, BackendUnavailableError, InputError
 from facedeploy.runtimes.base import Runtime, RuntimeOptions
 from facedeploy.spec import NetworkSpec
 from facedeploy.target import Target
@@ -61,4 +61,8 @@ def open_network(
         raise ArtifactError(msg)
     from facedeploy.runtimes.tensorrt import TensorRtRuntime
 
-    return TensorRtRuntime(files["engine"], spec, options)
+    try:
+        return TensorRtRuntime(files["engine"], spec, options)
+    except BackendUnavailableError as error:
+        msg = f"{error}; to run its ONNX file here instead, `--runtime onnxruntime`"
+        raise BackendUnavailableError(msg) from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from facedeploy.errors import ConversionError
+from facedeploy.errors import ConversionError, FacedeployError
 from facedeploy.extras import require
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.spec import NetworkSpec
@@ -21,6 +21,7 @@ class OnnxRuntimeRuntime(Runtime):
     def __init__(self, path: Path, spec: NetworkSpec, options: RuntimeOptions) -> None:
         super().__init__(spec, options)
         ort = require("onnxruntime", "onnx")
+        ort.disable_telemetry_events()
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = options.threads
         settings.inter_op_num_threads = 1
@@ -35,9 +36,19 @@ class OnnxRuntimeRuntime(Runtime):
             raise ConversionError(msg) from error
         self._version = ort.__version__
         self._names = [t.name for t in spec.outputs]
+        have = [t.name for t in (*self._session.get_inputs(), *self._session.get_outputs())]
+        want = [t.name for t in spec.inputs] + self._names
+        if have != want:
+            msg = f"{path} is not {spec.name}: it has the tensors {have}, not {want}"
+            raise ConversionError(msg)
 
     def _run(self, inputs: Mapping[str, Array]) -> Arrays:
-        return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
+        try:
+            outputs = self._session.run(self._names, dict(inputs))
+        except Exception as error:
+            msg = f"ONNX Runtime stops in {self.spec.name}: {error}"
+            raise FacedeployError(msg) from error
+        return dict(zip(self._names, outputs, strict=True))
 
     def _close(self) -> None:
         del self._session

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from facedeploy.errors import ConversionError
+from facedeploy.errors import ConversionError, FacedeployError
 from facedeploy.extras import require
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.spec import NetworkSpec
@@ -47,6 +47,11 @@ class OpenVinoRuntime(Runtime):
             msg = f"OpenVINO does not load {xml}: {error}"
             raise ConversionError(msg) from error
         self._names = [t.name for t in spec.outputs]
+        have = [set(p.get_names()) for p in (*self._compiled.inputs, *self._compiled.outputs)]
+        want = [t.name for t in spec.inputs] + self._names
+        if len(have) != len(want) or not all(name in names for name, names in zip(want, have, strict=True)):
+            msg = f"{xml} is not {spec.name}: it has the tensors {have}, not {want}"
+            raise ConversionError(msg)
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # With one stream, memory that is freed early is used again, which spares the system a page fault for every
         # 4 kB (a fifth of MTCNN's time); with more, a long computation must not hold up the others.
@@ -78,14 +83,22 @@ class OpenVinoRuntime(Runtime):
             request = self._idle.get_nowait()
         except queue.Empty:
             request = self._compiled.create_infer_request()
-        for name, array in inputs.items():
-            request.set_tensor(name, self._ov.Tensor(array, shared_memory=True))
-        request.start_async()
+        try:
+            for name, array in inputs.items():
+                request.set_tensor(name, self._ov.Tensor(array, shared_memory=True))
+            request.start_async()
+        except RuntimeError as error:
+            msg = f"OpenVINO stops in {self.spec.name}: {error}"
+            raise FacedeployError(msg) from error
         return request, inputs
 
     def _finish(self, started: _Started) -> Arrays:
         request, _ = started
-        request.wait()
+        try:
+            request.wait()
+        except RuntimeError as error:
+            msg = f"OpenVINO stops in {self.spec.name}: {error}"
+            raise FacedeployError(msg) from error
         outputs = {name: np.array(request.get_tensor(name).data) for name in self._names}
         self._idle.put(request)
         return outputs

@@ -26,17 +26,27 @@ def compile_network(job: Job) -> Compiled:
     name = job.spec.name
     with tempfile.TemporaryDirectory() as work:
         param, data = run_pnnx(job, Path(work))
-        layers = graph.parse(param.read_text(encoding="utf-8"))
-        binary = data.read_bytes()
-    _check_layers(layers, name)
-    layers = graph.rename_blobs(layers, _names(job.spec))
-    if job.precision == "fp16":
-        arrays = weights.read(layers, binary)
-        layers, arrays = weights.to_half(layers, arrays, _kept_layers(job, layers, arrays))
-        binary = weights.write(layers, arrays)
+        text, binary = param.read_bytes(), data.read_bytes()
+    try:
+        layers, binary = _finish(job, text.decode(errors="replace"), binary)
+    except ConversionError as error:
+        msg = f"pnnx wrote unusable files for {name}: {error}"
+        raise ConversionError(msg) from error
     (job.folder / f"{name}.param").write_text(graph.render(layers), encoding="utf-8")
     (job.folder / f"{name}.bin").write_bytes(binary)
     return Compiled({"param": f"{name}.param", "bin": f"{name}.bin"})
+
+
+def _finish(job: Job, text: str, binary: bytes) -> tuple[tuple[graph.Layer, ...], bytes]:
+    """Check what pnnx wrote, name the blobs, and store the weights in the job's precision."""
+    layers = graph.parse(text)
+    _check_layers(layers, job.spec.name)
+    layers = graph.rename_blobs(layers, _names(job.spec))
+    arrays = weights.read(layers, binary)
+    if job.precision == "fp16":
+        layers, arrays = weights.to_half(layers, arrays, _kept_layers(job, layers, arrays))
+        binary = weights.write(layers, arrays)
+    return layers, binary
 
 
 def run_pnnx(job: Job, work: Path) -> tuple[Path, Path]:
