@@ -62,7 +62,7 @@ def _read(hint: Any, data: Any, where: str) -> Any:
         return {k: _read(args[1], v, _join(where, k)) for k, v in data.items()}
     if hint is Any:
         return data
-    if hint is float and isinstance(data, int) and not isinstance(data, bool):
+    if hint is float and isinstance(data, int) and not isinstance(data, bool) and abs(data) < 1 << 1000:
         return float(data)
     if isinstance(data, hint) and not (isinstance(data, bool) and hint is not bool):
         return data

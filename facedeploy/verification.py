@@ -78,6 +78,7 @@ def verify(
                 reference.runtimes[network.spec.name],
                 candidate.runtimes[network.spec.name],
                 parity.probe_inputs(network.spec, prepare),
+                precision,
             )
         )
         faces = None

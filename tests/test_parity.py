@@ -70,9 +70,10 @@ def feeds(*rows: list[float]) -> list[Arrays]:
     return [{"x": np.array([row], np.float32)} for row in rows]
 
 
-def compare(change: Function, *rows: list[float]) -> dict[str, Parity]:
+def compare(change: Function, *rows: list[float], precision: Precision = "fp32") -> dict[str, Parity]:
     given = feeds(*rows) if rows else feeds([1, -2, 3, 4], [0.5, 0, 1, 2])
-    return {row.output: row for row in parity.measure(small(lambda x: (x, 2 * x)), small(change), given)}
+    measured = parity.measure(small(lambda x: (x, 2 * x)), small(change), given, precision)
+    return {row.output: row for row in measured}
 
 
 def refused(rows: dict[str, Parity], precision: Precision = "fp32") -> set[str]:
@@ -86,7 +87,7 @@ def refused(rows: dict[str, Parity], precision: Precision = "fp32") -> set[str]:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_network_agrees_with_itself(name: str) -> None:
-    rows = parity.measure(mtcnn(name), mtcnn(name), parity.probe_inputs(SPECS[name], PREPROCESS))
+    rows = parity.measure(mtcnn(name), mtcnn(name), parity.probe_inputs(SPECS[name], PREPROCESS), "fp32")
     assert [(r.network, r.output, r.runtime) for r in rows] == [(name, t.name, "torch") for t in SPECS[name].outputs]
     assert all((r.max_abs, r.relative_l2) == (0.0, 0.0) and r.cosine == pytest.approx(1) for r in rows)
     parity.check(rows, "fp32")
@@ -107,7 +108,7 @@ def test_changed_weight_is_caught_and_named(name: str, parameter: str, output: s
     broken: list[Parity] = []
     for other, spec in SPECS.items():
         changed = mtcnn(other, scale(parameter, 1.05) if other == name else lambda module: None)
-        broken += parity.measure(mtcnn(other), changed, parity.probe_inputs(spec, PREPROCESS))
+        broken += parity.measure(mtcnn(other), changed, parity.probe_inputs(spec, PREPROCESS), "fp32")
     with pytest.raises(ParityError) as error:
         parity.check(broken, "fp32")
     names = [f"{r.network}.{r.output}" for r in broken]
@@ -118,7 +119,7 @@ def test_changed_weight_is_caught_and_named(name: str, parameter: str, output: s
 @pytest.mark.parametrize("name", SPECS)
 def test_changed_first_layer_is_caught_everywhere(name: str, precision: Precision) -> None:
     changed = mtcnn(name, scale("pre_layer.0.weight", 1.3))
-    rows = parity.measure(mtcnn(name), changed, parity.probe_inputs(SPECS[name], PREPROCESS))
+    rows = parity.measure(mtcnn(name), changed, parity.probe_inputs(SPECS[name], PREPROCESS), "fp32")
     assert refused({r.output: r for r in rows}, precision) == {t.name for t in SPECS[name].outputs}
 
 
@@ -132,7 +133,7 @@ def test_swapped_columns_are_caught() -> None:
 
 def test_swapped_batch_is_caught() -> None:
     pictures = [{"x": np.random.default_rng(0).random((3, 4), np.float32)}]
-    rows = parity.measure(small(lambda x: (x, x)), small(lambda x: (x, x.flip(0))), pictures)
+    rows = parity.measure(small(lambda x: (x, x)), small(lambda x: (x, x.flip(0))), pictures, "fp32")
     assert refused({r.output: r for r in rows}) == {"z"}
 
 
@@ -157,7 +158,7 @@ def test_output_that_is_no_number_is_refused(value: float, everywhere: bool, pre
 
     rows = compare(spoilt, [1, 1, 1, 1], [1, 3, 1, 1], [2, 2, 2, 2])
     assert refused(rows, precision) == {"z"}
-    both = parity.measure(small(spoilt), small(spoilt), feeds([1, 3, 1, 1], [1, 1, 1, 1]))
+    both = parity.measure(small(spoilt), small(spoilt), feeds([1, 3, 1, 1], [1, 1, 1, 1]), "fp32")
     assert refused({r.output: r for r in both}, precision) == {"z"}
 
 
@@ -173,14 +174,16 @@ def test_one_bad_input_of_several_is_enough(first: bool) -> None:
 @pytest.mark.parametrize("share", [0.5, 2.0], ids=["within", "without"])
 def test_relative_tolerance(share: float, precision: Precision) -> None:
     factor = 1 + share * parity.TOLERANCES[precision].relative
-    assert refused(compare(lambda x: (x * factor, 2 * x)), precision) == ({"y"} if share > 1 else set())
+    assert refused(compare(lambda x: (x * factor, 2 * x), precision=precision), precision) == (
+        {"y"} if share > 1 else set()
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("share", [0.5, 2.0], ids=["within", "without"])
 def test_absolute_tolerance_is_for_what_is_almost_zero(share: float, precision: Precision) -> None:
     shift = share * parity.TOLERANCES[precision].absolute
-    rows = compare(lambda x: (x + shift, 2 * x), [0, 0, 0, 0], [1e-9, 0, 0, 0])
+    rows = compare(lambda x: (x + shift, 2 * x), [0, 0, 0, 0], [1e-9, 0, 0, 0], precision=precision)
     assert refused(rows, precision) == ({"y"} if share > 1 else set())
 
 
@@ -192,9 +195,9 @@ def test_almost_zero_does_not_hide_another_input(precision: Precision) -> None:
     def off(x: Tensor) -> tuple[Tensor, Tensor]:
         return torch.where(x.abs() < 1e-6, x + tiny, x * 1.1), 2 * x
 
-    assert refused(compare(off, [1, 1, 1, 1]), precision) == {"y"}
-    assert refused(compare(off, [1e-7, 0, 0, 0]), precision) == set()
-    assert refused(compare(off, [1e-7, 0, 0, 0], [1, 1, 1, 1]), precision) == {"y"}
+    assert refused(compare(off, [1, 1, 1, 1], precision=precision), precision) == {"y"}
+    assert refused(compare(off, [1e-7, 0, 0, 0], precision=precision), precision) == set()
+    assert refused(compare(off, [1e-7, 0, 0, 0], [1, 1, 1, 1], precision=precision), precision) == {"y"}
 
 
 def test_measures() -> None:

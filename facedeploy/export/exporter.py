@@ -149,7 +149,7 @@ def _export_network(job: _Export, progress: Progress) -> tuple[NetworkEntry, tup
             onnx = Path(work) / f"{spec.name}.onnx"
             export_onnx(job.module, spec, onnx)
             with OnnxRuntimeRuntime(onnx, spec, RuntimeOptions()) as runtime:
-                parity.check(parity.measure(reference, runtime, job.feeds), "fp32")
+                parity.check(parity.measure(reference, runtime, job.feeds, "fp32"), "fp32")
             progress(f"{spec.name}: compile for {target}")
             compiled = _compiler(target.backend)(Job(spec, onnx, target.precision, job.folder, job.float32))
     progress(f"{spec.name}: compare with PyTorch")
@@ -176,7 +176,7 @@ def _compare(job: _Export, reference: TorchRuntime, compiled: Compiled) -> tuple
     for substitute in substitutes:
         options = RuntimeOptions()
         with open_network(job.model, job.target, job.spec, files, options, substitute) as runtime:
-            rows += parity.measure(reference, runtime, job.feeds)
+            rows += parity.measure(reference, runtime, job.feeds, job.target.precision)
     parity.check(rows, job.target.precision)
     return tuple(rows)
 

@@ -83,6 +83,8 @@ class OpenVinoRuntime(Runtime):
             request = self._idle.get_nowait()
         except queue.Empty:
             request = self._compiled.create_infer_request()
+        # OpenVINO shares only memory that may be written. The copies live as long as the request runs.
+        inputs = {name: a if a.flags.writeable else a.copy() for name, a in inputs.items()}
         try:
             for name, array in inputs.items():
                 request.set_tensor(name, self._ov.Tensor(array, shared_memory=True))

@@ -30,7 +30,7 @@ class TorchRuntime(Runtime):
         if torch.get_num_threads() != self.options.threads:
             torch.set_num_threads(self.options.threads)
         with torch.inference_mode():
-            outputs = self._module(*(torch.from_numpy(inputs[t.name]) for t in self.spec.inputs))
+            outputs = self._module(*(torch.from_numpy(_writable(inputs[t.name])) for t in self.spec.inputs))
         return {t.name: o.numpy() for t, o in zip(self.spec.outputs, outputs, strict=True)}
 
     def _close(self) -> None:
@@ -38,3 +38,8 @@ class TorchRuntime(Runtime):
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "version": self._torch.__version__, "precision": "fp32"}
+
+
+def _writable(array: Array) -> Array:
+    # PyTorch warns of memory that it may not write, although it only reads.
+    return array if array.flags.writeable else array.copy()

@@ -92,6 +92,9 @@ def _parse_layer(words: list[str]) -> Layer:
         msg = f"layer {name} has fewer blobs than it announces"
         raise ValueError(msg)
     pairs = [p.split("=", 1) for p in params]
+    if not all(value for _, value in pairs):
+        msg = f"layer {name} has a parameter without a value"
+        raise ValueError(msg)
     return Layer(
         kind,
         name,

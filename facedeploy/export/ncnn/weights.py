@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from facedeploy.errors import ConversionError
 from facedeploy.export.ncnn.graph import Layer
+from facedeploy.export.passes.float16 import half
 
 _FLOAT32, _FLOAT16 = 0, 0x01306B47
 _NO_HALF = 1 | 2  # Bits of the feature mask: no fp16 arithmetic, no fp16 storage.
@@ -91,9 +92,13 @@ def write(layers: Sequence[Layer], arrays: dict[str, Arrays]) -> bytes:
 def to_half(
     layers: Sequence[Layer], arrays: dict[str, Arrays], keep: Collection[str]
 ) -> tuple[tuple[Layer, ...], dict[str, Arrays]]:
-    """Store the tagged weights as float16, but for the layers named in `keep`, which also compute in float32."""
+    """Store the tagged weights as float16, but for the layers named in `keep`, which also compute in float32.
+
+    Raises:
+        ConversionError: a weight is too large for float16.
+    """
     halved = {
-        v.name: (arrays[v.name][0].astype(np.float16), *arrays[v.name][1:])
+        v.name: (half(arrays[v.name][0], f"the weight of layer {v.name}"), *arrays[v.name][1:])
         for v in layers
         if v.type in _TAGGED and v.name not in keep
     }
@@ -106,4 +111,8 @@ def _mask(layer: Layer) -> Layer:
 
 
 def _number(layer: Layer, key: int) -> int:
-    return int(dict(layer.params).get(key, "0"))
+    text = dict(layer.params).get(key, "0")
+    if not text.lstrip("-").isdigit():
+        msg = f"parameter {key} of ncnn layer {layer.name} is {text!r}, not a number"
+        raise ConversionError(msg)
+    return int(text)

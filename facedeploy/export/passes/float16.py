@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facedeploy.errors import ConversionError
 from facedeploy.extras import require
@@ -51,14 +52,17 @@ def store_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.Mode
     onnx = require("onnx", "export")
     result = copy.deepcopy(model)
     graph = result.graph
+    names = _Names(graph)
     casts = []
     for weight in graph.initializer:
         stays = len(weight.dims) < 2 or weight.name.startswith(tuple(keep))
         if weight.data_type == onnx.TensorProto.FLOAT and not stays:
-            name, half = weight.name, f"{weight.name}_half"
-            array = onnx.numpy_helper.to_array(weight)
-            weight.CopyFrom(onnx.numpy_helper.from_array(_half(array, name), half))
-            casts.append(onnx.helper.make_node("Cast", [half], [name], name=f"cast_{name}", to=onnx.TensorProto.FLOAT))
+            name, stored = weight.name, names.free(f"{weight.name}_half")
+            array = half(onnx.numpy_helper.to_array(weight), name)
+            weight.CopyFrom(onnx.numpy_helper.from_array(array, stored))
+            casts.append(
+                onnx.helper.make_node("Cast", [stored], [name], name=f"cast_{name}", to=onnx.TensorProto.FLOAT)
+            )
     nodes = [*casts, *graph.node]
     graph.ClearField("node")
     graph.node.extend(nodes)
@@ -66,12 +70,29 @@ def store_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.Mode
     return result
 
 
+class _Names:
+    """Names that a graph does not use yet."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.taken = {n for node in graph.node for n in (*node.input, *node.output)}
+        self.taken |= {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
+
+    def free(self, wish: str) -> str:
+        while wish in self.taken:
+            wish += "_"
+        self.taken.add(wish)
+        return wish
+
+
 class _Rewrite:
     def __init__(self, model: onnx.ModelProto, keep: tuple[str, ...]) -> None:
         self.onnx = require("onnx", "export")
         self.keep = keep
-        self.source: onnx.ModelProto = self.onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        self.source: onnx.ModelProto = self.onnx.shape_inference.infer_shapes(
+            self._with_weights(model), strict_mode=True, data_prop=True
+        )
         graph = self.source.graph
+        self.names = _Names(graph)
         self.float, self.half = self.onnx.TensorProto.FLOAT, self.onnx.TensorProto.FLOAT16
         self.weights = {w.name: w for w in graph.initializer}
         typed = [*graph.input, *graph.output, *graph.value_info]
@@ -81,6 +102,21 @@ class _Rewrite:
         self.forms: dict[str, dict[int, str]] = {v.name: {self.float: v.name} for v in graph.input}
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
+
+    def _with_weights(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """A copy in which every Constant node is an initializer, so that it can be had in both types."""
+        helper, numpy_helper = self.onnx.helper, self.onnx.numpy_helper
+        model = copy.deepcopy(model)
+        for node in [n for n in model.graph.node if n.op_type == "Constant"]:
+            value = helper.get_attribute_value(node.attribute[0])
+            if node.attribute[0].name == "value_float" or node.attribute[0].name == "value_floats":
+                value = numpy_helper.from_array(np.asarray(value, np.float32))
+            if isinstance(value, self.onnx.TensorProto):
+                weight = model.graph.initializer.add()
+                weight.CopyFrom(value)
+                weight.name = node.output[0]
+                model.graph.node.remove(node)
+        return model
 
     def run(self) -> onnx.ModelProto:
         for node in self.source.graph.node:
@@ -106,12 +142,11 @@ class _Rewrite:
                 new.input[i] = self._form(name, self.float if i in fixed else kind)
             elif name in self.weights:
                 self.initializers[name] = self.weights[name]
-        for attribute in new.attribute:
-            if kind == self.half:
-                self._retype(attribute)
+        if kind == self.half:
+            self._retype(new)
         for i, name in enumerate(node.output):
             if name in self.floats:
-                new.output[i] = name if kind == self.float else f"{name}_half"
+                new.output[i] = name if kind == self.float else self.names.free(f"{name}_half")
                 self.forms[name] = {kind: new.output[i]}
         self.nodes.append(new)
 
@@ -130,14 +165,14 @@ class _Rewrite:
         if kind == self.float:
             self.initializers[name] = self.weights[name]
             return name
-        array = self.onnx.numpy_helper.to_array(self.weights[name])
-        half = f"{name}_half"
-        self.initializers[half] = self.onnx.numpy_helper.from_array(_half(array, name), half)
-        return half
+        array = half(self.onnx.numpy_helper.to_array(self.weights[name]), name)
+        new = self.names.free(f"{name}_half")
+        self.initializers[new] = self.onnx.numpy_helper.from_array(array, new)
+        return new
 
     def _cast(self, name: str, kind: int) -> str:
         have = next(iter(self.forms[name].values()))
-        new = f"{name}_half" if kind == self.half else f"{name}_float"
+        new = self.names.free(f"{name}_half" if kind == self.half else f"{name}_float")
         self.nodes.append(self.onnx.helper.make_node("Cast", [have], [new], name=f"cast_{new}", to=kind))
         return new
 
@@ -147,16 +182,25 @@ class _Rewrite:
             have = next(iter(self.forms[name].values()))
             self.nodes.append(self.onnx.helper.make_node("Cast", [have], [name], name=f"cast_{name}", to=self.float))
 
-    def _retype(self, attribute: onnx.AttributeProto) -> None:
-        """Constants and casts inside the half part."""
-        if attribute.name == "to" and attribute.i == self.float:
-            attribute.i = self.half
-        elif attribute.name == "value" and attribute.t.data_type == self.float:
-            array = self.onnx.numpy_helper.to_array(attribute.t)
-            attribute.t.CopyFrom(self.onnx.numpy_helper.from_array(_half(array, "a constant")))
+    def _retype(self, node: onnx.NodeProto) -> None:
+        """Casts and constants that a node of the half part makes itself."""
+        if node.op_type == "ConstantOfShape" and not node.attribute:  # float32 zero, if nothing is said
+            zero = self.onnx.numpy_helper.from_array(np.zeros(1, np.float16))
+            node.attribute.append(self.onnx.helper.make_attribute("value", zero))
+        for attribute in node.attribute:
+            if attribute.name == "to" and attribute.i == self.float:
+                attribute.i = self.half
+            elif attribute.name == "value" and attribute.t.data_type == self.float:
+                array = half(self.onnx.numpy_helper.to_array(attribute.t), f"a constant of {node.name}")
+                attribute.t.CopyFrom(self.onnx.numpy_helper.from_array(array))
 
 
-def _half(array: np.ndarray, name: str) -> np.ndarray:
+def half(array: NDArray[Any], name: str) -> NDArray[np.float16]:
+    """Round to float16.
+
+    Raises:
+        ConversionError: a value is too large; the message calls the array `name`.
+    """
     if array.size and np.abs(array).max() > np.finfo(np.float16).max:
         msg = f"{name} holds {np.abs(array).max():g}, too large for fp16: use an fp32 target"
         raise ConversionError(msg)
