@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def brief(error: BaseException) -> str:
+    """What a tool says of itself, on one line: some write a page."""
+    return " ".join(str(error).split())[:300]
+
+
 class FacedeployError(Exception):
     """Base class. The message is one sentence: what is wrong, where, and what to do."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facedeploy.errors import ConversionError
+from facedeploy.errors import ConversionError, brief
 from facedeploy.export.passes.annotations import name_output_axes, strip_annotations
 from facedeploy.extras import require
 from facedeploy.spec import NetworkSpec
@@ -40,7 +40,7 @@ def export_onnx(module: nn.Module, spec: NetworkSpec, path: Path) -> None:
     try:
         onnx.checker.check_model(simplified, full_check=True)
     except onnx.checker.ValidationError as error:
-        msg = f"{spec.name}: the exported ONNX graph is not valid: {error}"
+        msg = f"{spec.name}: the exported ONNX graph is not valid: {brief(error)}"
         raise ConversionError(msg) from error
     onnx.save(simplified, path)
 
@@ -66,7 +66,7 @@ def _trace(module: nn.Module, spec: NetworkSpec) -> Any:
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        msg = f"{spec.name}: PyTorch cannot export the module: {error}"
+        msg = f"{spec.name}: PyTorch cannot export the module: {brief(error)}"
         raise ConversionError(msg) from error
     return program.model_proto
 

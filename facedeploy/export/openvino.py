@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from facedeploy.errors import ConversionError
+from facedeploy.errors import ConversionError, brief
 from facedeploy.export.compiler import Compiled, Job
 from facedeploy.export.passes import float16
 from facedeploy.extras import require
@@ -24,7 +24,7 @@ def compile_network(job: Job) -> Compiled:
     try:
         model = ov.Core().read_model(str(source))
     except RuntimeError as error:
-        msg = f"OpenVINO does not read the graph of {name}: {error}"
+        msg = f"OpenVINO does not read the graph of {name}: {brief(error)}"
         raise ConversionError(msg) from error
     # The default halves every weight, whatever the target says.
     ov.save_model(model, str(job.folder / f"{name}.xml"), compress_to_fp16=False)

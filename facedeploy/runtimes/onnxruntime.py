@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from facedeploy.errors import ConversionError, FacedeployError
+from facedeploy.errors import ConversionError, FacedeployError, brief
 from facedeploy.extras import require
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.spec import NetworkSpec
@@ -32,7 +32,7 @@ class OnnxRuntimeRuntime(Runtime):
         try:
             self._session: Any = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no public base class.
-            msg = f"ONNX Runtime does not load {path}: {error}"
+            msg = f"ONNX Runtime does not load {path}: {brief(error)}"
             raise ConversionError(msg) from error
         self._version = ort.__version__
         self._names = [t.name for t in spec.outputs]
@@ -46,7 +46,7 @@ class OnnxRuntimeRuntime(Runtime):
         try:
             outputs = self._session.run(self._names, dict(inputs))
         except Exception as error:
-            msg = f"ONNX Runtime stops in {self.spec.name}: {error}"
+            msg = f"ONNX Runtime stops in {self.spec.name}: {brief(error)}"
             raise FacedeployError(msg) from error
         return dict(zip(self._names, outputs, strict=True))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from facedeploy.errors import ConversionError, FacedeployError
+from facedeploy.errors import ConversionError, FacedeployError, brief
 from facedeploy.extras import require
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.spec import NetworkSpec
@@ -44,7 +44,7 @@ class OpenVinoRuntime(Runtime):
         try:
             self._compiled: Any = core.compile_model(str(xml), "CPU", settings)
         except RuntimeError as error:
-            msg = f"OpenVINO does not load {xml}: {error}"
+            msg = f"OpenVINO does not load {xml}: {brief(error)}"
             raise ConversionError(msg) from error
         self._names = [t.name for t in spec.outputs]
         have = [set(p.get_names()) for p in (*self._compiled.inputs, *self._compiled.outputs)]
@@ -90,7 +90,7 @@ class OpenVinoRuntime(Runtime):
                 request.set_tensor(name, self._ov.Tensor(array, shared_memory=True))
             request.start_async()
         except RuntimeError as error:
-            msg = f"OpenVINO stops in {self.spec.name}: {error}"
+            msg = f"OpenVINO stops in {self.spec.name}: {brief(error)}"
             raise FacedeployError(msg) from error
         return request, inputs
 
@@ -99,7 +99,7 @@ class OpenVinoRuntime(Runtime):
         try:
             request.wait()
         except RuntimeError as error:
-            msg = f"OpenVINO stops in {self.spec.name}: {error}"
+            msg = f"OpenVINO stops in {self.spec.name}: {brief(error)}"
             raise FacedeployError(msg) from error
         outputs = {name: np.array(request.get_tensor(name).data) for name in self._names}
         self._idle.put(request)
