@@ -14,7 +14,7 @@ from facedeploy.errors import ArtifactError
 from facedeploy.models import registry
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.runtimes import Substitute, open_network
-from facedeploy.runtimes.base import Runtime, RuntimeOptions
+from facedeploy.runtimes.base import Runtime
 from facedeploy.runtimes.torch import TorchRuntime
 from facedeploy.spec import NetworkSpec
 from facedeploy.target import Backend
@@ -101,6 +101,9 @@ def load_reference(
     """The same pipeline over PyTorch, from a checkpoint: what every artifact is held against."""
     known = registry.get(model)
     modules = known.load(weights)
-    settings = RuntimeOptions(threads)
-    runtimes = {s.name: TorchRuntime(modules[s.name], s, settings) for s in known.network_specs()}
-    return pipelines.make(pipelines.configure(known.family, options or {}), runtimes)
+    entry = pipelines.configure(known.family, options or {})
+    runtimes = {
+        s.name: TorchRuntime(modules[s.name], s, pipelines.runtime_options(entry, s.name, threads))
+        for s in known.network_specs()
+    }
+    return pipelines.make(entry, runtimes)

@@ -10,7 +10,8 @@ import numpy as np
 
 from facedeploy.artifact import Parity
 from facedeploy.errors import ParityError
-from facedeploy.pipelines.preprocess import Preprocess
+from facedeploy.pipelines.resize import picture
+from facedeploy.preprocess import Preprocess
 from facedeploy.runtimes.base import Array, Arrays, Runtime
 from facedeploy.spec import NetworkSpec, Shape
 from facedeploy.synthetic import portrait
@@ -117,5 +118,4 @@ def _finite(value: Any) -> float:
 
 def _faces(rng: np.random.Generator, shape: Shape, preprocess: Preprocess) -> Array:
     batch, _, height, width = shape
-    portraits = [preprocess.picture(portrait(rng, 96), height, width) for _ in range(batch)]
-    return np.concatenate(portraits)
+    return preprocess.tensor(np.concatenate([picture(portrait(rng, 96), height, width) for _ in range(batch)]))

@@ -16,7 +16,7 @@ from facedeploy.errors import ParityError
 from facedeploy.models import registry
 from facedeploy.pipelines.base import Image
 from facedeploy.pipelines.mtcnn import MtcnnConfig
-from facedeploy.pipelines.preprocess import Preprocess
+from facedeploy.preprocess import Preprocess
 from facedeploy.runtimes.base import Arrays, RuntimeOptions
 from facedeploy.runtimes.torch import TorchRuntime
 from facedeploy.spec import Axis, NetworkSpec, TensorSpec

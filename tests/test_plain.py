@@ -21,8 +21,8 @@ from facedeploy.artifact import (
 )
 from facedeploy.errors import InputError
 from facedeploy.pipelines.mtcnn import MtcnnConfig
-from facedeploy.pipelines.preprocess import Preprocess
 from facedeploy.plain import from_plain, to_plain
+from facedeploy.preprocess import Preprocess
 from facedeploy.spec import Axis, NetworkSpec, TensorSpec
 from facedeploy.target import TARGETS, Target
 
@@ -93,7 +93,7 @@ configs = st.builds(
     min_face=st.floats(1, 1e6),
     thresholds=three,
     scale_factor=st.floats(0.01, 0.99),
-    preprocess=st.builds(Preprocess, colours=st.sampled_from(["bgr", "rgb"]), mean=three, scale=st.floats(0, 2)),
+    preprocess=st.builds(Preprocess, colours=st.sampled_from(["bgr", "rgb"]), mean=three, scale=st.floats(0.001, 2)),
 )
 
 

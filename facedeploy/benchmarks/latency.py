@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,8 +19,11 @@ from facedeploy.errors import InputError
 from facedeploy.loading import load
 from facedeploy.pictures import expand, read_picture
 from facedeploy.pipelines.base import Image, Pipeline
+from facedeploy.preprocess import Pixels
 from facedeploy.runtimes import Substitute
 from facedeploy.runtimes.base import Array, Arrays, Runtime
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,20 @@ class Stopwatch(Runtime):
         self.inner = inner
         self.seconds = 0.0
 
+    @property
+    def parallel(self) -> int:
+        return self.inner.parallel
+
     def run_many(self, feeds: Iterable[Mapping[str, Array]]) -> list[Arrays]:
+        return self._watch(self.inner.run_many, feeds)
+
+    def run_pictures(self, pictures: Iterable[Pixels]) -> list[Arrays]:
+        return self._watch(self.inner.run_pictures, pictures)
+
+    def _watch(self, run: Callable[[Iterable[T]], list[Arrays]], feeds: Iterable[T]) -> list[Arrays]:
         outside = 0.0
 
-        def watched() -> Iterable[Mapping[str, Array]]:
+        def watched() -> Iterator[T]:
             nonlocal outside
             iterator = iter(feeds)
             while True:
@@ -87,7 +100,7 @@ class Stopwatch(Runtime):
                 yield feed
 
         start = time.perf_counter()
-        outputs = self.inner.run_many(watched())
+        outputs = run(watched())
         self.seconds += time.perf_counter() - start - outside
         return outputs
 

@@ -10,8 +10,8 @@ from facedeploy.artifact import PipelineEntry
 from facedeploy.errors import InputError
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.mtcnn import MtcnnConfig, MtcnnPipeline
-from facedeploy.pipelines.preprocess import Preprocess
 from facedeploy.plain import from_plain, to_plain
+from facedeploy.preprocess import Preprocess
 from facedeploy.runtimes.base import Runtime, RuntimeOptions
 
 # family -> its configuration, and the pipeline made from runtimes and a configuration
@@ -47,7 +47,8 @@ def runtime_options(entry: PipelineEntry, network: str, threads: int) -> Runtime
     """How the pipeline wants one of its networks to run on so many threads (0: every core)."""
     _, pipeline = _FAMILIES[entry.family]
     options = RuntimeOptions(threads)
-    return RuntimeOptions(options.threads, options.threads if network in pipeline.many else 1)
+    streams = options.threads if network in pipeline.many else 1
+    return RuntimeOptions(options.threads, streams, preprocess(entry))
 
 
 def make(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Pipeline:

@@ -6,13 +6,11 @@ import abc
 from collections.abc import Mapping
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from facedeploy.faces import Face
+from facedeploy.preprocess import Pixels
 from facedeploy.runtimes.base import Runtime
 
-Image = NDArray[np.uint8]
+Image = Pixels
 
 
 class Pipeline(abc.ABC):

@@ -8,7 +8,7 @@ clipped box.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -19,8 +19,8 @@ from facedeploy.errors import InputError
 from facedeploy.faces import Face
 from facedeploy.pipelines.base import Image, Pipeline
 from facedeploy.pipelines.nms import nms
-from facedeploy.pipelines.preprocess import Preprocess
-from facedeploy.pipelines.scratch import Scratch
+from facedeploy.pipelines.resize import crops, picture
+from facedeploy.preprocess import Preprocess
 from facedeploy.runtimes.base import Array, Arrays, Runtime
 
 Boxes = NDArray[np.float64]
@@ -76,12 +76,11 @@ class Candidates:
 class MtcnnPipeline(Pipeline):
     """P-Net proposes over an image pyramid, R-Net refines, O-Net decides and adds five landmarks."""
 
-    many = frozenset({"pnet"})
+    many = frozenset({"pnet", "rnet", "onet"})
 
     def __init__(self, runtimes: Mapping[str, Runtime], config: MtcnnConfig) -> None:
         super().__init__(runtimes)
         self.config = config
-        self._scratch = Scratch()
 
     def detect(self, image: Image) -> list[Face]:
         candidates = self.refine(image, self.propose(image))
@@ -100,7 +99,7 @@ class MtcnnPipeline(Pipeline):
     def propose(self, image: Image) -> Candidates:
         """Stage P: windows of every pyramid level that may hold a face."""
         levels = pyramid(image.shape[0], image.shape[1], self.config)
-        outputs = self.runtimes["pnet"].run_many(self._level_feeds(image, levels))
+        outputs = self.runtimes["pnet"].run_pictures(picture(image, v.height, v.width) for v in levels)
         windows, scores, offsets, level = _windows(outputs, levels, self.config.thresholds[0])
         kept = nms(windows, scores, self.config.pnet_level_nms, groups=level)
         # The published order: level by level, best first.
@@ -126,11 +125,6 @@ class MtcnnPipeline(Pipeline):
         landmarks = boxes[:, None, :2] + outputs["landmarks"][best].reshape(-1, 5, 2) * size[:, None]
         return Candidates(calibrate(boxes, outputs["box"][best]), outputs["score"][best, 0]), landmarks
 
-    def _level_feeds(self, image: Image, levels: list[Level]) -> Iterator[dict[str, Array]]:
-        shapes = [(1, 3, v.height, v.width) for v in levels]
-        for (*_, height, width), out in zip(shapes, self._scratch.arrays(shapes), strict=True):
-            yield {"image": self.config.preprocess.picture(image, height, width, out)}
-
     def _look(
         self, image: Image, candidates: Candidates, name: str, side: int, threshold: float
     ) -> tuple[Candidates, Arrays]:
@@ -145,9 +139,8 @@ class MtcnnPipeline(Pipeline):
             sizes = {t.name: int(t.shape[1]) for t in runtime.spec.outputs}
             return candidates, {name: np.zeros((0, size), np.float32) for name, size in sizes.items()}
         padded, corners = _pad(image, squares.astype(np.int64))
-        batches = np.array_split(corners, -(-len(corners) // runtime.spec.max_batch))
-        cut = self.config.preprocess.crops
-        outputs = runtime.run_many({"image": cut(padded, batch, side)} for batch in batches)
+        batches = np.array_split(corners, _batch_count(len(corners), runtime))
+        outputs = runtime.run_pictures(crops(padded, batch, side) for batch in batches)
         merged = {k: np.concatenate([o[k] for o in outputs]) for k in outputs[0]}
         above = np.flatnonzero(merged["score"][:, 0] > threshold)
         clipped = Candidates(clip(squares[above], height, width), candidates.scores[above])
@@ -201,6 +194,12 @@ def plausible(boxes: Boxes, height: int, width: int) -> NDArray[np.bool_]:
     inside = (x2 >= 1) & (x1 <= width - 2) & (y2 >= 1) & (y1 <= height - 2)
     kept: NDArray[np.bool_] = (x2 - x1 > 3) & (y2 - y1 > 3) & inside
     return kept
+
+
+def _batch_count(crops: int, runtime: Runtime) -> int:
+    """As few batches as the network takes; for a runtime that computes several at once, enough to keep it busy."""
+    busy = min(2 * runtime.parallel, -(-crops // 2)) if runtime.parallel > 1 else 1
+    return max(busy, -(-crops // runtime.spec.max_batch))
 
 
 def _windows(

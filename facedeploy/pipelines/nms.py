@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Indices = NDArray[np.intp]
 Mode = Literal["union", "minimum"]
 
+_FEW = 48  # Up to so many boxes, all pairs cost less than finding the near ones.
+
 
 def nms(
     boxes: NDArray[np.float64],
@@ -38,11 +40,10 @@ def _overlapping_pairs(
 ) -> tuple[Indices, Indices]:
     """All pairs i < j of boxes of one group that overlap by more than the threshold."""
     left, right = _near_pairs(boxes, threshold if mode == "union" else 0.0, groups)
-    x1, y1, x2, y2 = boxes.T
-    width = np.minimum(x2[left], x2[right]) - np.maximum(x1[left], x1[right]) + 1
-    height = np.minimum(y2[left], y2[right]) - np.maximum(y1[left], y1[right]) + 1
-    inter = np.maximum(width, 0) * np.maximum(height, 0)
-    area = (x2 - x1 + 1) * (y2 - y1 + 1)
+    low = np.maximum(boxes[left, :2], boxes[right, :2])
+    high = np.minimum(boxes[left, 2:], boxes[right, 2:])
+    inter = np.maximum(high - low + 1, 0).prod(axis=1)
+    area = (boxes[:, 2:] - boxes[:, :2] + 1).prod(axis=1)
     pair = area[left], area[right]
     base = pair[0] + pair[1] - inter if mode == "union" else np.minimum(*pair)
     over = inter / base > threshold
@@ -58,6 +59,9 @@ def _near_pairs(boxes: NDArray[np.float64], threshold: float, groups: NDArray[np
     it; a box then looks down its own strip, and both ways in the strip to the right.
     """
     count = len(boxes)
+    if count <= _FEW:
+        left, right = np.nonzero(np.tri(count, k=-1, dtype=bool) & (groups[:, None] == groups))
+        return left, right
     width, height = boxes[:, 2] - boxes[:, 0] + 1, boxes[:, 3] - boxes[:, 1] + 1
     strip_width = np.ones(int(groups.max(initial=0)) + 1)
     np.maximum.at(strip_width, groups, width * (1 - threshold))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.errors import FacedeployError, InputError
+from facedeploy.preprocess import Pixels, Preprocess
 from facedeploy.spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ class RuntimeOptions:
     """How a runtime runs.
 
     threads: CPU threads; the default is every core of this process. streams: how many inputs `run_many` may compute
-    at once, sharing the threads; a backend that cannot do that computes one after the other.
+    at once, sharing the threads; a backend that cannot do that computes one after the other. preprocess: what
+    `run_pictures` does to pixels.
     """
 
     threads: int = 0
     streams: int = 1
+    preprocess: Preprocess = Preprocess()
 
     def __post_init__(self) -> None:
         if self.threads < 0 or self.streams < 1:
@@ -80,6 +83,34 @@ class Runtime(abc.ABC):
         """
         return [self.run(feed) for feed in feeds]
 
+    def run_pictures(self, pictures: Iterable[Pixels]) -> list[Arrays]:
+        """Run a network with one input, the picture, over several stacks of pictures, in order.
+
+        pictures: arrays (N, H, W, 3) uint8 BGR of the network's size, read lazily. They are normalised as
+        `options.preprocess` says; a backend that can do that in its own graph does so.
+
+        Raises:
+            InputError: the network takes another size or has other inputs.
+        """
+        return self.run_many(map(self._normalised, pictures))
+
+    def _normalised(self, pictures: Pixels) -> Arrays:
+        self._check_picture(pictures)
+        return {self.spec.inputs[0].name: self.options.preprocess.tensor(pictures)}
+
+    def _check_picture(self, pictures: Pixels) -> None:
+        """Check one input of `run_pictures`.
+
+        Raises:
+            InputError: it is not an array (N, H, W, 3) uint8 that the network takes.
+        """
+        if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
+            msg = f"{self.spec.name} takes pictures (N, H, W, 3) uint8, not {pictures.shape} {pictures.dtype}"
+            raise InputError(msg)
+        count, height, width, channels = pictures.shape
+        names = [t.name for t in self.spec.inputs]
+        self.spec.check_shapes(dict.fromkeys(names, (count, channels, height, width)), bounded=self.bounded)
+
     def describe(self) -> dict[str, Any]:
         """Backend, version, and the threads and precision really in use."""
         return {"backend": self.backend, "threads": self.options.threads}
@@ -101,16 +132,24 @@ class Runtime(abc.ABC):
     ) -> None:
         self.close()
 
+    @property
+    def parallel(self) -> int:
+        """How many inputs `run_many` and `run_pictures` really compute at once."""
+        return 1
+
     @abc.abstractmethod
     def _run(self, inputs: Mapping[str, Array]) -> Arrays: ...
 
     @abc.abstractmethod
     def _close(self) -> None: ...
 
-    def _check(self, inputs: Mapping[str, Array]) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             msg = f"the runtime of {self.spec.name} is closed"
             raise FacedeployError(msg)
+
+    def _check(self, inputs: Mapping[str, Array]) -> None:
+        self._check_open()
         self.spec.check_shapes({k: v.shape for k, v in inputs.items()}, bounded=self.bounded)
         for tensor in self.spec.inputs:
             array = inputs[tensor.name]

@@ -1,0 +1,34 @@
+"""Resize whole pictures and crops, in 8 bits, to the size that a network takes."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import repeat
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facedeploy.preprocess import Pixels
+
+
+def picture(image: Pixels, height: int, width: int) -> Pixels:
+    """Resize a picture: (H, W, 3) -> (1, height, width, 3)."""
+    if image.shape[:2] != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    return image[None]
+
+
+def crops(image: Pixels, corners: NDArray[np.integer], side: int) -> Pixels:
+    """Cut and resize: (H, W, 3), (N, 4) inclusive corners inside the picture -> (N, side, side, 3).
+
+    The loop over the boxes runs in C, in the maps. One call of OpenCV for all of them exists (blobFromImages) and
+    takes three times as long: it fills memory that the system has yet to hand out.
+    """
+    x1, y1, x2, y2 = corners.T
+    rows = map(slice, y1.tolist(), (y2 + 1).tolist())
+    columns = map(slice, x1.tolist(), (x2 + 1).tolist())
+    views = map(image.__getitem__, zip(rows, columns, strict=True))
+    resized = np.empty((len(corners), side, side, 3), np.uint8)
+    deque(map(cv2.resize, views, repeat((side, side)), resized), maxlen=0)
+    return resized

@@ -1,0 +1,43 @@
+"""From pixels to a network's input, described as data so that a phone can do the same."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedeploy.errors import InputError
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """value = (pixel - mean) * scale, channels first, float32. `mean` is in the order of `colours`.
+
+    resize: OpenCV's INTER_LINEAR on the 8-bit picture, before the arithmetic.
+    """
+
+    colours: Literal["bgr", "rgb"] = "bgr"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: float = 1.0
+    resize: Literal["bilinear"] = "bilinear"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < math.inf:
+            msg = f"the scale of pixels must be positive, not {self.scale}"
+            raise InputError(msg)
+
+    def tensor(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Normalise pictures of the network's size: (N, H, W, 3) BGR -> (N, 3, H, W)."""
+        planes = pixels.transpose(0, 3, 1, 2)[:, :: 1 if self.colours == "bgr" else -1]
+        tensor = np.empty(planes.shape, np.float32)
+        if any(self.mean):
+            np.subtract(planes, np.array(self.mean, np.float32)[:, None, None], out=tensor)
+            tensor *= np.float32(self.scale)
+        else:
+            np.multiply(planes, np.float32(self.scale), out=tensor)
+        return tensor
