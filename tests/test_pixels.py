@@ -45,7 +45,7 @@ def test_pictures_give_what_tensors_give(target: str, name: str, artifact: GetAr
     given = pictures(1, 1, 3, 2)
     with open_rnet(target, artifact, options) as runtime:
         for have, pixels in zip(runtime.run_pictures(given), given, strict=True):
-            assert_same(have, runtime.run({"image": options.preprocess.tensor(pixels)}))
+            assert_same(have, runtime.run({"image": PREPROCESSES[name].tensor(pixels)}))
 
 
 @pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32"])
@@ -64,7 +64,7 @@ def test_many_pictures_keep_their_order(target: str, streams: int, artifact: Get
     given = pictures(3, *[1, 5, 2, 9, 3] * 8)
     with open_rnet(target, artifact, options) as runtime:
         for have, pixels in zip(runtime.run_pictures(iter(given)), given, strict=True):
-            assert_same(have, runtime.run({"image": options.preprocess.tensor(pixels)}))
+            assert_same(have, runtime.run({"image": PREPROCESSES["scaled"].tensor(pixels)}))
 
 
 WRONG: dict[str, Any] = {

@@ -34,12 +34,12 @@ class RuntimeOptions:
 
     threads: CPU threads; the default is every core of this process. streams: how many inputs `run_many` may compute
     at once, sharing the threads; a backend that cannot do that computes one after the other. preprocess: what
-    `run_pictures` does to pixels.
+    `run_pictures` does to pixels; a runtime that is given one gets ready for pictures, else for tensors.
     """
 
     threads: int = 0
     streams: int = 1
-    preprocess: Preprocess = Preprocess()
+    preprocess: Preprocess | None = None
 
     def __post_init__(self) -> None:
         if self.threads < 0 or self.streams < 1:
@@ -96,7 +96,11 @@ class Runtime(abc.ABC):
 
     def _normalised(self, pictures: Pixels) -> Arrays:
         self._check_picture(pictures)
-        return {self.spec.inputs[0].name: self.options.preprocess.tensor(pictures)}
+        return {self.spec.inputs[0].name: self._preprocess.tensor(pictures)}
+
+    @property
+    def _preprocess(self) -> Preprocess:
+        return self.options.preprocess or Preprocess()
 
     def _check_picture(self, pictures: Pixels) -> None:
         """Check one input of `run_pictures`.

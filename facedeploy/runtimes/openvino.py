@@ -47,9 +47,9 @@ class OpenVinoRuntime(Runtime):
         }
         self._xml = xml
         self._names = [t.name for t in spec.outputs]
-        self._tensors = _Pool(self._compile(), self._names, self._in_flight)
-        self._pixels: _Pool | None = None
         self._lock = threading.Lock()
+        self._pools: dict[bool, _Pool] = {}
+        self._pool(pixels=options.preprocess is not None)
 
     @property
     def parallel(self) -> int:
@@ -62,20 +62,25 @@ class OpenVinoRuntime(Runtime):
         return 1 if self.options.streams == 1 else 8 * self.options.streams
 
     def _run(self, inputs: Mapping[str, Array]) -> Arrays:
-        return self._tensors.finish(self._tensors.start(inputs))
+        pool = self._pool(pixels=False)
+        return pool.finish(pool.start(inputs))
 
     def run_many(self, feeds: Iterable[Mapping[str, Array]]) -> list[Arrays]:
         """Run over several inputs; one computes while the next is being prepared."""
-        self._check_open()
-        return self._tensors.run(map(self._checked, feeds))
+        return self._pool(pixels=False).run(map(self._checked, feeds))
 
     def run_pictures(self, pictures: Iterable[Pixels]) -> list[Arrays]:
         """Run over stacks of pictures; the normalisation is part of the compiled network."""
+        return self._pool(pixels=True).run(map(self._checked_picture, pictures))
+
+    def _pool(self, *, pixels: bool) -> _Pool:
+        """The network for pixels or for tensors, compiled when it is first needed."""
         self._check_open()
         with self._lock:
-            if self._pixels is None:
-                self._pixels = _Pool(self._compile(self.options.preprocess), self._names, self._in_flight)
-        return self._pixels.run(map(self._checked_picture, pictures))
+            if pixels not in self._pools:
+                compiled = self._compile(self._preprocess if pixels else None)
+                self._pools[pixels] = _Pool(compiled, self._names, self._in_flight)
+            return self._pools[pixels]
 
     def _checked(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         self._check(inputs)
@@ -120,11 +125,11 @@ class OpenVinoRuntime(Runtime):
             raise ConversionError(msg)
 
     def _close(self) -> None:
-        del self._tensors, self._pixels
+        self._pools.clear()
 
     def describe(self) -> dict[str, Any]:
         self._check_open()
-        hint = self._tensors.compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        hint = next(iter(self._pools.values())).compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         return {**super().describe(), "version": self._ov.get_version(), "precision": hint}
 
 
