@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import dataclass
 
 from facedeploy.errors import BackendUnavailableError
-from facedeploy.extras import require
+from facedeploy.extras import installed_versions, require
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def diagnose() -> tuple[BackendStatus, ...]:
         rows.append(
             BackendStatus(
                 backend,
-                _versions(*packages),
+                installed_versions(*packages),
                 export=works and exporter and converter,
                 run=works,
                 note=note or converter_note or exporter_note,
@@ -50,7 +49,7 @@ def _tensorrt(exporter: bool, exporter_note: str) -> BackendStatus:
     from facedeploy.runtimes.tensorrt_api import find_tensorrt, gpu_available
 
     module = find_tensorrt()
-    versions = _versions("tensorrt", "tensorrt-rtx-cu13")
+    versions = installed_versions("tensorrt", "tensorrt-rtx-cu13")
     if module is None:
         note = "no TensorRT: export writes the graph and `facedeploy build` on the device makes the engine; "
         note += "for a builder here, `pip install 'facedeploy[tensorrt]'` or `'facedeploy[tensorrt-rtx]'`"
@@ -67,13 +66,3 @@ def _try(*modules: tuple[str, str]) -> tuple[bool, str]:
     except BackendUnavailableError as error:
         return False, str(error)
     return True, ""
-
-
-def _versions(*packages: str) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -25,7 +24,7 @@ from facedeploy.artifact import (
 )
 from facedeploy.export.compiler import Compile, Compiled, Job
 from facedeploy.export.onnx import export_onnx
-from facedeploy.extras import require
+from facedeploy.extras import installed_versions, require
 from facedeploy.models import registry
 from facedeploy.models.model import Size
 from facedeploy.runtimes import Substitute, open_network
@@ -55,6 +54,7 @@ _NEEDS: dict[Backend, tuple[tuple[str, str], ...]] = {
     "trt": (),
 }
 _TOOLS = (
+    "facedeploy",
     "torch",
     "onnx",
     "onnxsim",
@@ -117,7 +117,7 @@ def export(
                 networks=tuple(networks),
                 pipeline=pipeline,
                 source=tuple(SourceFile(n, f.name, sha256(f)) for n, f in files.items()),
-                tools=_tool_versions(),
+                tools=installed_versions(*_TOOLS),
                 parity=tuple(rows),
             ),
         )
@@ -196,13 +196,3 @@ def _save_weights(module: nn.Module, spec: NetworkSpec, folder: Path) -> Compile
 
 def _compiler(backend: Backend) -> Compile:
     return cast(Compile, importlib.import_module(_COMPILERS[backend]).compile_network)
-
-
-def _tool_versions() -> dict[str, str]:
-    versions = {"facedeploy": importlib.metadata.version("facedeploy")}
-    for tool in _TOOLS:
-        try:
-            versions[tool] = importlib.metadata.version(tool)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
