@@ -13,6 +13,7 @@ from facedeploy.pipelines.base import Image
 _BOX = (80, 220, 60)
 _POINT = (60, 80, 255)
 _INK = (20, 20, 20)
+_PLATE = 40  # Pixels: narrower faces get their score without a plate behind it.
 _SHIFT = 4  # OpenCV draws with sub-pixel corners given in 1/16 pixel.
 
 
@@ -34,15 +35,21 @@ def draw(image: Image, faces: Sequence[Face]) -> Image:
 
 def _label(canvas: Image, face: Face) -> None:
     text = f"{face.score:.2f}"
-    scale = float(np.clip((face.box[2] - face.box[0]) / 120, 0.3, 1.0))
+    side = face.box[2] - face.box[0]
+    scale = float(np.clip(side / 120, 0.25, 1.0))
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     pad = 2
     x = int(np.clip(face.box[0], 0, max(0, canvas.shape[1] - width - 2 * pad)))
     y = int(face.box[1]) - below - pad
     if y - height - pad < 0:  # No room above the box: inside it.
         y = int(face.box[1]) + height + 2 * pad
-    cv2.rectangle(canvas, (x, y - height - pad), (x + width + 2 * pad, y + below), _BOX, -1)
-    cv2.putText(canvas, text, (x + pad, y), cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)
+    ink = _INK
+    if side >= _PLATE:
+        cv2.rectangle(canvas, (x, y - height - pad), (x + width + 2 * pad, y + below), _BOX, -1)
+    else:  # A plate would be larger than the face and hide its neighbours.
+        cv2.putText(canvas, text, (x + pad, y), cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 2, cv2.LINE_AA)
+        ink = _BOX
+    cv2.putText(canvas, text, (x + pad, y), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA)
 
 
 def _fixed(value: float) -> int:
