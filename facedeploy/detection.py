@@ -151,5 +151,6 @@ def _progress(files: Sequence[Path]) -> Iterator[Iterator[Any]]:
                     bar.update()
                 last = frame.path
                 yield frame
+            bar.update()
 
         yield counted()

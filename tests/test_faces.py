@@ -55,7 +55,7 @@ def test_iou(box: tuple[float, float, float, float], expected: float) -> None:
 @given(st.integers(0, 10_000), st.floats(0.1, 10), st.floats(-1000, 1000))
 def test_iou_does_not_change_with_scale_and_place(seed: int, scale: float, shift: float) -> None:
     a, b = faces(seed, 2)
-    c, d = (Face(tuple(v * scale + shift for v in f.box), 1.0) for f in (a, b))  # type: ignore[arg-type]
+    c, d = (Face(tuple(v * scale + shift for v in f.box), 1.0) for f in (a, b))  # type: ignore[arg-type]  # four values
     assert 0 <= iou(a, b) <= 1
     assert iou(c, d) == pytest.approx(iou(a, b), abs=1e-9)
 

@@ -98,7 +98,8 @@ def export(
         require(module, extra)
     pipeline = pipelines.configure(known.family, options or {})
     files = known.find_weights(Path(weights))
-    with staged(output or f"{model}-{target}") as folder:
+    output = output or f"{model}-{target}"
+    with staged(output) as folder:
         modules = known.load(Path(weights))
         networks: list[NetworkEntry] = []
         rows: list[Parity] = []
@@ -121,7 +122,7 @@ def export(
                 parity=tuple(rows),
             ),
         )
-    return Artifact.open(output or f"{model}-{target}")
+    return Artifact.open(output)
 
 
 @dataclass(frozen=True)

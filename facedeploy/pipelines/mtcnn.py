@@ -228,5 +228,6 @@ def _pad(image: Image, squares: NDArray[np.int64]) -> tuple[Image, NDArray[np.in
     left, top = np.maximum(-squares[:, :2].min(axis=0), 0).tolist()
     right, bottom = np.maximum(squares[:, 2:].max(axis=0) - (width - 1, height - 1), 0).tolist()
     if left or top or right or bottom:
+        # OpenCV's stubs do not say that uint8 stays uint8.
         image = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)  # type: ignore[assignment]
     return image, squares + (left, top, left, top)

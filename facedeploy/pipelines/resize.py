@@ -15,6 +15,7 @@ from facedeploy.preprocess import Pixels
 def picture(image: Pixels, height: int, width: int) -> Pixels:
     """Resize a picture: (H, W, 3) -> (1, height, width, 3)."""
     if image.shape[:2] != (height, width):
+        # OpenCV's stubs do not say that uint8 stays uint8.
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
     return image[None]
 

@@ -116,7 +116,7 @@ class Runtime(abc.ABC):
         self.spec.check_shapes(dict.fromkeys(names, (count, channels, height, width)), bounded=self.bounded)
 
     def describe(self) -> dict[str, Any]:
-        """Backend, version, and the threads and precision really in use."""
+        """Backend, version, threads, and the precision where that is the runtime's choice and not the graph's."""
         return {"backend": self.backend, "threads": self.options.threads}
 
     def close(self) -> None:

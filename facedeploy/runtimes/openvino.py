@@ -46,7 +46,6 @@ class OpenVinoRuntime(Runtime):
             "NUM_STREAMS": options.streams,
         }
         self._xml = xml
-        self._names = [t.name for t in spec.outputs]
         self._lock = threading.Lock()
         self._pools: dict[bool, _Pool] = {}
         self._pool(pixels=options.preprocess is not None)
@@ -79,7 +78,7 @@ class OpenVinoRuntime(Runtime):
         with self._lock:
             if pixels not in self._pools:
                 compiled = self._compile(self._preprocess if pixels else None)
-                self._pools[pixels] = _Pool(compiled, self._names, self._in_flight)
+                self._pools[pixels] = _Pool(compiled, self.spec, self._in_flight)
             return self._pools[pixels]
 
     def _checked(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -119,7 +118,7 @@ class OpenVinoRuntime(Runtime):
 
     def _check_names(self, model: Any) -> None:
         have = [set(p.get_names()) for p in (*model.inputs, *model.outputs)]
-        want = [t.name for t in self.spec.inputs] + self._names
+        want = [t.name for t in (*self.spec.inputs, *self.spec.outputs)]
         if len(have) != len(want) or not all(name in names for name, names in zip(want, have, strict=True)):
             msg = f"{self._xml} is not {self.spec.name}: it has the tensors {have}, not {want}"
             raise ConversionError(msg)
@@ -136,9 +135,9 @@ class OpenVinoRuntime(Runtime):
 class _Pool:
     """A compiled network and its idle inference requests."""
 
-    def __init__(self, compiled: Any, outputs: list[str], in_flight: int) -> None:
+    def __init__(self, compiled: Any, spec: NetworkSpec, in_flight: int) -> None:
         self.compiled = compiled
-        self._outputs = outputs
+        self._spec = spec
         self._in_flight = in_flight
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._tensor = require("openvino", "openvino").Tensor
@@ -173,7 +172,7 @@ class _Pool:
                 request.set_tensor(name, self._tensor(array, shared_memory=True))
             request.start_async()
         except RuntimeError as error:
-            msg = f"OpenVINO refuses an input: {brief(error)}"
+            msg = f"OpenVINO refuses an input of {self._spec.name}: {brief(error)}"
             raise FacedeployError(msg) from error
         return request, inputs
 
@@ -182,8 +181,8 @@ class _Pool:
         try:
             request.wait()
         except RuntimeError as error:
-            msg = f"OpenVINO stops: {brief(error)}"
+            msg = f"OpenVINO stops in {self._spec.name}: {brief(error)}"
             raise FacedeployError(msg) from error
-        outputs = {name: np.array(request.get_tensor(name).data) for name in self._outputs}
+        outputs = {t.name: np.array(request.get_tensor(t.name).data) for t in self._spec.outputs}
         self._idle.put(request)
         return outputs

@@ -75,7 +75,7 @@ def run_pnnx(job: Job, work: Path) -> tuple[Path, Path]:
 
 
 def _shape_arguments(spec: NetworkSpec) -> list[str]:
-    """Ncnn has no batch in its graph, so only the other axes are shown to be dynamic."""
+    """There is no batch in the graph of ncnn, so only the other axes are shown to be dynamic."""
 
     def shapes(which: str) -> str:
         sizes = spec.input_shapes(which).values()
@@ -104,7 +104,7 @@ def _kept_layers(job: Job, layers: tuple[graph.Layer, ...], arrays: dict[str, we
     onnx = require("onnx", "export")
     kept = set()
     for tensor in onnx.load(job.onnx).graph.initializer:
-        if tensor.name.startswith(job.float32 or ("\0",)) and len(tensor.dims) > 1:
+        if tensor.name.startswith(job.float32) and len(tensor.dims) > 1:
             wanted = onnx.numpy_helper.to_array(tensor).ravel()
             found = {name for name, (weight, *_) in arrays.items() if np.array_equal(weight, wanted)}
             if not found:

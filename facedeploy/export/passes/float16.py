@@ -109,7 +109,7 @@ class _Rewrite:
         model = copy.deepcopy(model)
         for node in [n for n in model.graph.node if n.op_type == "Constant"]:
             value = helper.get_attribute_value(node.attribute[0])
-            if node.attribute[0].name == "value_float" or node.attribute[0].name == "value_floats":
+            if node.attribute[0].name in ("value_float", "value_floats"):
                 value = numpy_helper.from_array(np.asarray(value, np.float32))
             if isinstance(value, self.onnx.TensorProto):
                 weight = model.graph.initializer.add()
