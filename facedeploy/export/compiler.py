@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from facedeploy.export.lowering import DeformConvForm
 from facedeploy.spec import NetworkSpec
 from facedeploy.target import Precision
 
@@ -16,6 +17,7 @@ class Job:
     """A network to compile. onnx: its checked float32 graph. folder: where the files go.
 
     float32: beginnings of the names of weights that stay in float32 whatever the precision; "" is all of them.
+    deform_conv: the form that the user asked for, or None for the backend's choice.
     """
 
     spec: NetworkSpec
@@ -23,6 +25,7 @@ class Job:
     precision: Precision
     folder: Path
     float32: tuple[str, ...] = ()
+    deform_conv: DeformConvForm | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Compiled:
     files: dict[str, str]
     engine: Literal["ready", "pending"] | None = None
     lowerings: dict[str, str] = field(default_factory=dict)
+    float32: tuple[str, ...] = ()
 
 
 Compile = Callable[[Job], Compiled]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facedeploy.errors import ConversionError, brief
+from facedeploy.export.operators import translations
 from facedeploy.export.passes.annotations import name_output_axes, strip_annotations
 from facedeploy.extras import require
 from facedeploy.spec import NetworkSpec
@@ -62,7 +63,8 @@ def _trace(module: nn.Module, spec: NetworkSpec) -> Any:
                 opset_version=OPSET,
                 input_names=[t.name for t in spec.inputs],
                 output_names=[t.name for t in spec.outputs],
-                dynamic_shapes=dynamic,
+                dynamic_shapes=dynamic if spec.axes else None,
+                custom_translation_table=translations(),
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:

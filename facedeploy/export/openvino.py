@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from facedeploy.errors import ConversionError, brief
 from facedeploy.export.compiler import Compiled, Job
+from facedeploy.export.lowering import lower
 from facedeploy.export.passes import float16
 from facedeploy.extras import require
 
@@ -15,17 +18,52 @@ def compile_network(job: Job) -> Compiled:
         ConversionError: OpenVINO's ONNX reader refuses the graph.
     """
     ov = require("openvino", "openvino")
+    onnx = require("onnx", "export")
     name = job.spec.name
-    source = job.onnx
+    graph, lowerings = lower(onnx.load(job.onnx), job.deform_conv, preferred="native")
+    kept: tuple[str, ...] = ()
     if job.precision == "fp16":
-        onnx = require("onnx", "export")
-        source = job.onnx.with_name(f"{name}_half.onnx")
-        onnx.save(float16.store_float16(onnx.load(job.onnx), job.float32), source)
+        kept = (*job.float32, *float16.exact_weights(graph))
+        graph = float16.store_float16(graph, kept)
+    source = job.onnx.with_name(f"{name}_openvino.onnx")
+    onnx.save(graph, source)
+    core = ov.Core()
+    extension = require("openvino.frontend.onnx", "openvino").ConversionExtension
+    core.add_extension(extension("DeformConv", "", _deform_conv))
     try:
-        model = ov.Core().read_model(str(source))
+        model = core.read_model(str(source))
     except RuntimeError as error:
         msg = f"OpenVINO does not read the graph of {name}: {brief(error)}"
         raise ConversionError(msg) from error
     # The default halves every weight, whatever the target says.
     ov.save_model(model, str(job.folder / f"{name}.xml"), compress_to_fp16=False)
-    return Compiled({"xml": f"{name}.xml", "bin": f"{name}.bin"})
+    return Compiled({"xml": f"{name}.xml", "bin": f"{name}.bin"}, lowerings=lowerings, float32=kept)
+
+
+def _deform_conv(node: Any) -> list[Any]:
+    """OpenVINO's reader has no rule for DeformConv. The IR that is saved needs none."""
+    ops = require("openvino", "openvino").opset8
+
+    def attribute(name: str, default: Any) -> Any:
+        return node.get_attribute(name) if node.has_attribute(name) else default
+
+    inputs = [node.get_input(i) for i in range(node.get_input_size())]
+    data, weight, offset = inputs[:3]
+    top, left, bottom, right = attribute("pads", [0, 0, 0, 0])
+    result = ops.deformable_convolution(
+        data,
+        offset,
+        weight,
+        attribute("strides", [1, 1]),
+        [top, left],
+        [bottom, right],
+        attribute("dilations", [1, 1]),
+        *([inputs[4]] if len(inputs) > 4 else []),
+        group=attribute("group", 1),
+        deformable_group=attribute("offset_group", 1),
+        # Without it a sample between the border and one pixel outside is taken for outside.
+        bilinear_interpolation_pad=True,
+    )
+    if len(inputs) > 3:
+        result = ops.add(result, ops.reshape(inputs[3], [1, -1, 1, 1], special_zero=False))
+    return list(result.outputs())

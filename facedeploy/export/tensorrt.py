@@ -6,14 +6,16 @@ the Q/DQ pairs of the graph are the precision.
 
 from __future__ import annotations
 
-import shutil
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from facedeploy.errors import BackendUnavailableError, ConversionError
 from facedeploy.export.compiler import Compiled, Job
-from facedeploy.export.passes.float16 import compute_float16
+from facedeploy.export.lowering import DeformConvForm, lower
+from facedeploy.export.passes.deform_conv import DeformConv
+from facedeploy.export.passes.float16 import compute_float16, exact_weights
 from facedeploy.extras import require
 from facedeploy.runtimes.tensorrt_api import (
     create,
@@ -25,6 +27,8 @@ from facedeploy.runtimes.tensorrt_api import (
     trt_logger,
 )
 from facedeploy.spec import NetworkSpec, TensorSpec
+
+_IMPORTS_DEFORM_CONV = (10, 1)
 
 
 @dataclass(frozen=True)
@@ -51,19 +55,43 @@ def compile_network(job: Job) -> Compiled:
     Raises:
         ConversionError: TensorRT refuses the graph.
     """
+    onnx = require("onnx", "export")
     name = job.spec.name
-    graph = job.folder / f"{name}.onnx"
-    if job.precision == "fp16":
-        onnx = require("onnx", "export")
-        onnx.save(compute_float16(onnx.load(job.onnx), job.float32), graph)
-    else:
-        shutil.copyfile(job.onnx, graph)
     trt = find_tensorrt()
+    model, lowerings = lower(onnx.load(job.onnx), job.deform_conv, _preferred(trt), functools.partial(_refuse, trt))
+    kept: tuple[str, ...] = ()
+    if job.precision == "fp16":
+        kept = (*job.float32, *exact_weights(model))
+        model = compute_float16(model, kept)
+    graph = job.folder / f"{name}.onnx"
+    onnx.save(model, graph)
+    files = {"onnx": graph.name}
     if trt is None:
-        return Compiled({"onnx": graph.name}, engine="pending")
+        return Compiled(files, "pending", lowerings, kept)
     engine = job.folder / f"{name}.engine"
     engine.write_bytes(build_engine(trt, graph, job.spec))
-    return Compiled({"onnx": graph.name, "engine": engine.name}, engine="ready")
+    return Compiled({**files, "engine": engine.name}, "ready", lowerings, kept)
+
+
+def _preferred(trt: Any | None) -> DeformConvForm:
+    # Where no TensorRT is here, what the device has is not known, and GridSample needs no plugin anywhere.
+    return "gridsample" if trt is None else "native"
+
+
+def _refuse(trt: Any | None, op: DeformConv) -> str:
+    """Why TensorRT's importer does not take an operator as it is."""
+    if trt is not None and trt.__name__ != "tensorrt":
+        return "TensorRT-RTX has no deformable convolution and no plugin for one"
+    if trt is not None and _version(trt) < _IMPORTS_DEFORM_CONV:
+        return f"TensorRT {trt.__version__} does not import DeformConv, which 10.1 does"
+    if op.pads[:2] != op.pads[2:]:
+        return f"TensorRT pads both ends of an axis alike, not {op.pads}"
+    return ""
+
+
+def _version(trt: Any) -> tuple[int, int]:
+    major, minor, *_ = str(trt.__version__).split(".")
+    return int(major), int(minor)
 
 
 def build_engine(trt: Any, onnx: Path, spec: NetworkSpec) -> bytes:

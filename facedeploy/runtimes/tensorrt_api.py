@@ -86,6 +86,9 @@ def reason(errors: list[str]) -> str:
 
 def create(factory: Callable[[Any], Any], trt: Any) -> Any | None:
     """Make a Builder or Runtime; None where TensorRT fails, which its bindings call a TypeError."""
+    if trt.__name__ == "tensorrt":
+        # The importer makes a plugin of DeformConv, and an engine with it loads only where plugins are registered.
+        trt.init_libnvinfer_plugins(trt_logger(trt), "")
     try:
         return factory(trt_logger(trt))
     except TypeError:

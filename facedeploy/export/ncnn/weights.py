@@ -6,6 +6,7 @@ data is padded to 4 bytes. Biases and slopes are bare float32.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,7 +24,7 @@ _FEATURE_MASK = 31
 
 # layer type -> ids of the parameters that hold the size of the tagged weight, and whether there is a bias; the
 # bias has as many numbers as parameter 0 says.
-_TAGGED = {
+_WITH_BIAS = {
     "Convolution": (6, 5),
     "ConvolutionDepthWise": (6, 5),
     "Deconvolution": (6, 5),
@@ -31,8 +32,11 @@ _TAGGED = {
     "DeformableConv2D": (6, 5),
     "InnerProduct": (2, 1),
 }
-# layer type -> id of the parameter that holds the number of bare floats
-_BARE = {"PReLU": 0}
+# One factor of a Gemm is a tagged weight where parameter 5 says so; parameters 8 and 9 are its sides.
+_GEMM, _GEMM_CONSTANT, _GEMM_SIDES = "Gemm", 5, (8, 9)
+# layer type -> ids of the parameters whose product is the size of a bare array, and how many such arrays there are;
+# a parameter of 0 is an axis that is not there.
+_BARE = {"PReLU": ((0,), 1), "MemoryData": ((0, 1, 11, 2), 1), "BatchNorm": ((0,), 4)}
 
 Arrays = tuple[NDArray[Any], ...]
 
@@ -57,17 +61,18 @@ def read(layers: Sequence[Layer], data: bytes) -> dict[str, Arrays]:
 
     arrays: dict[str, Arrays] = {}
     for layer in layers:
-        if layer.type in _TAGGED:
-            size, has_bias = _TAGGED[layer.type]
+        if (size := _tagged_size(layer)) is not None:
             tag = int(take(1, np.uint32)[0])
             if tag not in (_FLOAT32, _FLOAT16):
                 msg = f"the weight of ncnn layer {layer.name} has the unknown tag {tag:#x}"
                 raise ConversionError(msg)
-            weight = take(_number(layer, size), np.float16 if tag else np.float32, 4)
-            bias = (take(_number(layer, 0), np.float32),) if _number(layer, has_bias) else ()
+            weight = take(size, np.float16 if tag else np.float32, 4)
+            bias = (take(_number(layer, 0), np.float32),) if _has_bias(layer) else ()
             arrays[layer.name] = (weight, *bias)
         elif layer.type in _BARE:
-            arrays[layer.name] = (take(_number(layer, _BARE[layer.type]), np.float32),)
+            keys, copies = _BARE[layer.type]
+            count = math.prod(_number(layer, key) or 1 for key in keys)
+            arrays[layer.name] = tuple(take(count, np.float32) for _ in range(copies))
     if offset != len(data):
         msg = f"{len(data) - offset} bytes of the ncnn weights belong to no layer that is known here"
         raise ConversionError(msg)
@@ -78,7 +83,7 @@ def write(layers: Sequence[Layer], arrays: dict[str, Arrays]) -> bytes:
     """The `.bin` of the layers; a tagged weight is stored in the type of its array."""
     parts = []
     for layer in layers:
-        if layer.type in _TAGGED:
+        if _tagged_size(layer) is not None:
             weight, *rest = arrays[layer.name]
             half = weight.dtype == np.float16
             parts.append(np.uint32(_FLOAT16 if half else _FLOAT32).tobytes())
@@ -94,16 +99,31 @@ def to_half(
 ) -> tuple[tuple[Layer, ...], dict[str, Arrays]]:
     """Store the tagged weights as float16, but for the layers named in `keep`, which also compute in float32.
 
+    Layers in `keep` without weights are marked as well.
+
     Raises:
         ConversionError: a weight is too large for float16.
     """
     halved = {
         v.name: (half(arrays[v.name][0], f"the weight of layer {v.name}"), *arrays[v.name][1:])
         for v in layers
-        if v.type in _TAGGED and v.name not in keep
+        if _tagged_size(v) is not None and v.name not in keep
     }
     masked = tuple(_mask(v) if v.name in keep else v for v in layers)
     return masked, {**arrays, **halved}
+
+
+def _tagged_size(layer: Layer) -> int | None:
+    """How many numbers the tagged weight of a layer has; None where it has none."""
+    if layer.type in _WITH_BIAS:
+        return _number(layer, _WITH_BIAS[layer.type][0])
+    if layer.type == _GEMM and _number(layer, _GEMM_CONSTANT):
+        return math.prod(_number(layer, key) for key in _GEMM_SIDES)
+    return None
+
+
+def _has_bias(layer: Layer) -> bool:
+    return layer.type in _WITH_BIAS and _number(layer, _WITH_BIAS[layer.type][1]) != 0
 
 
 def _mask(layer: Layer) -> Layer:

@@ -9,6 +9,8 @@ Inputs and outputs stay float32, so that every target has the same interface.
 `store_float16`, for those that choose their own arithmetic (OpenVINO):
 
     weight (fp32)    becomes    weight (fp16) -> Cast
+
+In both, what computes offsets, masks and sampling positions stays in float32 (`positions.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.errors import ConversionError
+from facedeploy.export.positions import Step, exact_steps
 from facedeploy.extras import require
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 
 # Inputs that the ONNX specification allows only as float32: op -> positions.
 _FLOAT32_INPUTS = {"Resize": (2,)}
+# op -> the inputs that say where, and how much, it samples
+_SAMPLERS = {"DeformConv": (2, 4), "GridSample": (1,)}
+_CONTRACTIONS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 def compute_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.ModelProto:
@@ -53,6 +59,7 @@ def store_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.Mode
     result = copy.deepcopy(model)
     graph = result.graph
     names = _Names(graph)
+    keep = (*keep, *exact_weights(model))
     casts = []
     for weight in graph.initializer:
         stays = len(weight.dims) < 2 or weight.name.startswith(tuple(keep))
@@ -68,6 +75,20 @@ def store_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.Mode
     graph.node.extend(nodes)
     onnx.checker.check_model(result, full_check=True)
     return result
+
+
+def exact_weights(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of the weights that offsets, masks and sampling positions are computed with."""
+    nodes = model.graph.node
+    weights = {w.name for w in model.graph.initializer}
+    used = {n for i in exact_nodes(model) if nodes[i].op_type in _CONTRACTIONS for n in nodes[i].input}
+    return tuple(sorted(used & weights))
+
+
+def exact_nodes(model: onnx.ModelProto) -> set[int]:
+    """Positions, in the graph's list of nodes, of those that must compute in float32."""
+    steps = [Step(node.op_type, tuple(node.input), tuple(node.output)) for node in model.graph.node]
+    return exact_steps(steps, _SAMPLERS, _CONTRACTIONS)
 
 
 class _Names:
@@ -119,8 +140,9 @@ class _Rewrite:
         return model
 
     def run(self) -> onnx.ModelProto:
-        for node in self.source.graph.node:
-            self._rewrite(node)
+        exact = exact_nodes(self.source)
+        for i, node in enumerate(self.source.graph.node):
+            self._rewrite(node, self.float if i in exact or self._is_kept(node) else self.half)
         for value in self.source.graph.output:
             self._deliver(value.name)
         result = copy.deepcopy(self.source)
@@ -132,10 +154,9 @@ class _Rewrite:
         self.onnx.checker.check_model(result, full_check=True)
         return result
 
-    def _rewrite(self, node: onnx.NodeProto) -> None:
+    def _rewrite(self, node: onnx.NodeProto, kind: int) -> None:
         new = self.onnx.NodeProto()
         new.CopyFrom(node)
-        kind = self.float if self._stays(node) else self.half
         fixed = _FLOAT32_INPUTS.get(node.op_type, ())
         for i, name in enumerate(node.input):
             if name in self.floats:
@@ -150,7 +171,7 @@ class _Rewrite:
                 self.forms[name] = {kind: new.output[i]}
         self.nodes.append(new)
 
-    def _stays(self, node: onnx.NodeProto) -> bool:
+    def _is_kept(self, node: onnx.NodeProto) -> bool:
         names = [n for n in node.input if n in self.weights]
         return "" in self.keep or any(n.startswith(self.keep) for n in names)
 

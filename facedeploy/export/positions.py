@@ -1,0 +1,51 @@
+"""Which steps of a graph decide where a picture is sampled.
+
+    x ─► [Conv] ─┬► [Split] ─► [+ base] ─► [GridSample] ─► [×] ─► Conv ─► y
+                 └► [Sigmoid] ─────────────────────────────┘
+
+In half precision a position near 80 is off by 0.03 of a pixel, and a deformable network is off by whole units. So the
+steps in brackets stay in float32: those between the last contraction and the sampler, that contraction included, and
+whatever then reads nothing but their results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation of any graph; `inputs` without constants' names is enough."""
+
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def exact_steps(
+    steps: Sequence[Step], samplers: Mapping[str, tuple[int, ...]], contractions: Collection[str]
+) -> set[int]:
+    """Indices of the steps that must stay in float32.
+
+    steps: in the order of computation. samplers: op -> which of its inputs are positions or weights of samples.
+    contractions: ops whose sums over many values hide one value's rounding; the search stops there.
+    """
+    producer = {name: i for i, step in enumerate(steps) for name in step.outputs}
+    exact: set[int] = set()
+    todo = []
+    for i, step in enumerate(steps):
+        if step.op in samplers:
+            exact.add(i)
+            todo += [step.inputs[k] for k in samplers[step.op] if k < len(step.inputs)]
+    while todo:
+        i = producer.get(todo.pop(), -1)
+        if i >= 0 and i not in exact:
+            exact.add(i)
+            if steps[i].op not in contractions:
+                todo += steps[i].inputs
+    for i, step in enumerate(steps):
+        made = [producer[name] for name in step.inputs if name in producer]
+        if made and step.op not in contractions and all(j in exact for j in made):
+            exact.add(i)
+    return exact
