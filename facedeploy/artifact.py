@@ -40,7 +40,8 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class NetworkEntry:
-    """One compiled network. `files` maps a role (onnx, engine, xml, bin, param, weights) to a file.
+    """One compiled network. `files` maps a role (onnx, engine, xml, bin, param) to a file; for PyTorch the roles are
+    the parts of the checkpoint.
 
     engine: for TensorRT, whether the engine is here ("ready") or must be built on the device ("pending").
     lowerings: op -> the form that was chosen for this backend. float32: beginnings of the names of weights that
@@ -64,16 +65,19 @@ class PipelineEntry:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A checkpoint file that the networks came from."""
+    """A checkpoint file that the networks came from: which part of a checkpoint, and its file."""
 
-    network: str
+    part: str
     name: str
     sha256: str
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far one output of a compiled network is from PyTorch's, the worst of several inputs."""
+    """How far one output of a compiled network is from PyTorch's, the worst of several inputs.
+
+    overlap: of an output of boxes, the smallest IoU of a box whose score is above 0.3 with PyTorch's box.
+    """
 
     network: str
     output: str
@@ -81,6 +85,7 @@ class Parity:
     max_abs: float
     relative_l2: float
     cosine: float
+    overlap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ class Artifact:
     @property
     def size(self) -> int:
         """Bytes of the compiled files."""
-        return sum(f.size for n in self.manifest.networks for f in n.files.values())
+        return sum({f.path: f.size for n in self.manifest.networks for f in n.files.values()}.values())
 
 
 @contextlib.contextmanager

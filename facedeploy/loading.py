@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from facedeploy import pipelines
-from facedeploy.artifact import Artifact
+from facedeploy.artifact import Artifact, Manifest
 from facedeploy.errors import ArtifactError
 from facedeploy.models import registry
+from facedeploy.models.model import Model
+from facedeploy.models.specs import InputSize
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Runtime
@@ -21,7 +23,6 @@ from facedeploy.target import Backend
 
 # What a network of each backend must have; TensorRT's engine may still be to be built.
 _ROLES: dict[Backend, set[str]] = {
-    "torch": {"weights"},
     "onnx": {"onnx"},
     "openvino": {"xml", "bin"},
     "ncnn": {"param", "bin"},
@@ -55,9 +56,8 @@ def load(
         runtimes: dict[str, Runtime] = {}
         for network in manifest.networks:
             name = network.spec.name
-            files = {role: opened.path / f.path for role, f in network.files.items()}
             settings = pipelines.runtime_options(entry, name, threads)
-            made = open_network(manifest.model, manifest.target, network.spec, files, settings, runtime)
+            made = open_network(manifest.model, manifest.target, network, opened.path, settings, runtime)
             runtimes[name] = stack.enter_context(made)
         pipeline = pipelines.make(entry, runtimes)
         stack.pop_all()
@@ -71,14 +71,15 @@ def check_manifest(artifact: Artifact) -> None:
         ArtifactError: it does not. InputError: this release does not have the model.
     """
     manifest = artifact.manifest
-    specs = registry.get(manifest.model).network_specs()
+    known = registry.get(manifest.model)
+    parts = known.checkpoint_parts
     problems = []
-    if [_interface(n.spec) for n in manifest.networks] != [_interface(s) for s in specs]:
+    if not _fits(known, manifest):
         problems.append(f"its networks are not those of {manifest.model}")
-    if [s.network for s in manifest.source] != [s.name for s in specs]:
-        problems.append("its sources do not name each network once")
+    if [s.part for s in manifest.source] != [*parts]:
+        problems.append("its sources do not name each part of the checkpoint once")
     for network in manifest.networks:
-        missing = _ROLES[manifest.target.backend] - set(network.files)
+        missing = _ROLES.get(manifest.target.backend, set(parts)) - set(network.files)
         if network.engine == "ready" and "engine" not in network.files:
             missing.add("engine")
         if missing:
@@ -86,6 +87,13 @@ def check_manifest(artifact: Artifact) -> None:
     if problems:
         msg = f"{artifact.path}: the manifest contradicts itself ({'; '.join(problems)}); export the artifact again"
         raise ArtifactError(msg)
+
+
+def _fits(known: Model, manifest: Manifest) -> bool:
+    """Whether the networks are the model's, for a fixed size or for any."""
+    have = [_interface(n.spec) for n in manifest.networks]
+    sizes: tuple[InputSize, ...] = (known.input_size, "any") if known.any_size else (known.input_size,)
+    return any(have == [_interface(s) for s in known.network_specs(size)] for size in sizes)
 
 
 def _interface(spec: NetworkSpec) -> tuple[object, ...]:
@@ -96,14 +104,22 @@ def _interface(spec: NetworkSpec) -> tuple[object, ...]:
 
 
 def load_reference(
-    model: str, weights: Path, *, threads: int = 0, options: Mapping[str, Any] | None = None
+    model: str,
+    weights: Path,
+    *,
+    specs: Sequence[NetworkSpec] = (),
+    threads: int = 0,
+    options: Mapping[str, Any] | None = None,
 ) -> Pipeline:
-    """The same pipeline over PyTorch, from a checkpoint: what every artifact is held against."""
+    """The same pipeline over PyTorch, from a checkpoint: what every artifact is held against.
+
+    specs: the networks' shapes; the default is the model's own.
+    """
     known = registry.get(model)
-    modules = known.load(weights)
+    networks = known.networks(known.load(weights))
     entry = pipelines.configure(known.family, options or {})
     runtimes = {
-        s.name: TorchRuntime(modules[s.name], s, pipelines.runtime_options(entry, s.name, threads))
-        for s in known.network_specs()
+        s.name: TorchRuntime(networks[s.name], s, pipelines.runtime_options(entry, s.name, threads))
+        for s in specs or known.network_specs()
     }
     return pipelines.make(entry, runtimes)

@@ -31,6 +31,12 @@ class Preprocess:
             msg = f"the scale of pixels must be positive, not {self.scale}"
             raise InputError(msg)
 
+    @property
+    def blank(self) -> tuple[int, int, int]:
+        """The BGR pixel that comes closest to zero in the tensor."""
+        first, second, third = (round(min(max(v, 0), 255)) for v in self.mean)
+        return (first, second, third) if self.colours == "bgr" else (third, second, first)
+
     def tensor(self, pixels: Pixels) -> NDArray[np.float32]:
         """Normalise pictures of the network's size: (N, H, W, 3) BGR -> (N, 3, H, W)."""
         planes = pixels.transpose(0, 3, 1, 2)[:, :: 1 if self.colours == "bgr" else -1]

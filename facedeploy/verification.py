@@ -21,15 +21,16 @@ from facedeploy.target import Precision
 
 @dataclass(frozen=True)
 class FaceLimits:
-    """How far the faces of an artifact may be from PyTorch's: pixels of any coordinate, and score."""
+    """How far the faces of an artifact may be from PyTorch's: pixels of any coordinate, score, degrees."""
 
     pixels: float
     score: float
+    degrees: float
 
 
 FACE_LIMITS: dict[Precision, FaceLimits] = {
-    "fp32": FaceLimits(pixels=0.5, score=1e-3),
-    "fp16": FaceLimits(pixels=1.5, score=1e-2),
+    "fp32": FaceLimits(pixels=0.5, score=1e-3, degrees=0.1),
+    "fp16": FaceLimits(pixels=1.5, score=1e-2, degrees=1.0),
 }
 
 
@@ -68,7 +69,13 @@ def verify(
     precision = manifest.target.precision
     with (
         load(opened, threads=threads, runtime=runtime, options=pipeline.config) as candidate,
-        load_reference(manifest.model, Path(weights), threads=threads, options=pipeline.config) as reference,
+        load_reference(
+            manifest.model,
+            Path(weights),
+            specs=[n.spec for n in manifest.networks],
+            threads=threads,
+            options=pipeline.config,
+        ) as reference,
     ):
         prepare = pipelines.preprocess(pipeline)
         rows = tuple(
@@ -77,7 +84,7 @@ def verify(
             for row in parity.measure(
                 reference.runtimes[network.spec.name],
                 candidate.runtimes[network.spec.name],
-                parity.probe_inputs(network.spec, prepare),
+                parity.probe_inputs(network.spec, prepare, registry.get(manifest.model).define().probe),
                 precision,
             )
         )
@@ -91,9 +98,9 @@ def verify(
 def _check_source(artifact: Artifact, weights: Path) -> None:
     files = registry.get(artifact.manifest.model).find_weights(weights)
     for source in artifact.manifest.source:
-        if sha256(files[source.network]) != source.sha256:
+        if sha256(files[source.part]) != source.sha256:
             msg = (
-                f"{files[source.network]} is not the checkpoint of {artifact.path}, which was made from "
+                f"{files[source.part]} is not the checkpoint of {artifact.path}, which was made from "
                 f"{source.name} with SHA-256 {source.sha256[:12]}…"
             )
             raise InputError(msg)
@@ -116,4 +123,6 @@ def _face_problems(faces: FaceDifference | None, precision: Precision) -> list[s
             problems.append(f"a {name} is off by {value:.2f} pixels; {precision} allows {limits.pixels:g}")
     if faces.score > limits.score:
         problems.append(f"a score is off by {faces.score:.2g}; {precision} allows {limits.score:g}")
+    if faces.angle > limits.degrees:
+        problems.append(f"an angle is off by {faces.angle:.2f} degrees; {precision} allows {limits.degrees:g}")
     return problems

@@ -13,6 +13,7 @@ from facedeploy.cli.output import (
     Weights,
     kilobytes,
     note,
+    parse_deform_conv,
     parse_options,
     parse_size,
     print_json,
@@ -29,7 +30,17 @@ def command(
     ] = None,
     input_size: Annotated[
         str | None,
-        typer.Option(metavar="HEIGHTxWIDTH", help="Largest picture that TensorRT is built for."),
+        typer.Option(
+            metavar="HEIGHTxWIDTH|any",
+            help="Size of the network's input; for MTCNN the largest picture that TensorRT is built for.",
+        ),
+    ] = None,
+    deform_conv: Annotated[
+        str | None,
+        typer.Option(
+            metavar="native|gridsample",
+            help="Form of deformable convolutions. Default: what suits the backend.",
+        ),
     ] = None,
     option: Options = None,
     json: Json = False,
@@ -44,6 +55,7 @@ def command(
         weights,
         output,
         input_size=parse_size(input_size),
+        deform_conv=parse_deform_conv(deform_conv),
         options=parse_options(option),
         progress=step,
     )

@@ -57,20 +57,32 @@ def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
     return options
 
 
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Read HEIGHTxWIDTH.
+def parse_size(text: str | None) -> Any:
+    """Read HEIGHTxWIDTH, or `any`.
 
     Raises:
         InputError: it is not two numbers between 1 and 16384.
     """
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if text in (None, "any"):
+        return text
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text or "")
     size = (int(found[1]), int(found[2])) if found else (0, 0)
     if not all(1 <= v <= 16384 for v in size):
-        msg = f"--input-size takes HEIGHTxWIDTH such as 480x640, not {text!r}"
+        msg = f"--input-size takes HEIGHTxWIDTH such as 480x640, or any, not {text!r}"
         raise InputError(msg)
     return size
+
+
+def parse_deform_conv(text: str | None) -> Any:
+    """Read --deform-conv.
+
+    Raises:
+        InputError: it is not a form of a deformable convolution.
+    """
+    if text not in (None, "native", "gridsample"):
+        msg = f"--deform-conv takes native or gridsample, not {text!r}"
+        raise InputError(msg)
+    return text
 
 
 def parse_runtime(text: str | None) -> Any:

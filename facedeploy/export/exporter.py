@@ -23,10 +23,13 @@ from facedeploy.artifact import (
     write_manifest,
 )
 from facedeploy.export.compiler import Compile, Compiled, Job
+from facedeploy.export.lowering import DeformConvForm
 from facedeploy.export.onnx import export_onnx
+from facedeploy.export.precision import choose_float32
 from facedeploy.extras import installed_versions, require
 from facedeploy.models import registry
-from facedeploy.models.model import Size
+from facedeploy.models.model import Model
+from facedeploy.models.specs import InputSize
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Arrays, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
@@ -36,6 +39,8 @@ from facedeploy.target import Backend, Target
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from facedeploy.models.architecture import Modules
 
 Progress = Callable[[str], None]
 
@@ -73,7 +78,8 @@ def export(
     weights: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
     *,
-    input_size: Size | None = None,
+    input_size: InputSize | None = None,
+    deform_conv: DeformConvForm | None = None,
     options: Mapping[str, Any] | None = None,
     progress: Progress = lambda step: None,
 ) -> Artifact:
@@ -84,7 +90,8 @@ def export(
         target: such as "openvino-fp16".
         weights: checkpoint file, or the folder of a model with several networks.
         output: folder to write; it must not exist or be empty. Default: `<model>-<target>` here.
-        input_size: (height, width) of the largest picture; see the model.
+        input_size: (height, width), or "any" for a network without a fixed size; see the model.
+        deform_conv: the form of deformable convolutions; None for what suits the backend.
         options: changes to the pipeline's configuration, kept in the artifact.
         progress: called with the name of each step.
 
@@ -97,17 +104,28 @@ def export(
     for module, extra in (("torch", "export"), ("onnxruntime", "export"), *_NEEDS[target.backend]):
         require(module, extra)
     pipeline = pipelines.configure(known.family, options or {})
+    specs = known.network_specs(input_size)
     files = known.find_weights(Path(weights))
     output = output or f"{model}-{target}"
     with staged(output) as folder:
         modules = known.load(Path(weights))
+        references = known.networks(modules)
+        folded = known.fold(references)
+        parts = _save_weights(modules, folder) if target.backend == "torch" else {}
         networks: list[NetworkEntry] = []
         rows: list[Parity] = []
-        for spec in known.network_specs(input_size):
-            feeds = parity.probe_inputs(spec, pipelines.preprocess(pipeline))
-            float32 = tuple(known.float32.get(spec.name, ())) if target.precision != "fp32" else ()
-            job = _Export(model, modules[spec.name], spec, target, folder, feeds, float32)
-            entry, checked = _export_network(job, progress)
+        for spec in specs:
+            job = _Export(
+                known,
+                references[spec.name],
+                folded[spec.name],
+                spec,
+                target,
+                folder,
+                parity.probe_inputs(spec, pipelines.preprocess(pipeline), known.define().probe),
+                deform_conv,
+            )
+            entry, checked = _export_network(job, parts, progress)
             networks.append(entry)
             rows += checked
         write_manifest(
@@ -129,21 +147,21 @@ def export(
 class _Export:
     """One network on its way. `feeds` are the inputs that it is compared on."""
 
-    model: str
+    model: Model
+    reference: nn.Module
     module: nn.Module
     spec: NetworkSpec
     target: Target
     folder: Path
     feeds: list[Arrays]
-    float32: tuple[str, ...]
+    deform_conv: DeformConvForm | None
 
 
-def _export_network(job: _Export, progress: Progress) -> tuple[NetworkEntry, tuple[Parity, ...]]:
+def _export_network(job: _Export, parts: dict[str, str], progress: Progress) -> tuple[NetworkEntry, tuple[Parity, ...]]:
     spec, target = job.spec, job.target
-    reference = TorchRuntime(job.module, spec, RuntimeOptions())
+    reference = TorchRuntime(job.reference, spec, RuntimeOptions())
     if target.backend == "torch":
-        progress(f"{spec.name}: weights")
-        compiled = _save_weights(job.module, spec, job.folder)
+        compiled = Compiled(parts)
     else:
         with tempfile.TemporaryDirectory() as work:
             progress(f"{spec.name}: PyTorch to ONNX")
@@ -151,48 +169,54 @@ def _export_network(job: _Export, progress: Progress) -> tuple[NetworkEntry, tup
             export_onnx(job.module, spec, onnx)
             with OnnxRuntimeRuntime(onnx, spec, RuntimeOptions()) as runtime:
                 parity.check(parity.measure(reference, runtime, job.feeds, "fp32"), "fp32")
+            float32: tuple[str, ...] = ()
+            if target.precision == "fp16":
+                progress(f"{spec.name}: half precision in ONNX Runtime")
+                rungs = job.model.float32.get(spec.name, ((),))
+                float32 = choose_float32(onnx, spec, rungs, reference, job.feeds)
             progress(f"{spec.name}: compile for {target}")
-            compiled = _compiler(target.backend)(Job(spec, onnx, target.precision, job.folder, job.float32))
-    progress(f"{spec.name}: compare with PyTorch")
-    rows = _compare(job, reference, compiled)
+            compile_network = _compiler(target.backend)
+            compiled = compile_network(Job(spec, onnx, target.precision, job.folder, float32, job.deform_conv))
     entry = NetworkEntry(
         spec=spec,
         files={role: describe_file(job.folder, name) for role, name in compiled.files.items()},
         engine=compiled.engine,
         lowerings=compiled.lowerings,
-        float32=job.float32,
+        float32=compiled.float32,
     )
-    return entry, rows
+    progress(f"{spec.name}: compare with PyTorch")
+    return entry, _compare(job, reference, entry)
 
 
-def _compare(job: _Export, reference: TorchRuntime, compiled: Compiled) -> tuple[Parity, ...]:
+def _compare(job: _Export, reference: TorchRuntime, entry: NetworkEntry) -> tuple[Parity, ...]:
     """Load what was compiled in its own runtime and compare; a TensorRT graph also in ONNX Runtime."""
-    files = {role: job.folder / name for role, name in compiled.files.items()}
     substitutes: list[Substitute | None] = []
     if job.target.backend == "trt":
         substitutes.append("onnxruntime")
-    if job.target.backend != "trt" or _engine_runs_here(compiled):
+    if job.target.backend != "trt" or _engine_runs_here(entry):
         substitutes.append(None)
     rows: list[Parity] = []
     for substitute in substitutes:
         options = RuntimeOptions()
-        with open_network(job.model, job.target, job.spec, files, options, substitute) as runtime:
+        with open_network(job.model.id, job.target, entry, job.folder, options, substitute) as runtime:
             rows += parity.measure(reference, runtime, job.feeds, job.target.precision)
     parity.check(rows, job.target.precision)
     return tuple(rows)
 
 
-def _engine_runs_here(compiled: Compiled) -> bool:
+def _engine_runs_here(entry: NetworkEntry) -> bool:
     from facedeploy.runtimes.tensorrt_api import gpu_available
 
-    return compiled.engine == "ready" and gpu_available()
+    return entry.engine == "ready" and gpu_available()
 
 
-def _save_weights(module: nn.Module, spec: NetworkSpec, folder: Path) -> Compiled:
+def _save_weights(modules: Modules, folder: Path) -> dict[str, str]:
+    """Write the state dict of each part; returns part -> file name."""
     save_file = require("safetensors.torch", "export").save_file
-    name = f"{spec.name}.safetensors"
-    save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / name)
-    return Compiled({"weights": name})
+    names = {part: f"{part}.safetensors" for part in modules}
+    for part, module in modules.items():
+        save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / names[part])
+    return names
 
 
 def _compiler(backend: Backend) -> Compile:

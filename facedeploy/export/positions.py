@@ -1,7 +1,7 @@
 """Which steps of a graph decide where a picture is sampled.
 
-    x ─► [Conv] ─┬► [Split] ─► [+ base] ─► [GridSample] ─► [×] ─► Conv ─► y
-                 └► [Sigmoid] ─────────────────────────────┘
+    x ─► [Conv] ─┬► [Split] ─► [+ base] ─► [GridSample] ─► [Mul] ─► Conv ─► y
+                 └► [Sigmoid] ──────────────────────────────┘
 
 In half precision a position near 80 is off by 0.03 of a pixel, and a deformable network is off by whole units. So the
 steps in brackets stay in float32: those between the last contraction and the sampler, that contraction included, and
@@ -44,8 +44,18 @@ def exact_steps(
             exact.add(i)
             if steps[i].op not in contractions:
                 todo += steps[i].inputs
+    return spread(steps, exact, {i for i, step in enumerate(steps) if step.op in contractions})
+
+
+def spread(steps: Sequence[Step], kept: Collection[int], stops: Collection[int]) -> set[int]:
+    """The kept steps and those that read nothing but their results, `stops` excepted.
+
+    Between two steps in float32, a step in half precision would only round.
+    """
+    producer = {name: i for i, step in enumerate(steps) for name in step.outputs}
+    result = set(kept)
     for i, step in enumerate(steps):
-        made = [producer[name] for name in step.inputs if name in producer]
-        if made and step.op not in contractions and all(j in exact for j in made):
-            exact.add(i)
-    return exact
+        made = {producer[name] for name in step.inputs if name in producer}
+        if made and i not in stops and made <= result:
+            result.add(i)
+    return result

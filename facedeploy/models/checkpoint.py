@@ -44,10 +44,16 @@ def read_state_dict(path: Path) -> StateDict:
 def load(module: nn.Module, state: StateDict, where: str) -> None:
     """Load a state dict into a module: every key and shape must match.
 
+    Two kinds of keys may be missing, as nothing is computed with them: BatchNorm's counters, which PyTorch did not
+    save before 0.4.1, and those that begin as the module's `dead_keys`.
+
     Raises:
         CheckpointError: names what is missing, unknown or of another shape.
     """
     own = module.state_dict()
+    dead = tuple(getattr(module, "dead_keys", ()))
+    optional = {k for k in own if k.endswith(".num_batches_tracked") or k.startswith(dead)}
+    state = {**{k: own[k] for k in optional}, **state}
     problems = [f"missing {k}" for k in own if k not in state]
     problems += [f"unknown {k}" for k in state if k not in own]
     problems += [

@@ -56,7 +56,7 @@ class DeformConv2d(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
     def forward(self, input: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
-        return deform_conv2d(
+        output: Tensor = deform_conv2d(
             input,
             self.weight,
             offset,
@@ -66,6 +66,7 @@ class DeformConv2d(nn.Module):
             self.groups,
             self.offset_groups,
         )
+        return output
 
 
 @torch.library.custom_op("facedeploy::deform_conv2d", mutates_args=())
@@ -158,8 +159,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     """Compute once more, recording: the samples are nine times the input, and are not kept until here."""
     with torch.enable_grad():
-        tensors = [t if t is None else t.detach().requires_grad_() for t in ctx.saved_tensors]
-        output = _compute(*tensors, ctx.geometry, ctx.groups, ctx.offset_groups)
+        tensors: list[Any] = [t if t is None else t.detach().requires_grad_() for t in ctx.saved_tensors]
+        input, weight, offset, bias, mask = tensors
+        output = _compute(input, weight, offset, bias, mask, ctx.geometry, ctx.groups, ctx.offset_groups)
         given = [t for t in tensors if t is not None]
         gradients = iter(torch.autograd.grad(output, given, gradient))
     return (*(t if t is None else next(gradients) for t in tensors), None, None, None)
@@ -171,4 +173,4 @@ deform_conv2d.register_autograd(_backward, setup_context=_setup_context)
 @register_flop_formula(torch.ops.facedeploy.deform_conv2d)
 def _flops(input: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
     """Those of the convolution; the sampling is not counted."""
-    return 2 * math.prod(out_shape) * math.prod(weight[1:])
+    return 2 * int(math.prod(out_shape) * math.prod(weight[1:]))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from facedeploy.errors import InputError
 from facedeploy.extras import require
+from facedeploy.models.specs import InputSize, Size
 from facedeploy.spec import NetworkSpec
 
 if TYPE_CHECKING:
-    from torch import nn
+    from facedeploy.models.architecture import Architecture, Modules
 
-Size = tuple[int, int]
 _SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
@@ -23,47 +23,73 @@ _SUFFIXES = (".pt", ".pth", ".safetensors")
 class Model:
     """A published face system.
 
-    module: the Python module that defines `networks()`, the PyTorch modules. specs: the networks' shapes for an
-    input size. input_size: (height, width) of the largest picture that TensorRT's engines are built for, unless
-    the user says otherwise. family: the pipeline that runs it. weights, licence: of the official checkpoint.
-    float32: network -> beginnings of the names of weights that fp16 targets leave in float32 ("" is all).
+    architecture: "module:NAME" of its `Architecture`. specs: the networks' shapes for an input size. input_size:
+    (height, width) unless the user gives another: of every picture, or of the largest one where a model takes any
+    size. family: the pipeline that runs it. weights, licence: of the official checkpoint. parts: names of the files
+    of a checkpoint; none means one a network. any_size:
+    whether networks without a fixed size can be exported too.
+    float32: network -> what fp16 targets leave in float32, as beginnings of names of weights ("" is all). Of several
+    such rungs the first that gives the same boxes is taken.
     """
 
     id: str
     title: str
-    module: str
-    specs: Callable[[Size], tuple[NetworkSpec, ...]]
+    architecture: str
+    specs: Callable[[InputSize], tuple[NetworkSpec, ...]]
     family: str
     input_size: Size
     weights: str
     licence: str
-    float32: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    any_size: bool = False
+    float32: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
 
-    def network_specs(self, input_size: Size | None = None) -> tuple[NetworkSpec, ...]:
-        """Names, shapes and ranges of the model's networks."""
+    def network_specs(self, input_size: InputSize | None = None) -> tuple[NetworkSpec, ...]:
+        """Names, shapes and ranges of the model's networks.
+
+        Raises:
+            InputError: the model does not take such a size.
+        """
         return self.specs(input_size or self.input_size)
 
-    def build(self) -> dict[str, nn.Module]:
-        """Fresh modules in eval mode, by network name.
+    @property
+    def checkpoint_parts(self) -> tuple[str, ...]:
+        """Names of the files that a checkpoint of the model consists of."""
+        return self.parts or tuple(n.name for n in self.network_specs())
+
+    def define(self) -> Architecture:
+        """The model's PyTorch side.
 
         Raises:
             BackendUnavailableError: PyTorch is not installed.
         """
         require("torch", "export")
-        networks = importlib.import_module(f"facedeploy.models.{self.module}").networks
-        modules: Mapping[str, nn.Module] = networks()
-        return {name: module.eval() for name, module in modules.items()}
+        module, name = self.architecture.split(":")
+        found: Architecture = getattr(importlib.import_module(f"facedeploy.models.{module}"), name)
+        return found
+
+    def build(self) -> Modules:
+        """Fresh modules in eval mode, by part of the checkpoint."""
+        return {name: module.eval() for name, module in self.define().build().items()}
+
+    def networks(self, modules: Modules) -> Modules:
+        """The networks over these modules, computing as published: the reference."""
+        return {name: module.eval() for name, module in self.define().networks(modules).items()}
+
+    def fold(self, networks: Modules) -> Modules:
+        """The same networks, as they are exported."""
+        return {name: module.eval() for name, module in self.define().fold(networks).items()}
 
     def find_weights(self, path: Path) -> dict[str, Path]:
-        """The checkpoint file of each network, by network name.
+        """The checkpoint file of each part, by name.
 
-        A model of one network takes a file; a model of several takes the folder that holds their files, each
-        named after its network (`pnet_epoch_20.pt`, `pnet.safetensors`).
+        A model of one part takes a file; a model of several takes the folder that holds their files, each
+        named after its part (`pnet_epoch_20.pt`, `pnet.safetensors`).
 
         Raises:
             InputError: a file is missing, or two could be meant.
         """
-        names = [n.name for n in self.network_specs()]
+        names = self.checkpoint_parts
         if not path.is_dir():
             msg = f"{self.id} has the networks {', '.join(names)}: give --weights the folder with their files"
             if len(names) == 1 and path.is_file():
@@ -71,7 +97,9 @@ class Model:
             raise InputError(msg if len(names) > 1 else f"there is no file {path}")
         found = {}
         for name in names:
-            files = sorted(f for f in path.iterdir() if f.suffix in _SUFFIXES and f.name.startswith(name))
+            files = sorted(
+                f for f in path.iterdir() if f.suffix in _SUFFIXES and f.name.lower().startswith(name.lower())
+            )
             if len(files) != 1:
                 what = "two could be meant: " + ", ".join(f.name for f in files) if files else "none is there"
                 msg = f"{path} must hold one file {name}*{'|'.join(_SUFFIXES)}; {what}"
@@ -79,8 +107,8 @@ class Model:
             found[name] = files[0]
         return found
 
-    def load(self, path: Path) -> dict[str, nn.Module]:
-        """Modules with the weights of the checkpoint at `path`.
+    def load(self, path: Path) -> Modules:
+        """Modules with the weights of the checkpoint at `path`, by part.
 
         Raises:
             InputError, CheckpointError: no such checkpoint, or it is not of this model.

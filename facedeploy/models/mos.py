@@ -7,6 +7,7 @@ landmarks and head pose. Attribute names are the published keys. Written from th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,15 @@ SOURCES = {
     "pose_p": "stitch_PoseHead_p",
     "pose_r": "stitch_PoseHead_r",
 }
+# Output by output: the head and how many numbers it gives a prior.
+HEADS = {
+    "bboxhead": ("BboxHead", 4),
+    "classhead": ("ClassHead", 2),
+    "landmarkhead": ("LandmarkHead", 10),
+    "pose_y": ("PoseHead_y", BINS),
+    "pose_p": ("PoseHead_p", BINS),
+    "pose_r": ("PoseHead_r", BINS),
+}
 
 
 class Mos(nn.Module):
@@ -53,11 +63,9 @@ class Mos(nn.Module):
         self.Conv_pose = nn.Sequential(nn.Conv2d(WIDTH, 128, 3, padding=1, bias=False), nn.BatchNorm2d(128))
         for name in SOURCES.values():
             setattr(self, name, _per_level(WIDTH, WIDTH))
-        self.ClassHead = _per_level(WIDTH, ANCHORS * 2)
-        self.BboxHead = _per_level(WIDTH, ANCHORS * 4)
-        self.LandmarkHead = _per_level(WIDTH, ANCHORS * 10)
-        for angle in ANGLES:
-            setattr(self, f"PoseHead_{angle}", nn.ModuleList(PoseHead() for _ in STEPS))
+        for name, size in HEADS.values():
+            pose = size == BINS
+            setattr(self, name, nn.ModuleList(PoseHead() for _ in STEPS) if pose else _per_level(WIDTH, ANCHORS * size))
         self.cross_stitch = _CrossStitch()
 
     def features(self, image: Tensor) -> list[Tensor]:
@@ -69,19 +77,20 @@ class Mos(nn.Module):
         """The features of each task: stitch convolutions, then a weighted sum over all tasks."""
         stitched = {t: getattr(self, name)[level](features) for t, name in SOURCES.items()}
         units: _CrossStitchUnits = getattr(self.cross_stitch, f"fpn{level + 1}")
-        return units(stitched)
+        mixed: dict[str, Tensor] = units(stitched)
+        return mixed
+
+    def head(self, task: str, level: int, x: Tensor) -> Tensor:
+        """Output (N, h * w * anchors, size) of one task's head on its features."""
+        name, size = HEADS[task]
+        return by_prior(getattr(self, name)[level](x), size)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        outputs: list[list[Tensor]] = [[] for _ in range(6)]
-        for level, features in enumerate(self.features(image)):
-            tasks = self.tasks(features, level)
-            heads = [self.BboxHead, self.ClassHead, self.LandmarkHead, self.PoseHead_y, self.PoseHead_p]
-            inputs = [tasks[t] for t in ("bboxhead", "classhead", "landmarkhead", "pose_y", "pose_p", "pose_r")]
-            for output, head, x, size in zip(
-                outputs, (*heads, self.PoseHead_r), inputs, (4, 2, 10, BINS, BINS, BINS), strict=True
-            ):
-                output.append(by_prior(head[level](x), size))
-        loc, conf, landm, yaw, pitch, roll = (torch.cat(o, dim=1) for o in outputs)
+        features = self.features(image)
+        tasks = [self.tasks(x, level) for level, x in enumerate(features)]
+        loc, conf, landm, yaw, pitch, roll = (
+            torch.cat([self.head(task, level, x[task]) for level, x in enumerate(tasks)], dim=1) for task in HEADS
+        )
         return loc, conf.softmax(-1), landm, yaw.softmax(-1), pitch.softmax(-1), roll.softmax(-1)
 
 
@@ -226,7 +235,7 @@ class _CrossStitchUnits(nn.Module):
         return param
 
     def forward(self, stitched: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {t: sum((self._scaled(t, s, stitched[s]) for s in _TASKS[1:]), self._scaled(t, _TASKS[0], stitched[_TASKS[0]])) for t in _TASKS}
+        return {t: reduce(torch.add, (self._scaled(t, s, stitched[s]) for s in _TASKS)) for t in _TASKS}
 
     def _scaled(self, task: str, source: str, features: Tensor) -> Tensor:
         return self.scale(task, source)[:, None, None] * features

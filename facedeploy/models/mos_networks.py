@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import reduce
 
 import numpy as np
 import torch
@@ -55,19 +56,17 @@ class Detector(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         mos = self.mos
         features = mos.features(image)
-        loc, conf, landm = [], [], []
-        for level, x in enumerate(features):
-            tasks = mos.tasks(x, level)
-            loc.append(by_prior(mos.BboxHead[level](tasks["bboxhead"]), 4))
-            conf.append(by_prior(mos.ClassHead[level](tasks["classhead"]), 2))
-            landm.append(by_prior(mos.LandmarkHead[level](tasks["landmarkhead"]), _LANDMARKS))
+        tasks = [mos.tasks(x, level) for level, x in enumerate(features)]
+        offsets, logits, points = (
+            torch.cat([mos.head(task, level, x[task]) for level, x in enumerate(tasks)], dim=1)
+            for task in ("bboxhead", "classhead", "landmarkhead")
+        )
         centre, side = priors([(x.shape[2], x.shape[3]) for x in features], image.device)
-        offsets = torch.cat(loc, dim=1)
         middle = centre + offsets[..., :2] * CENTRE_VARIANCE * side
         size = side * torch.exp(offsets[..., 2:] * SIZE_VARIANCE)
         boxes = torch.cat((middle - size / 2, middle + size / 2), dim=-1)
-        landmarks = centre.repeat(1, 5) + torch.cat(landm, dim=1) * CENTRE_VARIANCE * side
-        return boxes, torch.cat(conf, dim=1).softmax(-1)[..., 1], landmarks, *features
+        landmarks = centre.repeat(1, 5) + points * CENTRE_VARIANCE * side
+        return boxes, logits.softmax(-1)[..., 1], landmarks, *features
 
 
 class Pose(nn.Module):
@@ -87,17 +86,15 @@ class Pose(nn.Module):
 
     def forward(self, patches: Tensor, level: Tensor) -> tuple[Tensor]:
         features, inside = patches[:, :WIDTH], patches[:, WIDTH:]
-        angles = torch.zeros(len(patches), len(ANGLES), ANCHORS, dtype=patches.dtype, device=patches.device)
-        for i in range(LEVELS):
-            tasks = self.mos.tasks(features, i)
-            angles = angles + torch.stack([self._angle(a, i, tasks[f"pose_{a}"] * inside) for a in ANGLES], 1) * (
-                level[:, i, None, None]
-            )
-        return (angles,)
+        chosen = [self._angles(features, inside, i) * level[:, i, None, None] for i in range(LEVELS)]
+        return (reduce(torch.add, chosen),)
+
+    def _angles(self, features: Tensor, inside: Tensor, level: int) -> Tensor:
+        tasks = self.mos.tasks(features, level)
+        return torch.stack([self._angle(a, level, tasks[f"pose_{a}"] * inside) for a in ANGLES], dim=1)
 
     def _angle(self, angle: str, level: int, x: Tensor) -> Tensor:
-        head = _pose_head(self.mos, angle, level)
-        logits = head(x)[:, :, 1, 1]
+        logits = _pose_head(self.mos, angle, level)(x)[:, :, 1, 1]
         return expected_angle(logits.reshape(-1, ANCHORS, BINS).softmax(-1))
 
 

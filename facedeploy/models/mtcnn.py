@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from facedeploy.models.architecture import Architecture
+
 
 class PNet(nn.Module):
     """Proposal network, fully convolutional with a 12-pixel field and a stride of 2.
@@ -91,6 +93,4 @@ class ONet(nn.Module):
         return torch.sigmoid(self.conv6_1(x)), self.conv6_2(x), self.conv6_3(x)
 
 
-def networks() -> dict[str, nn.Module]:
-    """Fresh modules by network name."""
-    return {"pnet": PNet(), "rnet": RNet(), "onet": ONet()}
+MTCNN = Architecture(lambda: {"pnet": PNet(), "rnet": RNet(), "onet": ONet()})

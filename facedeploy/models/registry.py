@@ -1,41 +1,46 @@
-"""The models that can be deployed, with the shapes of their networks. Needs no PyTorch to import."""
+"""The models that can be deployed. Needs no PyTorch to import."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from facedeploy.errors import InputError
-from facedeploy.models.model import Model, Size
-from facedeploy.spec import Axis, NetworkSpec, TensorSpec
+from facedeploy.models import specs
+from facedeploy.models.model import Model
+
+_MOS_SOURCE = "github.com/lyp-deeplearning/MOS-Multi-Task-Face-Detect, test_weights/MOS-{}.pth"
 
 
-def _mtcnn(size: Size) -> tuple[NetworkSpec, ...]:
-    height, width = size
-
-    def level(name: str, maximum: int) -> Axis:
-        # P-Net sees every level of the pyramid; the first of a 20-pixel face search is 12/20 of the picture.
-        return Axis(name, 12, max(12, maximum * 12 // 20), max(12, maximum))
-
-    def crops(name: str, side: int, batch: Axis, outputs: dict[str, int]) -> NetworkSpec:
-        return NetworkSpec(
-            name,
-            inputs=(TensorSpec("image", ("batch", 3, side, side)),),
-            outputs=tuple(TensorSpec(k, ("batch", n)) for k, n in outputs.items()),
-            axes=(batch,),
-        )
-
-    pnet = NetworkSpec(
-        "pnet",
-        inputs=(TensorSpec("image", (1, 3, "height", "width")),),
-        outputs=(
-            TensorSpec("score", (1, 1, "rows", "columns")),
-            TensorSpec("box", (1, 4, "rows", "columns")),
-        ),
-        axes=(level("height", height), level("width", width)),
+def _mos(size: str, backbone: str) -> tuple[Model, Model]:
+    """A MOS as it is deployed, and the published graph as it is."""
+    deployed = Model(
+        id=f"mos-{size}",
+        title=f"MOS-{size.upper()}: boxes, 5 landmarks, head pose; {backbone}, deformable convolutions",
+        architecture=f"mos_networks:MOS_{size.upper()}",
+        specs=specs.mos,
+        family="mos",
+        input_size=(480, 640),
+        weights=_MOS_SOURCE.format(size.upper()),
+        licence="MIT",
+        parts=("mos",),
+        any_size=True,
+        # Sampling positions stay in float32 in any case, and so do the heads: half precision resolves the pixel
+        # coordinates of a box to half a pixel at 640. Each rung is taken where the one before it moves boxes.
+        float32={
+            "detector": (("heads.",), ("heads.", "mos.body."), ("",)),
+            "pose": (("bins.",), ("",)),
+        },
     )
-    # 256 crops a call: no slower per crop than thousands, and a backend that compiles for each new batch size
-    # (OpenVINO: 10 ms at 180 crops, 240 ms at 1800) meets few of them.
-    rnet = crops("rnet", 24, Axis("batch", 1, 64, 256), {"score": 1, "box": 4})
-    onet = crops("onet", 48, Axis("batch", 1, 8, 64), {"score": 1, "box": 4, "landmarks": 10})
-    return pnet, rnet, onet
+    published = replace(
+        deployed,
+        id=f"mos-{size}-published",
+        title=f"MOS-{size.upper()} as published: every head on every prior, nothing folded; to compare with",
+        architecture=f"mos_networks:MOS_{size.upper()}_PUBLISHED",
+        specs=specs.mos_published,
+        family="mos-published",
+        float32={"mos": ((), ("body.",), ("",))},
+    )
+    return deployed, published
 
 
 MODELS = {
@@ -44,8 +49,8 @@ MODELS = {
         Model(
             id="mtcnn",
             title="MTCNN: three-stage cascade, boxes and 5 landmarks",
-            module="mtcnn",
-            specs=_mtcnn,
+            architecture="mtcnn:MTCNN",
+            specs=specs.mtcnn,
             family="mtcnn",
             input_size=(1080, 1920),
             weights="github.com/Enderfga/mtCNN_sysu, model_store/ (pnet, rnet and onet_epoch_20.pt)",
@@ -53,8 +58,10 @@ MODELS = {
             # Suppression ranks thousands of windows whose scores differ by less than half precision resolves, and
             # each exchange moves a crop: over 12 pictures the same faces come back with scores off by 0.001 and boxes
             # by 0.04 pixels like this, by 0.14 and 19 pixels with all three networks in fp16.
-            float32={"pnet": ("",), "rnet": ("",), "onet": ("pre_layer.0.",)},
+            float32={"pnet": (("",),), "rnet": (("",),), "onet": (("pre_layer.0.",),)},
         ),
+        *_mos("m", "MobileNetV2"),
+        *_mos("s", "ShuffleNetV2"),
     )
 }
 

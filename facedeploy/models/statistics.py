@@ -26,7 +26,7 @@ def measure(model: Model) -> tuple[NetworkStatistics, ...]:
     Raises:
         BackendUnavailableError: PyTorch is not installed.
     """
-    modules = model.build()
+    modules = model.fold(model.networks(model.build()))
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -9,6 +9,7 @@ from typing import Any
 from facedeploy.artifact import PipelineEntry
 from facedeploy.errors import InputError
 from facedeploy.pipelines.base import Pipeline
+from facedeploy.pipelines.mos import MosConfig, MosPipeline, MosPublishedPipeline
 from facedeploy.pipelines.mtcnn import MtcnnConfig, MtcnnPipeline
 from facedeploy.plain import from_plain, to_plain
 from facedeploy.preprocess import Preprocess
@@ -17,6 +18,8 @@ from facedeploy.runtimes.base import Runtime, RuntimeOptions
 # family -> its configuration, and the pipeline made from runtimes and a configuration
 _FAMILIES: dict[str, tuple[type, type[Any]]] = {
     "mtcnn": (MtcnnConfig, MtcnnPipeline),
+    "mos": (MosConfig, MosPipeline),
+    "mos-published": (MosConfig, MosPublishedPipeline),
 }
 
 
@@ -48,7 +51,7 @@ def runtime_options(entry: PipelineEntry, network: str, threads: int) -> Runtime
     _, pipeline = _FAMILIES[entry.family]
     options = RuntimeOptions(threads)
     streams = options.threads if network in pipeline.many else 1
-    return RuntimeOptions(options.threads, streams, preprocess(entry))
+    return RuntimeOptions(options.threads, streams, preprocess(entry) if network in pipeline.pictures else None)
 
 
 def make(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Pipeline:

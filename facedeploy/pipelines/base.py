@@ -16,9 +16,11 @@ Image = Pixels
 class Pipeline(abc.ABC):
     """Runs a model. Safe to call from several threads where its runtimes are; closing it closes them.
 
-    many: networks that get several inputs of their own for each picture, so that a runtime may compute them at once.
+    pictures: networks whose input is a picture. many: those that get several inputs of their own for each picture, so
+    that a runtime may compute them at once.
     """
 
+    pictures: ClassVar[frozenset[str]] = frozenset()
     many: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, runtimes: Mapping[str, Runtime]) -> None:

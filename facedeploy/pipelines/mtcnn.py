@@ -76,7 +76,7 @@ class Candidates:
 class MtcnnPipeline(Pipeline):
     """P-Net proposes over an image pyramid, R-Net refines, O-Net decides and adds five landmarks."""
 
-    many = frozenset({"pnet", "rnet", "onet"})
+    pictures = many = frozenset({"pnet", "rnet", "onet"})
 
     def __init__(self, runtimes: Mapping[str, Runtime], config: MtcnnConfig) -> None:
         super().__init__(runtimes)

@@ -31,11 +31,11 @@ def nms(
     """
     order = np.argsort(np.round(scores, 5), kind="stable")[::-1]
     groups = np.zeros(len(boxes), np.intp) if groups is None else groups
-    better, worse = _overlapping_pairs(boxes[order], threshold, mode, groups[order])
-    return order[_greedy(len(order), better, worse)]
+    better, worse = overlapping_pairs(boxes[order], threshold, mode, groups[order])
+    return order[resolve(len(order), better, worse)]
 
 
-def _overlapping_pairs(
+def overlapping_pairs(
     boxes: NDArray[np.float64], threshold: float, mode: Mode, groups: NDArray[np.integer]
 ) -> tuple[Indices, Indices]:
     """All pairs i < j of boxes of one group that overlap by more than the threshold."""
@@ -93,7 +93,7 @@ def _ranges(start: Indices, stop: Indices) -> tuple[Indices, Indices]:
     return owner, start[owner] + within
 
 
-def _greedy(count: int, better: Indices, worse: Indices) -> Indices:
+def resolve(count: int, better: Indices, worse: Indices) -> Indices:
     """Resolve the suppression graph: rounds as many as its longest chain of decisions, not as its boxes."""
     alive = np.ones(count, dtype=bool)
     while len(better):

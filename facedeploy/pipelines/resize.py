@@ -20,6 +20,23 @@ def picture(image: Pixels, height: int, width: int) -> Pixels:
     return image[None]
 
 
+def fit(image: Pixels, height: int, width: int, blank: tuple[int, int, int]) -> tuple[Pixels, NDArray[np.float64]]:
+    """Resize a picture to fit, aspect kept, in the top left corner; the rest is filled with the BGR colour `blank`.
+
+    (H, W, 3) -> (1, height, width, 3), and how many of its pixels a pixel of the picture is, across and down.
+    """
+    factor = min(height / image.shape[0], width / image.shape[1])
+    rows, columns = max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor))
+    resized = picture(image, rows, columns)
+    if (rows, columns) != (height, width):
+        canvas = np.empty((1, height, width, 3), np.uint8)
+        canvas[:, :rows, :columns] = resized
+        canvas[:, rows:] = blank
+        canvas[:, :rows, columns:] = blank
+        resized = canvas
+    return resized, np.array([factor, factor])
+
+
 def crops(image: Pixels, corners: NDArray[np.integer], side: int) -> Pixels:
     """Cut and resize: (H, W, 3), (N, 4) inclusive corners inside the picture -> (N, side, side, 3).
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from facedeploy.artifact import NetworkEntry
 from facedeploy.errors import ArtifactError, BackendUnavailableError, InputError
 from facedeploy.runtimes.base import Runtime, RuntimeOptions
-from facedeploy.spec import NetworkSpec
 from facedeploy.target import Target
 
 Substitute = Literal["onnxruntime"]
@@ -17,12 +16,12 @@ Substitute = Literal["onnxruntime"]
 def open_network(
     model: str,
     target: Target,
-    spec: NetworkSpec,
-    files: Mapping[str, Path],
+    entry: NetworkEntry,
+    folder: Path,
     options: RuntimeOptions,
     substitute: Substitute | None = None,
 ) -> Runtime:
-    """Make the runtime of one network from its files (role -> path).
+    """Make the runtime of one network of an artifact in `folder`.
 
     substitute: run the ONNX file of a `trt` or `onnx` target in ONNX Runtime instead of the target's own backend.
 
@@ -30,6 +29,8 @@ def open_network(
         BackendUnavailableError: the backend is not installed or this machine cannot run it.
         ArtifactError: a TensorRT engine is still to be built. InputError: no ONNX file to substitute with.
     """
+    spec = entry.spec
+    files = {role: folder / file.path for role, file in entry.files.items()}
     if substitute == "onnxruntime" and "onnx" not in files:
         msg = f"a {target} artifact holds no ONNX file, so ONNX Runtime cannot stand in for it"
         raise InputError(msg)
@@ -38,9 +39,11 @@ def open_network(
         from facedeploy.models import checkpoint, registry
         from facedeploy.runtimes.torch import TorchRuntime
 
-        module = registry.get(model).build()[spec.name]
-        checkpoint.load(module, checkpoint.read_state_dict(files["weights"]), str(files["weights"]))
-        return TorchRuntime(module, spec, options)
+        known = registry.get(model)
+        modules = known.build()
+        for part, file in files.items():
+            checkpoint.load(modules[part], checkpoint.read_state_dict(file), str(file))
+        return TorchRuntime(known.networks(modules)[spec.name], spec, options)
     if backend == "onnx":
         from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 
@@ -48,7 +51,9 @@ def open_network(
     if backend == "openvino":
         from facedeploy.runtimes.openvino import OpenVinoRuntime
 
-        return OpenVinoRuntime(files["xml"], target.precision, spec, options)
+        # The plugin has one arithmetic for a whole network, so what keeps a part in float32 keeps all.
+        precision = "fp32" if entry.float32 else target.precision
+        return OpenVinoRuntime(files["xml"], precision, spec, options)
     if backend == "ncnn":
         from facedeploy.runtimes.ncnn import NcnnRuntime
 

@@ -14,7 +14,7 @@ from facedeploy.export.compiler import Compiled, Job
 from facedeploy.export.lowering import lower
 from facedeploy.export.ncnn import deform_conv, graph, weights
 from facedeploy.export.passes.float16 import exact_weights
-from facedeploy.export.positions import Step, exact_steps
+from facedeploy.export.positions import Step, exact_steps, spread
 from facedeploy.extras import require
 from facedeploy.spec import NetworkSpec
 
@@ -124,7 +124,8 @@ def _kept_layers(
     if "" in job.float32:
         return {v.name for v in layers}
     onnx = require("onnx", "export")
-    steps = [Step(v.type, v.inputs, v.outputs) for v in layers]
+    # A constant has no precision of its own.
+    steps = [Step(v.type, v.inputs, () if v.type == "MemoryData" else v.outputs) for v in layers]
     kept = {layers[i].name for i in exact_steps(steps, _SAMPLERS, _CONTRACTIONS)}
     for tensor in model.graph.initializer:
         if job.float32 and tensor.name.startswith(job.float32) and len(tensor.dims) > 1:
@@ -134,7 +135,8 @@ def _kept_layers(
                 msg = f"{job.spec.name}: pnnx changed {tensor.name}, which must stay in float32"
                 raise ConversionError(msg)
             kept |= found
-    return kept
+    learned = {i for i, v in enumerate(layers) if v.name in arrays}
+    return {layers[i].name for i in spread(steps, {i for i, v in enumerate(layers) if v.name in kept}, learned)}
 
 
 def _check_layers(layers: tuple[graph.Layer, ...], name: str) -> None:

@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from facedeploy.errors import ConversionError
 from facedeploy.export.ncnn.graph import Layer
 from facedeploy.export.ncnn.weights import Arrays

@@ -1,8 +1,12 @@
 """DeformConv as a chain of ordinary operators, for backends that do not have it or are slow at it.
 
-                    ┌► offsets (dy, dx) ─┐                          ┌► offsets (x, y) ─► + base ─► GridSample(x) ─┐
-    x ─► Conv ─► Split          DeformConv(x) ─► y    becomes   Split                                  × ─► Conv 1x1 ─► y
-                    └► Sigmoid (mask) ───┘                          └► Sigmoid (mask) ────────────────────┘
+               ┌► offset (dy, dx) ─┐
+    x ─► Conv ─┤                   ├► DeformConv(x) ─► y
+               └► Sigmoid, mask ───┘
+becomes
+               ┌► offset, x and y planes ─► + base ─► GridSample(x) ─┐
+    x ─► Conv ─┤                                                     ├► Mul ─► Conv 1x1 ─► y
+               └► Sigmoid, mask ─────────────────────────────────────┘
 
 One GridSample reads all taps, stacked on the height axis. The 1x1 convolution has the same weights. What reorders the
 offsets' channels and scales pixels to GridSample's -1..1 is a 1x1 convolution too, so that it folds into the
@@ -116,7 +120,7 @@ class _Rewrite:
         return self.model
 
     def _copy(self, node: onnx.NodeProto) -> onnx.NodeProto:
-        new = self.onnx.NodeProto()
+        new: onnx.NodeProto = self.onnx.NodeProto()
         new.CopyFrom(node)
         return new
 
@@ -155,9 +159,7 @@ class _Rewrite:
         inputs = [column, flat, bias] if bias else [column, flat]
         self._add("Conv", f"{node.name}/contract", inputs, node.output[0], group=op.groups, kernel_shape=[1, 1])
 
-    def _planar_offsets(
-        self, node: onnx.NodeProto, offset: str, op: DeformConv, size: tuple[int, int]
-    ) -> str:
+    def _planar_offsets(self, node: onnx.NodeProto, offset: str, op: DeformConv, size: tuple[int, int]) -> str:
         """Offsets as planes, x of all taps and then y, in GridSample's units."""
         matrix = _to_planar(op, size)
         found = self._predicting_convolution(offset)

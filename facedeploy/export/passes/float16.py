@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.errors import ConversionError
-from facedeploy.export.positions import Step, exact_steps
+from facedeploy.export.positions import Step, exact_steps, spread
 from facedeploy.extras import require
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _FLOAT32_INPUTS = {"Resize": (2,)}
 # op -> the inputs that say where, and how much, it samples
 _SAMPLERS = {"DeformConv": (2, 4), "GridSample": (1,)}
 _CONTRACTIONS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_LEARNED = _CONTRACTIONS | {"PRelu", "BatchNormalization", "InstanceNormalization", "GroupNormalization"}
 
 
 def compute_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.ModelProto:
@@ -87,8 +88,11 @@ def exact_weights(model: onnx.ModelProto) -> tuple[str, ...]:
 
 def exact_nodes(model: onnx.ModelProto) -> set[int]:
     """Positions, in the graph's list of nodes, of those that must compute in float32."""
-    steps = [Step(node.op_type, tuple(node.input), tuple(node.output)) for node in model.graph.node]
-    return exact_steps(steps, _SAMPLERS, _CONTRACTIONS)
+    return exact_steps(_steps(model), _SAMPLERS, _CONTRACTIONS)
+
+
+def _steps(model: onnx.ModelProto) -> list[Step]:
+    return [Step(node.op_type, tuple(node.input), tuple(node.output)) for node in model.graph.node]
 
 
 class _Names:
@@ -140,9 +144,9 @@ class _Rewrite:
         return model
 
     def run(self) -> onnx.ModelProto:
-        exact = exact_nodes(self.source)
+        kept = self._kept()
         for i, node in enumerate(self.source.graph.node):
-            self._rewrite(node, self.float if i in exact or self._is_kept(node) else self.half)
+            self._rewrite(node, self.float if i in kept else self.half)
         for value in self.source.graph.output:
             self._deliver(value.name)
         result = copy.deepcopy(self.source)
@@ -170,6 +174,13 @@ class _Rewrite:
                 new.output[i] = name if kind == self.float else self.names.free(f"{name}_half")
                 self.forms[name] = {kind: new.output[i]}
         self.nodes.append(new)
+
+    def _kept(self) -> set[int]:
+        """Positions of the nodes that stay float32."""
+        nodes = self.source.graph.node
+        named = {i for i, node in enumerate(nodes) if self._is_kept(node)}
+        learned = {i for i, node in enumerate(nodes) if node.op_type in _LEARNED}
+        return spread(_steps(self.source), named | exact_nodes(self.source), learned)
 
     def _is_kept(self, node: onnx.NodeProto) -> bool:
         names = [n for n in node.input if n in self.weights]
