@@ -1,13 +1,14 @@
 # make install   a virtual environment in .venv with every backend and the development tools
 # make test      the whole test suite
 # make lint      ruff and mypy --strict
+# make arm       the ncnn artifacts in an emulated aarch64 Python, against this machine (docs/arm.md)
 # make bench     side-by-side latency of every backend; WEIGHTS=... IMAGES=... THREADS=2
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install test lint bench clean
+.PHONY: install test lint arm bench clean
 
 install: $(STAMP)
 
@@ -26,6 +27,13 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Made again after the environment, whose versions it takes.
+build/arm/python: $(STAMP) tests/arm/setup.sh
+	bash tests/arm/setup.sh build/arm $(BIN)/python
+
+arm: build/arm/python
+	$(BIN)/python -m pytest -n 2 -rP --show-capture=stdout tests/test_arm.py
 
 BENCH := torch-fp32 onnx-fp32 openvino-fp32 openvino-fp16 ncnn-fp32 ncnn-fp16
 bench: install

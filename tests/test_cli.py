@@ -593,6 +593,7 @@ def test_benchmark_as_json(run: Run, artifact: GetArtifact, photos: Path) -> Non
     assert (report["rounds"], report["warmup"]) == (3, 1)
     assert report["options"] == {"thresholds": [0.5, 0.5, 0.5], "min_face": 24}
     fields = {"artifact", "model", "target", "runtime", "size", "faces", "load", "first", "host", "ratio", "samples"}
+    fields |= {"network", "network_ratio"}
     for row, path in zip(report["rows"], paths, strict=True):
         assert set(row) == fields | {"p50", "p90", "p99"}
         assert row["artifact"] == str(path)
@@ -601,10 +602,12 @@ def test_benchmark_as_json(run: Run, artifact: GetArtifact, photos: Path) -> Non
         assert len(row["samples"]) == 2 * 3
         assert 0 < min(row["samples"]) <= row["p50"] <= row["p90"] <= row["p99"] <= max(row["samples"])
         assert 0 <= row["host"] <= 1
+        assert 0 < row["network"] < row["p90"]
     first, second = report["rows"]
     assert (first["target"], second["target"]) == ("onnx-fp32", "torch-fp32")
     assert first["ratio"] == 1.0
-    assert second["ratio"] > 0
+    assert 0 < first["network_ratio"] < 1, "a pipeline takes longer than its networks alone"
+    assert 0 < second["network_ratio"] < second["ratio"]
     assert min(first["faces"], second["faces"]) > 0
 
 
@@ -616,7 +619,7 @@ def test_benchmark_as_text(run: Run, artifact: GetArtifact, photos: Path) -> Non
     summary, header, row = result.out.splitlines()
     assert summary.startswith("1 pictures, 1 rounds after 0 of warm-up")
     assert "p50" in header.split()
-    assert row.split()[0] == "torch-fp32"
+    assert row.split()[:2] == ["mtcnn", "torch-fp32"]
 
 
 def test_benchmark_of_what_is_not_there(run: Run, artifact: GetArtifact, photos: Path, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_truncated_checkpoint(checkpoints: Path, kept: float) -> None:
 def test_truncated_safetensors(checkpoints: Path, artifact: GetArtifact, kept: float) -> None:
     (checkpoints / "rnet_epoch_20.pt").unlink()
     file = checkpoints / "rnet.safetensors"
-    data = artifact("torch-fp32").file("rnet", "weights").read_bytes()
+    data = artifact("torch-fp32").file("rnet", "rnet").read_bytes()
     file.write_bytes(data[: int(len(data) * kept)])
     assert str(file) in failure(CheckpointError, checkpoints)
 
@@ -478,7 +478,7 @@ CONTRADICTIONS: dict[str, Edit] = {
     "target openvino": lambda d: d["target"].update(backend="openvino"),
     "target ncnn": lambda d: d["target"].update(backend="ncnn"),
     "target torch": lambda d: d["target"].update(backend="torch"),
-    "source of another network": lambda d: d["source"][0].update(network="snet"),
+    "source of another network": lambda d: d["source"][0].update(part="snet"),
     "no source": lambda d: d["source"].clear(),
 }
 

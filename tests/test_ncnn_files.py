@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from facedeploy.artifact import NetworkEntry, describe_file
 from facedeploy.errors import ConversionError
 from facedeploy.export.ncnn import graph, weights
 from facedeploy.export.ncnn.graph import Layer
@@ -188,11 +190,21 @@ def networks(draw: st.DrawFn) -> tuple[list[Layer], dict[str, weights.Arrays]]:
     arrays: dict[str, weights.Arrays] = {}
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
     for i in range(draw(st.integers(0, 5))):
-        kind, name = draw(st.sampled_from([*kinds, "InnerProduct", "PReLU", "Pooling"])), f"layer{i}"
+        others = ["InnerProduct", "PReLU", "BatchNorm", "MemoryData", "Gemm", "Pooling"]
+        kind, name = draw(st.sampled_from([*kinds, *others])), f"layer{i}"
         count, outputs = draw(st.integers(0, 9)), draw(st.integers(0, 5))
-        if kind == "PReLU":
+        if kind in ("PReLU", "BatchNorm"):
+            count += 1
             layers.append(Layer(kind, name, (), (), ((0, str(count)),)))
-            arrays[name] = (rng.random(count, np.float32),)
+            arrays[name] = tuple(rng.random(count, np.float32) for _ in range(4 if kind == "BatchNorm" else 1))
+        elif kind == "MemoryData":
+            # Width, height, depth, channels; 0 is an axis that is not there.
+            sides = draw(st.tuples(*[st.integers(0, 3)] * 4))
+            layers.append(Layer(kind, name, (), (), tuple(zip((0, 1, 11, 2), map(str, sides), strict=True))))
+            arrays[name] = (rng.random(math.prod(v or 1 for v in sides), np.float32),)
+        elif kind == "Gemm":
+            layers.append(Layer(kind, name, (), (), ((5, "1"), (8, str(count)), (9, str(outputs)))))
+            arrays[name] = (rng.random(count * outputs, np.float32),)
         elif kind == "Pooling":
             layers.append(Layer(kind, name, (), (), ((0, "1"), (6, "9"))))
         else:
@@ -259,7 +271,7 @@ def test_weights_of_another_network_are_refused(artifact: GetArtifact) -> None:
 
 
 def test_layer_with_weights_that_is_not_known() -> None:
-    layers = (tagged("conv", 1), Layer("BatchNorm", "bn", (), (), ((0, "2"),)))
+    layers = (tagged("conv", 1), Layer("Scale", "scale", (), (), ((0, "2"),)))
     with pytest.raises(ConversionError, match="8 bytes"):
         weights.read(layers, bytes(16))
 
@@ -320,12 +332,12 @@ def test_weight_too_large_for_half_is_named() -> None:
 
 
 def run(folder: Path, spec: NetworkSpec, layers: tuple[Layer, ...], data: bytes, precision: Any = "fp16") -> Arrays:
-    files = {"param": folder / "n.param", "bin": folder / "n.bin"}
-    files["param"].write_text(graph.render(layers))
-    files["bin"].write_bytes(data)
+    (folder / "n.param").write_text(graph.render(layers))
+    (folder / "n.bin").write_bytes(data)
+    entry = NetworkEntry(spec, {kind: describe_file(folder, f"n.{kind}") for kind in ("param", "bin")})
     shape = tuple(d if isinstance(d, int) else 3 if d == "batch" else 40 for d in spec.inputs[0].shape)
     image: NDArray[np.float32] = np.random.default_rng(5).random(shape, np.float32)
-    with open_network("mtcnn", Target("ncnn", precision), spec, files, RuntimeOptions(1)) as runtime:
+    with open_network("mtcnn", Target("ncnn", precision), entry, folder, RuntimeOptions(1)) as runtime:
         return runtime.run({"image": image})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,7 +49,10 @@ MANIFEST = Manifest(
     pipeline=PipelineEntry("mtcnn", to_plain(MtcnnConfig())),
     source=(SourceFile("pnet", "pnet_epoch_20.pt", "ef" * 32),),
     tools={"torch": "2.9"},
-    parity=(Parity("pnet", "score", "onnxruntime", 1e-7, 2.5e-8, 1.0),),
+    parity=(
+        Parity("pnet", "score", "onnxruntime", 1e-7, 2.5e-8, 1.0),
+        Parity("pnet", "boxes", "onnxruntime", 1e-7, 2.5e-8, 1.0, overlap=0.99),
+    ),
 )
 
 text = st.text(max_size=8)
@@ -84,7 +88,7 @@ manifests = st.builds(
     pipeline=st.builds(PipelineEntry, text, st.dictionaries(text, json_values, max_size=3)),
     source=tuples(st.builds(SourceFile, text, text, text)),
     tools=st.dictionaries(text, text, max_size=3),
-    parity=tuples(st.builds(Parity, text, text, text, number, number, number)),
+    parity=tuples(st.builds(Parity, text, text, text, number, number, number, st.none() | number)),
     version=st.integers(0, 9),
 )
 three = st.tuples(*[st.floats(0, 1)] * 3)
@@ -185,11 +189,17 @@ def test_unknown_and_missing_keys_are_named(where: tuple[Any, ...]) -> None:
     with pytest.raises(InputError) as unknown:
         from_plain(Manifest, changed((*where, "surprise"), 1))
     assert f"{written(where)}.surprise is not a known key" in str(unknown.value)
-    for name in holder:
+    for name in holder.keys() - {"overlap"}:
         document = changed(where, {k: v for k, v in holder.items() if k != name})
         with pytest.raises(InputError) as missing:
             from_plain(Manifest, document)
         assert str(missing.value) == f"{written(where)}.{name} is missing"
+
+
+def test_key_with_a_default_may_be_missing() -> None:
+    document = through_json(MANIFEST)
+    del document["parity"][1]["overlap"]
+    assert from_plain(Manifest, document).parity[1] == replace(MANIFEST.parity[1], overlap=None)
 
 
 @pytest.mark.parametrize(

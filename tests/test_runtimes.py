@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 import facedeploy
 from facedeploy import parity
+from facedeploy.artifact import FileEntry
 from facedeploy.errors import ConversionError, FacedeployError, InputError
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.runtimes import Substitute, open_network
@@ -84,9 +86,10 @@ def open_rnet(
 ) -> Runtime:
     """Open R-Net, or what is in `files` in its place."""
     made = artifact(target)
-    spec = made.manifest.network("rnet").spec
-    paths = {**network_files(target, artifact, "rnet"), **(files or {})}
-    return open_network("mtcnn", made.manifest.target, spec, paths, options, substitute(target))
+    entry = made.manifest.network("rnet")
+    placed = {role: FileEntry(str(path), "", 0) for role, path in (files or {}).items()}
+    entry = replace(entry, files={**entry.files, **placed})
+    return open_network("mtcnn", made.manifest.target, entry, made.path, options, substitute(target))
 
 
 def network_files(target: str, artifact: GetArtifact, network: str) -> dict[str, Path]:
@@ -437,7 +440,7 @@ def test_ncnn_says_its_precision(precision: str, artifact: GetArtifact) -> None:
 # --- damaged files ---
 
 FILES = [("onnx-fp32", "onnx"), ("trt-fp16", "onnx"), ("openvino-fp32", "xml"), ("openvino-fp16", "bin")]
-FILES += [("ncnn-fp32", "param"), ("ncnn-fp32", "bin"), ("ncnn-fp16", "bin"), ("torch-fp32", "weights")]
+FILES += [("ncnn-fp32", "param"), ("ncnn-fp32", "bin"), ("ncnn-fp16", "bin"), ("torch-fp32", "rnet")]
 
 
 @pytest.mark.parametrize("damage", ["garbage", "empty", "half", "short"])
@@ -451,7 +454,7 @@ def test_damaged_file_is_refused(damaged: str, role: str, damage: str, artifact:
     paths[role].write_bytes(broken[damage])
     with pytest.raises(FacedeployError) as refused:
         open_rnet(damaged, artifact, files=paths)
-    assert isinstance(refused.value, ConversionError) or role == "weights"
+    assert isinstance(refused.value, ConversionError) or damaged == "torch-fp32"
     assert str(tmp_path) in str(refused.value)
 
 
@@ -459,9 +462,9 @@ def test_damaged_file_is_refused(damaged: str, role: str, damage: str, artifact:
 def test_files_without_an_output_of_the_network(damaged: str, artifact: GetArtifact) -> None:
     """R-Net has no landmarks; a graph that lost an output is found when it is loaded, not when it runs."""
     made = artifact(damaged)
-    spec, files = made.manifest.network("onet").spec, network_files(damaged, artifact, "rnet")
+    entry = replace(made.manifest.network("onet"), files=made.manifest.network("rnet").files)
     with pytest.raises(ConversionError, match="landmarks"):
-        open_network("mtcnn", made.manifest.target, spec, files, RuntimeOptions(1))
+        open_network("mtcnn", made.manifest.target, entry, made.path, RuntimeOptions(1))
 
 
 def test_ncnn_graph_with_a_layer_that_ncnn_lacks(artifact: GetArtifact, tmp_path: Path) -> None:

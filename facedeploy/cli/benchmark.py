@@ -55,10 +55,12 @@ def command(
     first = report.rows[0]
     print(
         f"{len(report.pictures)} pictures, {report.rounds} rounds after {report.warmup} of warm-up, "
-        f"{first.runtime['threads']} threads; milliseconds; faster = times {first.target}"
+        f"{first.runtime['threads']} threads; milliseconds; "
+        f"faster: times {first.model} {first.target}; than network: times its networks alone"
     )
     print_table(
         (
+            "model",
             "target",
             "version",
             "size",
@@ -67,12 +69,15 @@ def command(
             "p50",
             "p90",
             "p99",
+            "network",
             "host",
             "faces",
             "faster",
+            "than network",
         ),
         [
             (
+                r.model,
                 r.target,
                 str(r.runtime["version"]).split("-")[0],
                 kilobytes(r.size),
@@ -81,9 +86,11 @@ def command(
                 f"{r.p50:.1f}",
                 f"{r.p90:.1f}",
                 f"{r.p99:.1f}",
+                f"{r.network:.1f}",
                 f"{r.host:.0%}",
                 r.faces,
                 f"{r.ratio:.2f}",
+                f"{r.network_ratio:.2f}",
             )
             for r in report.rows
         ],
