@@ -2,13 +2,13 @@
 # make test      the whole test suite
 # make lint      ruff and mypy --strict
 # make arm       the ncnn artifacts in an emulated aarch64 Python, against this machine (docs/arm.md)
-# make bench     side-by-side latency of every backend; WEIGHTS=... IMAGES=... THREADS=2
+# make bench     side-by-side latency of every backend; IMAGES=folder and MTCNN=folder or MOS=MOS-M.pth, THREADS=2
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install test lint arm bench clean
+.PHONY: install test lint arm bench bench-usage bench-mtcnn bench-mos clean
 
 install: $(STAMP)
 
@@ -35,11 +35,22 @@ build/arm/python: $(STAMP) tests/arm/setup.sh
 arm: build/arm/python
 	$(BIN)/python -m pytest -n 2 -rP --show-capture=stdout tests/test_arm.py
 
+BENCH_THREADS := --threads $(or $(THREADS),2)
+bench: bench-usage $(if $(MTCNN),bench-mtcnn) $(if $(MOS),bench-mos)
+
+bench-usage:
+	@test -n "$(IMAGES)" -a -n "$(MTCNN)$(MOS)" || { echo "usage: make bench IMAGES=folder MTCNN=folder|MOS=MOS-M.pth [THREADS=2] [OPTIONS='-O score_threshold=0.5']"; exit 2; }
+
 BENCH := torch-fp32 onnx-fp32 openvino-fp32 openvino-fp16 ncnn-fp32 ncnn-fp16
-bench: install
-	@test -n "$(WEIGHTS)" -a -n "$(IMAGES)" || { echo "usage: make bench WEIGHTS=folder IMAGES=folder [THREADS=2]"; exit 2; }
-	for t in $(BENCH); do test -d build/bench/$$t || $(BIN)/facedeploy export mtcnn --target $$t --weights "$(WEIGHTS)" -o build/bench/$$t; done
-	for f in 20 12; do $(BIN)/facedeploy benchmark $(BENCH:%=build/bench/%) --images "$(IMAGES)" --threads $(or $(THREADS),2) -O min_face=$$f; done
+bench-mtcnn: install
+	for t in $(BENCH); do test -d build/bench/$$t || $(BIN)/facedeploy export mtcnn --target $$t --weights "$(MTCNN)" -o build/bench/$$t || exit; done
+	for f in 20 12; do $(BIN)/facedeploy benchmark $(BENCH:%=build/bench/%) --images "$(IMAGES)" $(BENCH_THREADS) -O min_face=$$f || exit; done
+
+# The published graph first: the last column is the deployed pipeline's speed against that network alone.
+MOS_BENCH := mos-m-published mos-m
+bench-mos: install
+	for t in openvino-fp32 ncnn-fp32; do for m in $(MOS_BENCH); do test -d build/bench/$$m-$$t || $(BIN)/facedeploy export $$m --target $$t --deform-conv native --weights "$(MOS)" -o build/bench/$$m-$$t || exit; done; done
+	for t in openvino-fp32 ncnn-fp32; do $(BIN)/facedeploy benchmark $(MOS_BENCH:%=build/bench/%-$$t) --images "$(IMAGES)" $(BENCH_THREADS) $(OPTIONS) || exit; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

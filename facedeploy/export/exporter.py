@@ -22,6 +22,7 @@ from facedeploy.artifact import (
     staged,
     write_manifest,
 )
+from facedeploy.errors import InputError
 from facedeploy.export.compiler import Compile, Compiled, Job
 from facedeploy.export.lowering import DeformConvForm
 from facedeploy.export.onnx import export_onnx
@@ -58,6 +59,8 @@ _NEEDS: dict[Backend, tuple[tuple[str, str], ...]] = {
     "ncnn": (("ncnn", "ncnn"), ("pnnx", "ncnn")),
     "trt": (),
 }
+# Their forms of DeformConv and of the priors are constants of one size.
+_FIXED_SIZE: tuple[Backend, ...] = ("ncnn", "trt")
 _TOOLS = (
     "facedeploy",
     "torch",
@@ -105,6 +108,9 @@ def export(
         require(module, extra)
     pipeline = pipelines.configure(known.family, options or {})
     specs = known.network_specs(input_size)
+    if input_size == "any" and target.backend in _FIXED_SIZE:
+        msg = f"{target} compiles {model} for one size: give --input-size HEIGHTxWIDTH"
+        raise InputError(msg)
     files = known.find_weights(Path(weights))
     output = output or f"{model}-{target}"
     with staged(output) as folder:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from facedeploy.errors import ConversionError, brief
 from facedeploy.export.operators import translations
 from facedeploy.export.passes.annotations import name_output_axes, strip_annotations
+from facedeploy.export.passes.merge_convolutions import merge_convolutions
 from facedeploy.extras import require
 from facedeploy.spec import NetworkSpec
 
@@ -36,6 +37,7 @@ def export_onnx(module: nn.Module, spec: NetworkSpec, path: Path) -> None:
     if not equal:
         msg = f"{spec.name}: the simplified ONNX graph gives other answers than the exported one"
         raise ConversionError(msg)
+    merge_convolutions(simplified)
     strip_annotations(simplified)
     name_output_axes(simplified, spec)
     try:

@@ -6,19 +6,25 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from facedeploy.faces import Face
 from facedeploy.pipelines.base import Image
 
 _BOX = (80, 220, 60)
 _POINT = (60, 80, 255)
+_AXES = ((60, 60, 230), (80, 200, 60), (230, 120, 50))  # x, y, z as red, green, blue
 _INK = (20, 20, 20)
 _PLATE = 40  # Pixels: narrower faces get their score without a plate behind it.
 _SHIFT = 4  # OpenCV draws with sub-pixel corners given in 1/16 pixel.
 
 
 def draw(image: Image, faces: Sequence[Face]) -> Image:
-    """A copy of the picture with boxes, landmarks and scores. Line width and text follow the face's size."""
+    """A copy of the picture with boxes, landmarks, axes of the head's pose, and scores.
+
+    Line width and text follow the face's size. Of the axes red points to the face's right in the picture, green down
+    and blue out of it.
+    """
     canvas = image.copy()
     for face in faces:
         side = max(face.box[2] - face.box[0], face.box[3] - face.box[1])
@@ -28,9 +34,28 @@ def draw(image: Image, faces: Sequence[Face]) -> Image:
         for x, y in face.landmarks or ():
             radius = _fixed(float(np.clip(side / 40, 1, 8)))
             cv2.circle(canvas, (_fixed(x), _fixed(y)), radius, _POINT, -1, cv2.LINE_AA, _SHIFT)
+        if face.yaw is not None and face.pitch is not None and face.roll is not None:
+            centre = np.array([face.box[0] + face.box[2], face.box[1] + face.box[3]]) / 2
+            for end, colour in zip(_axes(face.yaw, face.pitch, face.roll), _AXES, strict=True):
+                tip = centre + end * side / 2
+                start, stop = (tuple(_fixed(float(v)) for v in point) for point in (centre, tip))
+                cv2.line(canvas, start, stop, colour, width, cv2.LINE_AA, _SHIFT)
     for face in faces:  # Labels last, so that no box crosses them.
         _label(canvas, face)
     return canvas
+
+
+def _axes(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
+    """Where the head's x, y and z axes point in the picture, (3, 2), for angles in degrees as of 300W-LP.
+
+    Positive yaw turns the face to the left of the picture, positive pitch up, positive roll clockwise.
+    """
+    (cy, cp, cr), (sy, sp, sr) = (f(np.radians((-yaw, pitch, roll))) for f in (np.cos, np.sin))
+    around_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    around_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    around_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    axes: NDArray[np.float64] = (around_x @ around_y @ around_z)[:2].T
+    return axes
 
 
 def _label(canvas: Image, face: Face) -> None:
