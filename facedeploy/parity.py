@@ -44,8 +44,8 @@ class Tolerance:
 
 
 TOLERANCES: dict[Precision, Tolerance] = {
-    "fp32": Tolerance(relative=1e-3, absolute=1e-5, overlap=0.995),
-    "fp16": Tolerance(relative=2e-2, absolute=1e-3, overlap=0.99),
+    "fp32": Tolerance(relative=1e-3, absolute=1e-5, overlap=0.95),
+    "fp16": Tolerance(relative=2e-2, absolute=1e-3, overlap=0.95),
 }
 PICTURE = "image"  # The input of a network that takes one.
 _BOXES, _SCORES = "boxes", "scores"

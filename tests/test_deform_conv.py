@@ -456,6 +456,15 @@ def test_choice_of_the_backend(sources: Sources, backend: Backend, form: DeformC
     assert compile_network(backend, sources.case(ONE_ROW).job(None)).lowerings == {"DeformConv": form}
 
 
+def test_graph_has_a_bias_where_the_module_has_none(sources: Sources) -> None:
+    """TensorRT's importer reads the fourth input as one whenever a mask follows it."""
+    model = onnx.load(sources.case(DEPTHWISE).onnx)
+    (node,) = find(model)
+    weights = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
+    np.testing.assert_array_equal(weights[node.input[3]], np.zeros(16, np.float32))
+    assert node.input[4] == "mask"
+
+
 def test_network_without_deformable_convolutions_has_no_choice(sources: Sources) -> None:
     assert compile_network("onnx", sources.network("ordinary").job("gridsample")).lowerings == {}
 

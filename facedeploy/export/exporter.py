@@ -179,7 +179,7 @@ def _export_network(job: _Export, parts: dict[str, str], progress: Progress) -> 
             if target.precision == "fp16":
                 progress(f"{spec.name}: half precision in ONNX Runtime")
                 rungs = job.model.float32.get(spec.name, ((),))
-                float32 = choose_float32(onnx, spec, rungs, reference, job.feeds)
+                float32 = choose_float32(onnx, spec, rungs, job.feeds)
             progress(f"{spec.name}: compile for {target}")
             compile_network = _compiler(target.backend)
             compiled = compile_network(Job(spec, onnx, target.precision, job.folder, float32, job.deform_conv))
