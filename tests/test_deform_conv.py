@@ -564,7 +564,7 @@ def test_engine_that_is_built_elsewhere(
     assert worst("trt", job, compiled, draws(DEPTHWISE)) < TOLERANCE
 
 
-SYMMETRIC = DeformConv((3, 3), (1, 1), (1, 2, 1, 2), (1, 1), 1, 1)
+SYMMETRIC = DeformConv((3, 3), (1, 1), (1, 2, 1, 2), (1, 1), 1, 1, 8)
 ASYMMETRIC = replace(SYMMETRIC, pads=(1, 2, 2, 1))
 
 

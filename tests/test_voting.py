@@ -38,7 +38,8 @@ def naive(
             i for i, share in zip(rest, shares, strict=True) if (share > threshold if strict else share >= threshold)
         ]
         group = group or rest[:1]
-        rest = [i for i in rest if i not in group]
+        taken = set(group)
+        rest = [i for i in rest if i not in taken]
         if len(group) > 1 or alone:
             weights = [float(scores[i]) for i in group]
             mean = [sum(w * sides[i][k] for w, i in zip(weights, group, strict=True)) / sum(weights) for k in range(4)]

@@ -24,12 +24,16 @@ class Step:
 
 
 def exact_steps(
-    steps: Sequence[Step], samplers: Mapping[str, tuple[int, ...]], contractions: Collection[str]
+    steps: Sequence[Step],
+    samplers: Mapping[str, tuple[int, ...]],
+    contractions: Collection[str],
+    modulators: Mapping[str, str] | None = None,
 ) -> set[int]:
     """Indices of the steps that must stay in float32.
 
     steps: in the order of computation. samplers: op -> which of its inputs are positions or weights of samples.
-    contractions: ops whose sums over many values hide one value's rounding; the search stops there.
+    contractions: ops whose sums over many values hide one value's rounding; the search stops there. modulators:
+    sampler -> the op that multiplies its samples by the mask, where the sampler does not do that itself.
     """
     producer = {name: i for i, step in enumerate(steps) for name in step.outputs}
     exact: set[int] = set()
@@ -38,6 +42,10 @@ def exact_steps(
         if step.op in samplers:
             exact.add(i)
             todo += [step.inputs[k] for k in samplers[step.op] if k < len(step.inputs)]
+    for step in steps:
+        sources = [steps[producer[name]].op for name in step.inputs if name in producer]
+        if any((modulators or {}).get(source) == step.op for source in sources):
+            todo += step.inputs
     while todo:
         i = producer.get(todo.pop(), -1)
         if i >= 0 and i not in exact:

@@ -70,7 +70,10 @@ class NcnnRuntime(Runtime):
             return {t.name: self._extract(extractor, t.name, batch) for t in self.spec.outputs}
 
     def _to_mat(self, array: Array) -> Any:
-        return self._ncnn.Mat(array[0]) if array.shape[0] == 1 else self._ncnn.Mat(array, batch_index=0)
+        mat = self._ncnn.Mat(array[0]) if array.shape[0] == 1 else self._ncnn.Mat(array, batch_index=0)
+        # ncnn's channels begin at multiples of 16 bytes and some of its layers rely on that; a copy has them there.
+        aligned = array.ndim < 4 or array[0, 0].nbytes % 16 == 0
+        return mat if aligned else mat.clone()
 
     def _extract(self, extractor: Any, name: str, batch: int) -> Array:
         status, mat = extractor.extract(name)

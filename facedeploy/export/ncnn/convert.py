@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _TIMEOUT_SECONDS = 900
 # layer type -> the inputs that say where, and how much, it samples
 _SAMPLERS = {"DeformableConv2D": (1, 2), "GridSample": (1,)}
+_MODULATORS = {"GridSample": "BinaryOp"}
 _CONTRACTIONS = frozenset({"Convolution", "ConvolutionDepthWise", "Deconvolution", "InnerProduct", "Gemm", "MatMul"})
 
 
@@ -126,7 +127,7 @@ def _kept_layers(
     onnx = require("onnx", "export")
     # A constant has no precision of its own.
     steps = [Step(v.type, v.inputs, () if v.type == "MemoryData" else v.outputs) for v in layers]
-    kept = {layers[i].name for i in exact_steps(steps, _SAMPLERS, _CONTRACTIONS)}
+    kept = {layers[i].name for i in exact_steps(steps, _SAMPLERS, _CONTRACTIONS, _MODULATORS)}
     for tensor in model.graph.initializer:
         if job.float32 and tensor.name.startswith(job.float32) and len(tensor.dims) > 1:
             wanted = onnx.numpy_helper.to_array(tensor).ravel()

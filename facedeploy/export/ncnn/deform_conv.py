@@ -28,6 +28,8 @@ def refuse(op: DeformConv) -> str:
     """Why ncnn's layer cannot express an operator."""
     if op.groups != 1 or op.offset_groups != 1:
         return f"ncnn's layer has one group and one offset group, not {op.groups} and {op.offset_groups}"
+    if op.outputs == 1:
+        return "pnnx loses the bias of a single output channel"
     return ""
 
 
@@ -117,7 +119,9 @@ def _prune(layers: Sequence[Layer], arrays: dict[str, Arrays]) -> tuple[tuple[La
     kept = tuple(layers)
     while True:
         read = {blob for layer in kept for blob in layer.inputs}
-        dead = {v.name for v in kept if v.type in ("MemoryData", "Split") and not read & set(v.outputs)}
-        if not dead:
-            return kept, {name: a for name, a in arrays.items() if name not in dead}
-        kept = tuple(v for v in kept if v.name not in dead)
+        # pnnx gives some layers one name, so they are told apart by what they write.
+        alive = tuple(v for v in kept if v.type not in ("MemoryData", "Split") or read & set(v.outputs))
+        if len(alive) == len(kept):
+            names = {v.name for v in kept}
+            return kept, {name: a for name, a in arrays.items() if name in names}
+        kept = alive

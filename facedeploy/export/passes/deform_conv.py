@@ -34,7 +34,10 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class DeformConv:
-    """The attributes of a node. kernel, stride, dilation and the first two of pads: vertical, horizontal."""
+    """The attributes of a node. kernel, stride, dilation and the first two of pads: vertical, horizontal.
+
+    outputs: number of output channels.
+    """
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -42,6 +45,7 @@ class DeformConv:
     dilation: tuple[int, int]
     groups: int
     offset_groups: int
+    outputs: int
 
     @property
     def taps(self) -> int:
@@ -67,6 +71,7 @@ def attributes(model: onnx.ModelProto, node: onnx.NodeProto) -> DeformConv:
         dilation=_two(values.get("dilations", (1, 1))),
         groups=values.get("group", 1),
         offset_groups=values.get("offset_group", 1),
+        outputs=weight.dims[0],
     )
 
 

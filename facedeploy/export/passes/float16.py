@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _FLOAT32_INPUTS = {"Resize": (2,)}
 # op -> the inputs that say where, and how much, it samples
 _SAMPLERS = {"DeformConv": (2, 4), "GridSample": (1,)}
+# Samplers that contain the contraction of what they sample; its weights are no positions.
+_WITH_CONTRACTION = frozenset({"DeformConv"})
+_MODULATORS = {"GridSample": "Mul"}
 _CONTRACTIONS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _LEARNED = _CONTRACTIONS | {"PRelu", "BatchNormalization", "InstanceNormalization", "GroupNormalization"}
 
@@ -79,16 +82,17 @@ def store_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.Mode
 
 
 def exact_weights(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Names of the weights that offsets, masks and sampling positions are computed with."""
+    """Names of the float constants that offsets, masks and sampling positions are computed with."""
+    onnx = require("onnx", "export")
     nodes = model.graph.node
-    weights = {w.name for w in model.graph.initializer}
-    used = {n for i in exact_nodes(model) if nodes[i].op_type in _CONTRACTIONS for n in nodes[i].input}
-    return tuple(sorted(used & weights))
+    floats = {w.name for w in model.graph.initializer if w.data_type == onnx.TensorProto.FLOAT}
+    used = {n for i in exact_nodes(model) if nodes[i].op_type not in _WITH_CONTRACTION for n in nodes[i].input}
+    return tuple(sorted(used & floats))
 
 
 def exact_nodes(model: onnx.ModelProto) -> set[int]:
     """Positions, in the graph's list of nodes, of those that must compute in float32."""
-    return exact_steps(_steps(model), _SAMPLERS, _CONTRACTIONS)
+    return exact_steps(_steps(model), _SAMPLERS, _CONTRACTIONS, _MODULATORS)
 
 
 def _steps(model: onnx.ModelProto) -> list[Step]:
