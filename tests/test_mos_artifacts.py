@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 
 from facedeploy.artifact import Artifact
 from facedeploy.errors import InputError
-from facedeploy.export.exporter import export
 from facedeploy.export.lowering import DeformConvForm
 from facedeploy.loading import load, load_reference
 from facedeploy.models.specs import Size
@@ -27,7 +25,6 @@ from facedeploy.synthetic import group_photo
 from facedeploy.verification import verify
 from tests.conftest import SMALL, GetMos, GetWeights
 from tests.fill import noise
-from tests.test_artifact import one_sentence, tree
 
 MODELS = ("mos-m", "mos-s")
 FULL: Size = (480, 640)
@@ -137,28 +134,17 @@ def describe_form(target: str, form: Form) -> str:
 # --- float32 ---
 
 
-@pytest.mark.parametrize("size", [SMALL, FULL], ids=lambda s: f"{s[0]}x{s[1]}")
-@pytest.mark.parametrize(("target", "form"), [*FLOAT32, ("trt-fp32", None)], ids=lambda v: str(v or "default"))
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [("mos-m", SMALL), ("mos-m", FULL), ("mos-s", FULL)],
+    ids=lambda v: v if isinstance(v, str) else f"{v[0]}x{v[1]}",
+)
+@pytest.mark.parametrize(("target", "form"), FLOAT32, ids=lambda v: str(v or "default"))
 def test_every_output_is_that_of_the_published_modules(
     model: str, target: str, form: Form, size: Size, mos_artifact: GetMos, reference: Reference
 ) -> None:
     off = distances(mos_artifact(model, target, size, form), reference, inputs(size))
     assert len(off) == 2 * 7
-    assert max(off.values()) <= 1e-3, off
-
-
-@pytest.mark.parametrize(
-    ("model", "size"),
-    [("mos-m-published", SMALL), ("mos-s-published", SMALL), ("mos-m-published", FULL)],
-    ids=lambda v: v if isinstance(v, str) else f"{v[0]}x{v[1]}",
-)
-@pytest.mark.parametrize(("target", "form"), FLOAT32, ids=lambda v: str(v or "default"))
-def test_published_graph_survives_as_it_is(
-    model: str, target: str, form: Form, size: Size, mos_artifact: GetMos, reference: Reference
-) -> None:
-    off = distances(mos_artifact(model, target, size, form), reference, inputs(size))
-    assert {k.split(".")[1] for k in off} == {"loc", "conf", "landm", "yaw", "pitch", "roll"}
     assert max(off.values()) <= 1e-3, off
 
 
@@ -206,11 +192,25 @@ def test_half_precision_is_half_where_the_model_allows_it(model: str, mos_artifa
     """What stays in float32 is named, and the rest is really halved: the files are smaller by a part of the model."""
     for full, half in (("openvino-fp32", "openvino-fp16"), ("ncnn-fp32", "ncnn-fp16")):
         single, reduced = (mos_artifact(model, t, FULL) for t in (full, half))
-        detector, pose = reduced.manifest.networks
         assert all(n.float32 == () for n in single.manifest.networks)
-        assert {"heads.", "bins."} <= {*detector.float32, *pose.float32}
-        assert reduced.file("pose", "bin").stat().st_size < 0.6 * single.file("pose", "bin").stat().st_size
-        assert reduced.file("detector", "bin").stat().st_size < 0.95 * single.file("detector", "bin").stat().st_size
+        share = {
+            n: reduced.file(n, "bin").stat().st_size / single.file(n, "bin").stat().st_size
+            for n in ("detector", "pose")
+        }
+        assert 0.5 <= share["pose"] < 0.55
+        # The backbone is nine tenths of the detector's weights.
+        assert {"mos-m": 0.9, "mos-s": 0.5}[model] < share["detector"] < {"mos-m": 0.98, "mos-s": 0.75}[model]
+
+
+@pytest.mark.parametrize("target", HALF)
+def test_first_choice_that_keeps_the_boxes_is_taken(target: str, mos_artifact: GetMos) -> None:
+    """With these weights the backbone of MOS-M must stay in float32 and that of MOS-S need not."""
+    kept = {
+        model: [{w for w in n.float32 if w in ("", "heads.", "mos.body.", "bins.")} for n in networks]
+        for model in MODELS
+        if (networks := mos_artifact(model, target, FULL).manifest.networks)
+    }
+    assert kept == {"mos-m": [{"heads.", "mos.body."}, {"bins."}], "mos-s": [{"heads."}, {"bins."}]}
 
 
 @pytest.mark.parametrize("target", HALF)
@@ -246,16 +246,22 @@ def test_default_form_of_ncnn_is_gridsample(mos_artifact: GetMos) -> None:
     assert detector.lowerings == {"DeformConv": "gridsample"}
 
 
-@pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32"])
-def test_form_may_be_asked_for(target: str, mos_artifact: GetMos, reference: Reference) -> None:
-    artifact = mos_artifact("mos-s", target, SMALL, "gridsample")
+def test_form_may_be_asked_for(mos_artifact: GetMos, reference: Reference) -> None:
+    artifact = mos_artifact("mos-s", "openvino-fp32", SMALL, "gridsample")
     assert artifact.manifest.network("detector").lowerings == {"DeformConv": "gridsample"}
     assert max(distances(artifact, reference, inputs(SMALL)).values()) <= 1e-3
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_graph_for_tensorrt_gives_every_output(model: str, mos_artifact: GetMos, reference: Reference) -> None:
+    artifact = mos_artifact(model, "trt-fp32", FULL)
+    assert max(distances(artifact, reference, inputs(FULL)).values()) <= 1e-3
 
 
 @pytest.mark.parametrize("target", ["trt-fp32", "trt-fp16"])
 @pytest.mark.parametrize("model", MODELS)
 def test_engines_are_ready(model: str, target: str, mos_artifact: GetMos) -> None:
+    pytest.importorskip("tensorrt_rtx")
     artifact = mos_artifact(model, target, FULL)
     assert [n.engine for n in artifact.manifest.networks] == ["ready", "ready"]
     assert all(artifact.file(n, "engine").stat().st_size > 100_000 for n in ("detector", "pose"))
@@ -278,24 +284,3 @@ def test_verify_passes_what_was_exported_and_not_another_checkpoint(
     assert {row.output for row in result.outputs if row.overlap is not None} == {"boxes"}
     with pytest.raises(InputError, match="is not the checkpoint of"):
         verify(artifact, mos_weights("mos-s"))
-
-
-# --- any size ---
-
-
-@pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32"])
-@pytest.mark.parametrize("model", MODELS)
-def test_one_network_takes_pictures_of_any_size(
-    model: str, target: str, mos_artifact: GetMos, reference: Reference
-) -> None:
-    artifact = mos_artifact(model, target, "any")
-    for size in ((97, 131), (32, 32), (200, 64), SMALL):
-        assert max(distances(artifact, reference, {str(size): inputs(size)["drawn"]}).values()) <= 1e-3
-
-
-@pytest.mark.parametrize("target", ["ncnn-fp32", "ncnn-fp16", "trt-fp32", "trt-fp16"])
-def test_backend_that_compiles_for_one_size_refuses_any(target: str, mos_weights: GetWeights, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"{target} compiles mos-m for one size: give --input-size") as refused:
-        export("mos-m", target, mos_weights("mos-m"), tmp_path / "out", input_size="any")
-    one_sentence(str(refused.value))
-    assert tree(tmp_path) == set()

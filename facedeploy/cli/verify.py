@@ -66,6 +66,7 @@ def command(
             print(
                 f"faces on {f.pictures} pictures: {f.matched} the same, {f.missing} missing, {f.extra} extra; "
                 f"largest differences: box {f.box:.3f} px, landmark {f.landmarks:.3f} px, score {f.score:.1e}"
+                + (f", angle {f.angle:.1e} degrees" if f.angle else "")
             )
         if not result.problems:
             print("verified")

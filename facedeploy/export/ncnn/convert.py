@@ -58,9 +58,8 @@ def _finish(
 ) -> tuple[tuple[graph.Layer, ...], bytes, tuple[str, ...]]:
     """Check what pnnx wrote, name the blobs, and store the weights in the job's precision."""
     layers = graph.parse(text)
-    arrays = weights.read(layers, binary)
-    layers, arrays = deform_conv.restore(layers, arrays, model)
     _check_layers(layers, job.spec.name)
+    layers, arrays = deform_conv.restore(layers, weights.read(layers, binary), model)
     layers = graph.rename_blobs(layers, _names(job.spec))
     if job.precision == "fp32":
         return layers, weights.write(layers, arrays), ()
@@ -142,7 +141,7 @@ def _kept_layers(
 
 def _check_layers(layers: tuple[graph.Layer, ...], name: str) -> None:
     ncnn = require("ncnn", "ncnn")
-    unknown = sorted({v.type for v in layers if ncnn.layer_to_index(v.type) < 0})
+    unknown = sorted({v.type for v in layers if v.type != deform_conv.COPIED and ncnn.layer_to_index(v.type) < 0})
     if unknown:
         msg = f"pnnx wrote layers for {name} that ncnn does not have: {', '.join(unknown)}"
         raise ConversionError(msg)

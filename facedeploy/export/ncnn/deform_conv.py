@@ -23,6 +23,8 @@ from facedeploy.extras import require
 if TYPE_CHECKING:
     import onnx
 
+COPIED = "DeformConv"  # What pnnx calls the layer.
+
 
 def refuse(op: DeformConv) -> str:
     """Why ncnn's layer cannot express an operator."""
@@ -41,7 +43,7 @@ def restore(
     Raises:
         ConversionError: pnnx changed a node beyond recognition.
     """
-    copies = [layer for layer in layers if layer.type == "DeformConv"]
+    copies = [layer for layer in layers if layer.type == COPIED]
     nodes = _by_weight(model)
     producer = {blob: layer for layer in layers for blob in layer.outputs}
     made: dict[str, Layer] = {}
