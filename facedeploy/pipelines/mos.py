@@ -96,6 +96,8 @@ class MosPipeline(Pipeline):
             raise InputError(msg)
 
     def detect(self, image: Image) -> list[Face]:
+        if image.size == 0:
+            return []
         if self.config.protocol == "multiscale":
             return self._detect_multiscale(image)
         pixels, scale = self._resized(image)
@@ -122,7 +124,7 @@ class MosPipeline(Pipeline):
         return self._scaled(image, factor), np.array([factor, factor])
 
     def _scaled(self, image: Image, factor: float) -> Pixels:
-        size = round(image.shape[0] * factor), round(image.shape[1] * factor)
+        size = max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor))
         if self._size not in (None, size):
             msg = (
                 f"the protocol {self.config.protocol} needs a network of any size (export with --input-size any), "
@@ -142,7 +144,8 @@ class MosPipeline(Pipeline):
 
     def _suppress(self, found: Candidates, scale: NDArray[np.float64]) -> NDArray[np.intp]:
         """Indices of the kept candidates, best first. Overlap is measured in the picture, where a pixel counts."""
-        best = np.argsort(-found.scores, kind="stable")[: self.config.top]
+        # In the order of priors, so that of equal scores position decides and not a backend's rounding.
+        best = np.sort(np.argsort(-found.scores, kind="stable")[: self.config.top])
         boxes = found.boxes[best] / np.tile(scale, 2)
         kept: NDArray[np.intp] = best[nms(boxes, found.scores[best], self.config.nms)[: self.config.keep]]
         return kept
