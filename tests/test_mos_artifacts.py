@@ -174,7 +174,7 @@ def look(request: pytest.FixtureRequest) -> Callable[[], NDArray[np.float32]]:
 
 
 @pytest.mark.parametrize("target", HALF)
-# Random weights of MOS-S are chaotic on pictures, in float32 too; tests/test_mos_golden.py holds it on its recorded input.
+# Random weights of MOS-S are chaotic on pictures; tests/test_mos_golden.py holds it on its recorded input.
 @pytest.mark.parametrize("model", ["mos-m"])
 def test_half_precision_moves_no_likely_box(
     model: str, target: str, look: Callable[[], NDArray[np.float32]], mos_artifact: GetMos, reference: Reference
