@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from facedeploy import parity
 from facedeploy.artifact import Parity
-from facedeploy.errors import ParityError
+from facedeploy.errors import InputError, ParityError
 from facedeploy.models import registry
 from facedeploy.pipelines.base import Image
 from facedeploy.pipelines.mtcnn import MtcnnConfig
 from facedeploy.preprocess import Preprocess
 from facedeploy.runtimes.base import Arrays, RuntimeOptions
 from facedeploy.runtimes.torch import TorchRuntime
-from facedeploy.spec import Axis, NetworkSpec, TensorSpec
+from facedeploy.spec import Axis, NetworkSpec, Shape, TensorSpec
 from facedeploy.synthetic import group_photo, portrait
 from facedeploy.target import Precision
 from tests.fill import fill
@@ -285,3 +285,92 @@ def test_faces_of_a_group_differ_and_fill_their_cells(faces: int) -> None:
     image = group_photo(np.random.default_rng(2), 100, 100 * faces, faces).astype(int)
     for cell in np.split(image, faces, axis=1):
         assert np.ptp(cell[20:80, 35:65].mean(axis=2)) > 60
+
+
+# --- boxes ---
+
+
+BOXES = NetworkSpec(
+    "boxes",
+    (TensorSpec("x", (1, 4)),),
+    (TensorSpec("boxes", (1, 100, 4)), TensorSpec("scores", (1, 100))),
+)
+
+
+class Boxes(nn.Module):
+    """A hundred boxes of 500x500 pixels; the first is as given, and so is its score."""
+
+    def __init__(self, box: list[float], score: float) -> None:
+        super().__init__()
+        self.box, self.score = box, score
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        boxes, scores = torch.tensor([[0.0, 0, 500, 500]]).repeat(1, 100, 1), torch.full((1, 100), 0.9)
+        boxes[0, 0], scores[0, 0] = torch.tensor(self.box), self.score
+        return boxes, scores
+
+
+def overlap(box: list[float], score: float = 0.9) -> Parity:
+    """How a network whose first box went astray compares with one where it is 20x20 pixels."""
+    reference, candidate = (
+        TorchRuntime(Boxes(b, score), BOXES, RuntimeOptions(1)) for b in ([100.0, 100, 120, 120], box)
+    )
+    row, _ = parity.measure(reference, candidate, [{"x": np.zeros((1, 4), np.float32)}], "fp32")
+    return row
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_one_small_box_that_went_astray_is_caught_where_the_norm_hides_it(precision: Precision) -> None:
+    row = overlap([102, 100, 122, 120])
+    assert row.relative_l2 < parity.TOLERANCES[precision].relative
+    assert row.overlap == pytest.approx(18 / 22)
+    with pytest.raises(ParityError, match=r"boxes\.boxes in torch .*smallest overlap of a box 0\.818"):
+        parity.check([row], precision)
+
+
+@pytest.mark.parametrize("score", [0.0, 0.29])
+def test_box_that_is_no_face_may_be_anywhere(score: float) -> None:
+    row = overlap([102, 100, 122, 120], score)
+    assert row.overlap == 1
+    parity.check([row], "fp32")
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ([100.0, 100, 120, 120], 1.0),
+        ([100.0, 100, 120, 110], 0.5),
+        ([200.0, 200, 220, 220], 0.0),
+        ([120.0, 120, 100, 100], 0.0),
+        ([float("nan"), 100, 120, 120], 0.0),
+    ],
+    ids=["same", "half", "apart", "inside out", "no number"],
+)
+def test_overlap_of_the_worst_box(box: list[float], expected: float) -> None:
+    assert overlap(box).overlap == pytest.approx(expected)
+
+
+def test_outputs_that_are_no_boxes_have_no_overlap() -> None:
+    rows = compare(lambda x: (x, 2 * x))
+    assert [row.overlap for row in rows.values()] == [None, None]
+
+
+# --- inputs that are no pictures ---
+
+
+def test_network_that_takes_no_picture_needs_a_probe() -> None:
+    with pytest.raises(InputError, match="small takes x and not a picture"):
+        parity.probe_inputs(SMALL, PREPROCESS)
+
+
+def test_probe_is_asked_for_every_size() -> None:
+    asked: list[tuple[str, Mapping[str, Shape]]] = []
+
+    def probe(network: str, shapes: Mapping[str, Shape], rng: np.random.Generator) -> Arrays:
+        asked.append((network, dict(shapes)))
+        return {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
+
+    first, again = (parity.probe_inputs(SMALL, PREPROCESS, probe, seed=3) for _ in range(2))
+    assert asked[:3] == [("small", {"x": (n, 4)}) for n in (1, 3, 3)]
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a["x"], b["x"])
