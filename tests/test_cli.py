@@ -23,7 +23,8 @@ from facedeploy.cli.app import main
 from facedeploy.models import registry
 from facedeploy.runtimes.tensorrt_api import gpu_available
 from facedeploy.synthetic import group_photo
-from tests.conftest import GetArtifact
+from facedeploy.verification import FACE_LIMITS
+from tests.conftest import GetArtifact, GetMos, GetWeights
 from tests.fill import fill
 
 COMMANDS = ("models", "export", "verify", "detect", "benchmark", "build", "doctor")
@@ -676,3 +677,70 @@ def test_build_of_what_needs_none(run: Run, artifact: GetArtifact, tmp_path: Pat
     run("build", path).refused(path, "torch-fp32")
     run("build", tmp_path).refused(tmp_path)
     assert tree(path) == before
+
+
+# --- MOS ---
+
+
+def test_detect_gives_head_pose(run: Run, mos_artifact: GetMos, photos: Path, tmp_path: Path) -> None:
+    path = mos_artifact("mos-m", "torch-fp32").path
+    result = run("detect", path, photos / "a.png", "--json", "--threads", 1, "--save", tmp_path)
+    assert result.status == 0
+    (record,) = result.objects
+    assert record["faces"]
+    for face in record["faces"]:
+        assert set(face) == {"box", "score", "landmarks", "yaw", "pitch", "roll"}
+        assert all(-99 <= face[angle] <= 96 for angle in ("yaw", "pitch", "roll"))
+    assert (tmp_path / "a.png").is_file()
+
+
+def test_options_of_mos_reach_the_pipeline(run: Run, mos_artifact: GetMos, photos: Path) -> None:
+    path = mos_artifact("mos-m", "torch-fp32").path
+
+    def count(*options: str) -> int:
+        (record,) = run("detect", path, photos / "a.png", "--json", *options).objects
+        return len(record["faces"])
+
+    assert count() > count("-O", "keep=2") == 2
+    run("detect", path, photos / "a.png", "-O", "protocol=original").refused("--input-size any")
+    run("detect", path, photos / "a.png", "-O", "protocol=zoom").refused("protocol", "stretch")
+
+
+def test_verify_compares_head_pose(
+    run: Run, mos_artifact: GetMos, mos_weights: GetWeights, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, weights = mos_artifact("mos-m", "torch-fp32").path, mos_weights("mos-m")
+    assert run("verify", path, "--weights", weights, "--images", photos, "--threads", 1).status == 0
+    # Even no difference is too much now.
+    monkeypatch.setitem(FACE_LIMITS, "fp32", dataclasses.replace(FACE_LIMITS["fp32"], degrees=-1.0))
+    result = run("verify", path, "--weights", weights, "--images", photos, "--threads", 1)
+    assert result.status == 1
+    assert "an angle is off by" in result.out + result.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--deform-conv", "plugin"), ("--input-size", "480"), ("--input-size", "all"), ("--input-size", "31x640")],
+)
+def test_export_option_that_is_none(run: Run, mos_weights: GetWeights, tmp_path: Path, option: str, value: str) -> None:
+    to = ("--weights", mos_weights("mos-m"), "-o", tmp_path / "out")
+    run("export", "mos-m", "--target", "torch-fp32", *to, option, value).refused(value)
+    assert tree(tmp_path) == set()
+
+
+@pytest.mark.parametrize("target", ["ncnn-fp16", "trt-fp32"])
+def test_export_of_any_size_for_a_backend_of_one(
+    run: Run, mos_weights: GetWeights, tmp_path: Path, target: str
+) -> None:
+    to = ("--weights", mos_weights("mos-m"), "-o", tmp_path / "out")
+    run("export", "mos-m", "--target", target, *to, "--input-size", "any").refused(target, "--input-size HEIGHTxWIDTH")
+    assert tree(tmp_path) == set()
+
+
+def test_export_takes_the_form_of_deformable_convolutions(run: Run, mos_weights: GetWeights, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    to = ("--weights", mos_weights("mos-s"), "-o", tmp_path / "out", "--input-size", "32x32")
+    assert run("export", "mos-s", "--target", "openvino-fp32", *to, "--deform-conv", "gridsample").status == 0
+    detector, pose = Artifact.open(tmp_path / "out").manifest.networks
+    assert (detector.lowerings, pose.lowerings) == ({"DeformConv": "gridsample"}, {})
+    assert detector.spec.inputs[0].shape == (1, 3, 32, 32)

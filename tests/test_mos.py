@@ -295,7 +295,7 @@ def late_angles(mos: Mos, network: nn.Module, x: Tensor, *, bounded: bool = True
     with torch.inference_mode():
         features = [f.numpy() for f in mos.features(x)]
         count = sum(2 * f.shape[2] * f.shape[3] for f in features)
-        feed = gather(features, np.arange(count))
+        feed = gather(features, np.arange(count), anchors=2)
         if not bounded:
             feed["patches"][:, 64] = 1
         (angles,) = network(torch.from_numpy(feed["patches"]), torch.from_numpy(feed["level"]))
@@ -331,7 +331,7 @@ def test_gather_takes_the_features_around_each_cell(data: st.DataObject) -> None
     maps = [rng.normal(size=(1, 2, *size)).astype(np.float32) for size in sizes]
     cells = [(k, y, x) for k, (rows, columns) in enumerate(sizes) for y in range(rows) for x in range(columns)]
     chosen = data.draw(st.lists(st.integers(0, 2 * len(cells) - 1), max_size=9))
-    feed = gather(maps, np.array(chosen, np.intp))
+    feed = gather(maps, np.array(chosen, np.intp), anchors=2)
     assert feed["patches"].shape == (len(chosen), 3, 3, 3)
     assert {a.dtype for a in feed.values()} == {np.dtype(np.float32)}
     for prior, patch, level in zip(chosen, feed["patches"], feed["level"], strict=True):

@@ -82,7 +82,7 @@ class Reference:
         found = self.run(model, "detector", {"image": image})
         ends = np.cumsum([0, *(2 * np.prod(found[f].shape[2:]) for f in FEATURES)]).astype(np.intp)
         best = np.argsort(-found["scores"][0])[: BATCH - 6]
-        return gather([found[f] for f in FEATURES], np.concatenate([ends[:-1], ends[1:] - 1, best]))
+        return gather([found[f] for f in FEATURES], np.concatenate([ends[:-1], ends[1:] - 1, best]), anchors=2)
 
 
 def any_size(model: str) -> Any:

@@ -168,6 +168,9 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 
 deform_conv2d.register_autograd(_backward, setup_context=_setup_context)
+# Sampling positions are no good in half precision, whatever the layers around run in.
+for _device in ("cpu", "cuda"):
+    deform_conv2d.register_autocast(_device, torch.float32)
 
 
 @register_flop_formula(torch.ops.facedeploy.deform_conv2d)

@@ -107,17 +107,24 @@ def by_prior(x: Tensor, size: int) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, size)
 
 
-def priors(sizes: Sequence[tuple[int, int]], device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Centres (P, 2) x, y and sides (P, 1) of the priors, in pixels, for maps of (rows, columns) a level."""
-    centres, sides = [], []
-    for (rows, columns), step, anchors in zip(sizes, STEPS, MIN_SIZES, strict=True):
+def priors(
+    sizes: Sequence[tuple[int, int]],
+    device: torch.device | None = None,
+    sides: Sequence[Sequence[int]] = MIN_SIZES,
+) -> tuple[Tensor, Tensor]:
+    """Centres (P, 2) x, y and sides (P, 1) of the priors, in pixels, for maps of (rows, columns) a level.
+
+    sides: of the priors of a cell, level by level.
+    """
+    centres, lengths = [], []
+    for (rows, columns), step, mine in zip(sizes, STEPS, sides, strict=True):
         y = (torch.arange(rows, device=device) + 0.5) * step
         x = (torch.arange(columns, device=device) + 0.5) * step
         cells = torch.stack((x.expand(rows, columns), y[:, None].expand(rows, columns)), dim=-1)
-        centres.append(cells.reshape(-1, 1, 2).expand(-1, ANCHORS, 2).reshape(-1, 2))
-        side = torch.tensor(anchors, dtype=y.dtype, device=device)
-        sides.append(side.expand(rows * columns, ANCHORS).reshape(-1, 1))
-    return torch.cat(centres), torch.cat(sides)
+        centres.append(cells.reshape(-1, 1, 2).expand(-1, len(mine), 2).reshape(-1, 2))
+        side = torch.tensor(mine, dtype=y.dtype, device=device)
+        lengths.append(side.expand(rows * columns, len(mine)).reshape(-1, 1))
+    return torch.cat(centres), torch.cat(lengths)
 
 
 def expected_angle(bins: Tensor) -> Tensor:

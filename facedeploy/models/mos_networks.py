@@ -7,7 +7,7 @@ out, and the pose network takes 3x3 patches of them around the kept cells. `Dete
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import reduce
 
@@ -39,7 +39,7 @@ from facedeploy.spec import Shape
 LEVELS = len(STEPS)
 CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
 _LANDMARKS = 10
-_FIELDS = 4 + 1 + _LANDMARKS  # Of a prior: box, score, landmarks.
+FIELDS = 4 + 1 + _LANDMARKS  # Of a prior: box, score, landmarks.
 
 
 class Detector(nn.Module):
@@ -106,7 +106,7 @@ class FoldedDetector(nn.Module):
         copy = deepcopy(mos)
         for block in copy.modules():
             if isinstance(block, DeformBlock):
-                _fold_norm(block)
+                fold_norm(block)
         self.mos = nn.Module()
         self.mos.body, self.mos.fpn = copy.body, copy.fpn
         self.mos.ssh1, self.mos.ssh2, self.mos.ssh3 = copy.ssh1, copy.ssh2, copy.ssh3
@@ -114,12 +114,39 @@ class FoldedDetector(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         features = Mos.features(self.mos, image)  # type: ignore[arg-type]
-        x = torch.cat([by_prior(head(f), _FIELDS) for head, f in zip(self.heads, features, strict=True)], dim=1)
-        centre, _ = priors([(f.shape[2], f.shape[3]) for f in features], image.device)
-        middle = centre + x[..., :2]
-        half = x[..., 2:4].exp()
-        boxes = torch.cat((middle - half, middle + half), dim=-1)
-        return boxes, x[..., 4:5].sigmoid().flatten(1), centre.repeat(1, 5) + x[..., 5:], *features
+        x = torch.cat([by_prior(head(f), FIELDS) for head, f in zip(self.heads, features, strict=True)], dim=1)
+        return *decode(x, features), *features
+
+
+def decode(
+    fields: Tensor, features: Sequence[Tensor], sides: Sequence[Sequence[int]] = MIN_SIZES
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (1, P, 4), scores (1, P) and landmarks (1, P, 10) from fields (1, P, 15) in pixels: see `fold_decoding`."""
+    centre, _ = priors([(f.shape[2], f.shape[3]) for f in features], fields.device, sides)
+    middle = centre + fields[..., :2]
+    half = fields[..., 2:4].exp()
+    boxes = torch.cat((middle - half, middle + half), dim=-1)
+    return boxes, fields[..., 4:5].sigmoid().flatten(1), centre.repeat(1, 5) + fields[..., 5:]
+
+
+def fold_decoding(weight: Tensor, bias: Tensor, sides: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Encoded fields to pixels: centre offset, log of half the size, logit and landmark offsets of each prior.
+
+    weight (A, 15, C) and bias (A, 15) of the convolution that makes the fields of the A priors of a cell.
+    """
+    side = torch.tensor(sides, dtype=weight.dtype)[:, None]
+    scale = torch.cat(
+        [
+            (CENTRE_VARIANCE * side).expand(-1, 2),
+            torch.full_like(side, SIZE_VARIANCE).expand(-1, 2),
+            torch.ones_like(side),
+            (CENTRE_VARIANCE * side).expand(-1, _LANDMARKS),
+        ],
+        dim=1,
+    )
+    shift = torch.zeros_like(scale)
+    shift[:, 2:4] = (side / 2).log()
+    return weight * scale[..., None], bias * scale + shift
 
 
 class FoldedPose(nn.Module):
@@ -131,8 +158,8 @@ class FoldedPose(nn.Module):
         heads = [_pose_head(mos, angle, level).conv1x1 for level in range(LEVELS) for angle in ANGLES]
         self.hidden = nn.Linear((WIDTH + 1) * 9, 2 * WIDTH * len(first))
         self.logits = nn.Conv2d(self.hidden.out_features, ANCHORS * BINS * len(heads), 1, groups=len(heads))
-        _assign(self.hidden, torch.cat([w for w, _ in first]), torch.cat([b for _, b in first]))
-        _assign(self.logits, torch.cat([h.weight for h in heads]), torch.cat([_bias(h) for h in heads]))
+        assign(self.hidden, torch.cat([w for w, _ in first]), torch.cat([b for _, b in first]))
+        assign(self.logits, torch.cat([h.weight for h in heads]), torch.cat([_bias(h) for h in heads]))
         self.bins = nn.Linear(BINS, 1, bias=False)
         self.bins.weight.data = (torch.arange(BINS) * 3.0 - 99.0)[None]
 
@@ -157,7 +184,7 @@ def _fold(networks: Modules) -> Modules:
     return {"detector": FoldedDetector(detector.mos), "pose": FoldedPose(detector.mos)}
 
 
-def _fold_norm(block: DeformBlock) -> None:
+def fold_norm(block: DeformBlock) -> None:
     """BatchNorm into the deformable convolution before it, in place; the offsets do not pass through it."""
     norm = block.actf[0]
     assert isinstance(norm, nn.BatchNorm2d)
@@ -188,7 +215,7 @@ def _stitched(mos: Mos, level: int, task: str) -> tuple[Tensor, Tensor]:
 
 
 def _folded_heads(mos: Mos, level: int) -> nn.Conv2d:
-    """One convolution to the fields of each prior: centre offset, log of half the size, logit, landmark offsets."""
+    """One convolution from the features to the fields of each prior, in pixels."""
 
     def head(name: str, task: str, size: int) -> tuple[Tensor, Tensor]:
         convolution = getattr(mos, name)[level].conv1x1
@@ -197,25 +224,14 @@ def _folded_heads(mos: Mos, level: int) -> nn.Conv2d:
         total = convolution.bias.double() + outer @ bias
         return (outer @ weight).reshape(ANCHORS, size, WIDTH), total.reshape(ANCHORS, size)
 
-    side = torch.tensor(MIN_SIZES[level], dtype=torch.float64)[:, None]
     box, box_bias = head("BboxHead", "bboxhead", 4)
     kind, kind_bias = head("ClassHead", "classhead", 2)
     landmarks, landmarks_bias = head("LandmarkHead", "landmarkhead", _LANDMARKS)
-    offset = CENTRE_VARIANCE * side
-    weight = [
-        box[:, :2] * offset[..., None],
-        box[:, 2:] * SIZE_VARIANCE,
-        kind[:, 1:] - kind[:, :1],  # A softmax over two is a sigmoid of the difference.
-        landmarks * offset[..., None],
-    ]
-    bias = [
-        box_bias[:, :2] * offset,
-        box_bias[:, 2:] * SIZE_VARIANCE + (side / 2).log(),
-        kind_bias[:, 1:] - kind_bias[:, :1],
-        landmarks_bias * offset,
-    ]
-    folded = nn.Conv2d(WIDTH, ANCHORS * _FIELDS, 1)
-    _assign(folded, torch.cat(weight, dim=1), torch.cat(bias, dim=1))
+    # A softmax over two is a sigmoid of the difference.
+    weight = torch.cat((box, kind[:, 1:] - kind[:, :1], landmarks), dim=1)
+    bias = torch.cat((box_bias, kind_bias[:, 1:] - kind_bias[:, :1], landmarks_bias), dim=1)
+    folded = nn.Conv2d(WIDTH, ANCHORS * FIELDS, 1)
+    assign(folded, *fold_decoding(weight, bias, MIN_SIZES[level]))
     return folded
 
 
@@ -237,7 +253,7 @@ def _folded_pose(mos: Mos, level: int, angle: str) -> tuple[Tensor, Tensor]:
     return torch.cat((features, inside[:, None]), dim=1).flatten(1), bias
 
 
-def _assign(layer: nn.Linear | nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+def assign(layer: nn.Linear | nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
     layer.weight.data = weight.detach().float().reshape(layer.weight.shape)
     layer.bias = nn.Parameter(bias.detach().float().reshape(-1))
 
@@ -247,22 +263,25 @@ def _bias(layer: nn.Conv2d) -> Tensor:
     return layer.bias
 
 
-def _probe(network: str, shapes: Mapping[str, Shape], rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+def probe(network: str, shapes: Mapping[str, Shape], rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
     """Patches of cells inside, at each border and in each corner of a map, of every level."""
     assert network == "pose"
-    count = shapes["patches"][0]
-    patches = np.abs(rng.normal(size=(count, WIDTH + 1, 3, 3))).astype(np.float32)
-    patches[:, WIDTH] = 1
+    count, channels = shapes["patches"][:2]
+    patches = np.abs(rng.normal(size=(count, channels, 3, 3))).astype(np.float32)
+    if "level" in shapes:
+        patches[:, WIDTH] = 1
     for patch, side in zip(patches, rng.integers(0, 9, count), strict=True):
         vertical, horizontal = divmod(int(side), 3)
         patch[:, [(), 0, 2][vertical]] = 0
         patch[:, :, [(), 0, 2][horizontal]] = 0
+    if "level" not in shapes:
+        return {"patches": patches}
     level = np.eye(LEVELS, dtype=np.float32)[rng.integers(0, LEVELS, count)]
     return {"patches": patches, "level": level}
 
 
-MOS_M = Architecture(lambda: {"mos": mos_m()}, _networks, _fold, _probe)
-MOS_S = Architecture(lambda: {"mos": mos_s()}, _networks, _fold, _probe)
+MOS_M = Architecture(lambda: {"mos": mos_m()}, _networks, _fold, probe)
+MOS_S = Architecture(lambda: {"mos": mos_s()}, _networks, _fold, probe)
 # The published graph as it is, to compare with: every head on every prior, encoded outputs.
 MOS_M_PUBLISHED = Architecture(lambda: {"mos": mos_m()})
 MOS_S_PUBLISHED = Architecture(lambda: {"mos": mos_s()})

@@ -50,9 +50,21 @@ def mtcnn(size: InputSize) -> tuple[NetworkSpec, ...]:
 
 def mos(size: InputSize) -> tuple[NetworkSpec, ...]:
     """A detector of pictures (1, 3, height, width), and the pose heads for patches of its features."""
-    image, axes, maps, priors = _mos_maps(size)
+    patches = (TensorSpec("patches", ("batch", 65, 3, 3)), TensorSpec("level", ("batch", len(_STRIDES))))
+    return _mos_deployed(size, patches, width=64, anchors=2)
+
+
+def mos_tiny(size: InputSize) -> tuple[NetworkSpec, ...]:
+    """The same, with one prior a cell, and pose heads that are the same on every level."""
+    return _mos_deployed(size, (TensorSpec("patches", ("batch", 48, 3, 3)),), width=48, anchors=1)
+
+
+def _mos_deployed(
+    size: InputSize, patches: tuple[TensorSpec, ...], width: int, anchors: int
+) -> tuple[NetworkSpec, ...]:
+    image, axes, maps, priors = _mos_maps(size, anchors)
     features = tuple(
-        TensorSpec(f"features{stride}", (1, 64, *shape)) for stride, shape in zip(_STRIDES, maps, strict=True)
+        TensorSpec(f"features{stride}", (1, width, *shape)) for stride, shape in zip(_STRIDES, maps, strict=True)
     )
     detector = NetworkSpec(
         "detector",
@@ -67,8 +79,8 @@ def mos(size: InputSize) -> tuple[NetworkSpec, ...]:
     )
     pose = NetworkSpec(
         "pose",
-        inputs=(TensorSpec("patches", ("batch", 65, 3, 3)), TensorSpec("level", ("batch", len(_STRIDES)))),
-        outputs=(TensorSpec("angles", ("batch", 3, 2)),),
+        inputs=patches,
+        outputs=(TensorSpec("angles", ("batch", 3, anchors)),),
         axes=(Axis("batch", 1, 8, 64),),
     )
     return detector, pose
@@ -76,14 +88,14 @@ def mos(size: InputSize) -> tuple[NetworkSpec, ...]:
 
 def mos_published(size: InputSize) -> tuple[NetworkSpec, ...]:
     """One network, with the published outputs."""
-    image, axes, _, priors = _mos_maps(size)
+    image, axes, _, priors = _mos_maps(size, anchors=2)
     widths = {"loc": 4, "conf": 2, "landm": 10, "yaw": 66, "pitch": 66, "roll": 66}
     outputs = tuple(TensorSpec(name, (1, priors, width)) for name, width in widths.items())
     return (NetworkSpec("mos", inputs=(image,), outputs=outputs, axes=axes),)
 
 
 def _mos_maps(
-    size: InputSize,
+    size: InputSize, anchors: int
 ) -> tuple[TensorSpec, tuple[Axis, ...], list[tuple[int | str, int | str]], int | str]:
     """The picture, its dynamic axes, the size of each feature map, and the number of priors."""
     if size == "any":
@@ -94,4 +106,4 @@ def _mos_maps(
         msg = f"MOS takes pictures of at least 32x32, not {size[0]}x{size[1]}"
         raise InputError(msg)
     maps = [(-(-size[0] // s), -(-size[1] // s)) for s in _STRIDES]
-    return TensorSpec("image", (1, 3, *size)), (), [*maps], sum(2 * h * w for h, w in maps)
+    return TensorSpec("image", (1, 3, *size)), (), [*maps], sum(anchors * h * w for h, w in maps)

@@ -26,7 +26,6 @@ Floats = NDArray[np.floating]
 Protocol = Literal["fit", "stretch", "original", "longest", "multiscale"]
 
 _FEATURES = ("features8", "features16", "features32")
-_ANCHORS = 2
 _STEPS = (8, 16, 32)
 _MIN_SIZES = ((16, 32), (64, 128), (256, 512))
 _CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
@@ -155,12 +154,16 @@ class MosPipeline(Pipeline):
         if len(priors) == 0:
             return np.zeros((0, 3), np.float32)
         runtime = self.runtimes["pose"]
-        feeds = gather([outputs[name] for name in _FEATURES], priors)
+        anchors = runtime.spec.outputs[0].shape[2]
+        assert isinstance(anchors, int)
+        found = gather([outputs[name] for name in _FEATURES], priors, anchors)
+        # MOS-tiny's pose heads ask neither for the level nor for where the map ends.
+        feeds = {t.name: found[t.name][:, : t.shape[1]] for t in runtime.spec.inputs}
         batches = range(0, len(priors), runtime.spec.max_batch)
         answers = [
             _run_padded(runtime, {k: v[i : i + runtime.spec.max_batch] for k, v in feeds.items()}) for i in batches
         ]
-        angles: Floats = np.concatenate(answers)[np.arange(len(priors)), :, priors % _ANCHORS]
+        angles: Floats = np.concatenate(answers)[np.arange(len(priors)), :, priors % anchors]
         return angles
 
     def _detect_multiscale(self, image: Image) -> list[Face]:
@@ -226,15 +229,15 @@ def prior_boxes(size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.
         rows, columns = -(-size[0] // step), -(-size[1] // step)
         y, x = np.mgrid[:rows, :columns]
         cells = (np.stack([x, y], axis=-1).reshape(-1, 2) + 0.5) * step
-        centres.append(np.repeat(cells, _ANCHORS, axis=0))
+        centres.append(np.repeat(cells, len(anchors), axis=0))
         sides.append(np.tile(np.array(anchors, np.float64), rows * columns))
     return np.concatenate(centres), np.concatenate(sides)[:, None]
 
 
-def gather(features: Sequence[Array], priors: NDArray[np.intp]) -> Arrays:
+def gather(features: Sequence[Array], priors: NDArray[np.intp], anchors: int) -> Arrays:
     """Inputs of the pose network for some priors.
 
-    features: maps (1, C, h, w), finest first; a prior is (cell, anchor) in rows of cells, map after map.
+    features: maps (1, C, h, w), finest first; a prior is (cell, one of `anchors`) in rows of cells, map after map.
 
     Returns:
         patches (N, C + 1, 3, 3) float32: the features around each prior's cell, zero outside of the map, and a last
@@ -247,9 +250,9 @@ def gather(features: Sequence[Array], priors: NDArray[np.intp]) -> Arrays:
     first = 0
     for i, values in enumerate(features):
         height, width = values.shape[2:]
-        count = _ANCHORS * height * width
+        count = anchors * height * width
         mine = np.flatnonzero((priors >= first) & (priors < first + count))
-        row, column = np.divmod((priors[mine] - first) // _ANCHORS, width)
+        row, column = np.divmod((priors[mine] - first) // anchors, width)
         y, x = row[:, None] + around, column[:, None] + around
         inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None]
         read = values[0][:, y.clip(0, height - 1)[:, :, None], x.clip(0, width - 1)[:, None]]
