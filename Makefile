@@ -1,3 +1,4 @@
+# make demo      everything, from nothing to a face: set up, export, check, detect, compare speeds (build/demo)
 # make install   a virtual environment in .venv with every backend and the development tools
 # make test      the whole test suite
 # make lint      ruff and mypy --strict
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install test lint arm bench bench-usage bench-mtcnn bench-mos clean
+.PHONY: install demo test lint arm bench bench-usage bench-mtcnn bench-mos clean
 
 install: $(STAMP)
 
@@ -19,6 +20,18 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
 	touch $@
+
+# What anyone would type, for three backends; `export` compares each network with PyTorch, or writes nothing.
+DEMO ?= build/demo
+PHOTO := examples/astronaut.jpg
+DEMO_TARGETS := openvino-fp32 ncnn-fp16 onnx-fp32
+demo: install
+	rm -rf $(DEMO)
+	for t in $(DEMO_TARGETS); do $(BIN)/facedeploy export --target $$t -o $(DEMO)/$$t || exit; done
+	$(BIN)/facedeploy verify $(DEMO)/ncnn-fp16 --images $(PHOTO)
+	$(BIN)/facedeploy detect $(DEMO)/openvino-fp32 $(PHOTO) --save $(DEMO)
+	$(BIN)/facedeploy benchmark $(DEMO_TARGETS:%=$(DEMO)/%) --images $(PHOTO)
+	@echo "the picture with the face is $(DEMO)/$(notdir $(PHOTO))"
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile

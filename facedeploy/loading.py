@@ -105,7 +105,7 @@ def _interface(spec: NetworkSpec) -> tuple[object, ...]:
 
 def load_reference(
     model: str,
-    weights: Path,
+    weights: Path | None = None,
     *,
     specs: Sequence[NetworkSpec] = (),
     threads: int = 0,
@@ -113,11 +113,11 @@ def load_reference(
 ) -> Pipeline:
     """The same pipeline over PyTorch, from a checkpoint: what every artifact is held against.
 
-    specs: the networks' shapes; the default is the model's own.
+    weights: None for the embedded ones. specs: the networks' shapes; the default is the model's own.
     """
     known = registry.get(model)
     networks = known.networks(known.load(weights))
-    entry = pipelines.configure(known.family, options or {})
+    entry = pipelines.configure(known.family, options or {}, known.options)
     runtimes = {
         s.name: TorchRuntime(networks[s.name], s, pipelines.runtime_options(entry, s.name, threads))
         for s in specs or known.network_specs()

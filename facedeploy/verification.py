@@ -45,7 +45,7 @@ class Verification:
 
 def verify(
     artifact: str | os.PathLike[str] | Artifact,
-    weights: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None = None,
     images: Sequence[str | os.PathLike[str]] = (),
     *,
     threads: int = 0,
@@ -55,7 +55,7 @@ def verify(
     """Compare an artifact with PyTorch over the checkpoint that it came from.
 
     Every output of every network on drawn faces; then, where `images` (files or folders) are given, the faces that
-    the two pipelines find.
+    the two pipelines find. Without `weights` the checkpoint is the embedded one.
 
     Raises:
         InputError: the checkpoint is not the one that the artifact was made from, or a picture cannot be read.
@@ -64,14 +64,15 @@ def verify(
     manifest = opened.manifest
     files = expand([Path(i) for i in images])
     check_manifest(opened)
-    _check_source(opened, Path(weights))
+    checkpoint = None if weights is None else Path(weights)
+    _check_source(opened, checkpoint)
     pipeline = pipelines.configure(manifest.pipeline.family, options or {}, manifest.pipeline.config)
     precision = manifest.target.precision
     with (
         load(opened, threads=threads, runtime=runtime, options=pipeline.config) as candidate,
         load_reference(
             manifest.model,
-            Path(weights),
+            checkpoint,
             specs=[n.spec for n in manifest.networks],
             threads=threads,
             options=pipeline.config,
@@ -95,7 +96,7 @@ def verify(
     return Verification(rows, faces, (*_output_problems(rows, precision), *_face_problems(faces, precision)))
 
 
-def _check_source(artifact: Artifact, weights: Path) -> None:
+def _check_source(artifact: Artifact, weights: Path | None) -> None:
     files = registry.get(artifact.manifest.model).find_weights(weights)
     for source in artifact.manifest.source:
         if sha256(files[source.part]) != source.sha256:

@@ -23,13 +23,13 @@ class Config:
     seed: int = 1
     side: int = 256
     batch: int = 32
-    steps: int = 14000
+    steps: int = 12000
     rate: float = 2e-3
     warmup: int = 500
     decay: float = 0.02
     ema: float = 0.999
     box: float = 2.0
-    landmarks: float = 1.0
+    landmarks: float = 3.0
     pose: float = 0.35
     bfloat16: bool = True
     workers: int = 2

@@ -76,4 +76,5 @@ def from_rotation(rotation: Floats) -> Floats:
     yaw = np.arcsin(-rotation[:, 0, 2].clip(-1, 1))
     pitch = np.arctan2(rotation[:, 1, 2], rotation[:, 2, 2])
     roll = np.arctan2(rotation[:, 0, 1], rotation[:, 0, 0])
-    return np.degrees(np.stack([yaw, pitch, roll], axis=1))
+    angles: Floats = np.degrees(np.stack([yaw, pitch, roll], axis=1))
+    return angles

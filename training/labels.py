@@ -2,7 +2,7 @@
 
 Boxes are people's labels wherever there are any. What the labels lack comes from teachers: the five points from YuNet,
 the head pose from FSA-Net. Landmarks are ordered left eye, right eye, nose, left and right mouth corner, as seen in the
-picture of an upright face. Angles are yaw, pitch, roll in degrees, in the sense of AFLW2000-3D (see `rotation`).
+picture of an upright face. Angles are yaw, pitch, roll in degrees, in the sense of AFLW2000-3D (see `geometry.py`).
 """
 
 from __future__ import annotations
@@ -13,51 +13,29 @@ import hashlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
-import onnxruntime as ort
 from tqdm import tqdm
 
-Array = npt.NDArray[np.float64]
-Image = npt.NDArray[np.uint8]
+from facedeploy.benchmarks.accuracy.average_precision import iou_matrix
+from training.teachers import FSANET, YUNET, Array, Detections, FsaNet, YuNet, read_image
 
-YUNET = "weights/yunet/yunet_n_dynamic.onnx"  # the dynamic export takes any multiple of 32
-FSANET = ("weights/fsanet/fsanet-1x1-iter-688590.onnx", "weights/fsanet/fsanet-var-iter-688590.onnx")  # averaged
-STRIDES = (8, 16, 32)  # YuNet's output levels
-NMS_IOU = 0.45  # YuNet's own evaluation setting
-MATCH_SCORE = 0.3  # a label vouches for the face, so a weak detection may still give its points
 IGNORE_SCORE = 0.6  # an unlabelled detection this sure is a face that nobody labelled
 MATCH_IOU = 0.4  # face_counting's boxes are slightly loose
 IGNORE_IOU = 0.3  # a detection that overlaps a label this much belongs to that label
 GROUP_SCALES = (1.0, 2.0, 3.0)  # face_counting: 320 px pictures, faces mostly below 30 px, and some portraits
 PORTRAIT_SCALES = (0.4, 0.8)  # aflw2000: one large face, which YuNet finds best when smaller
 WIDER_SCALES = (1.0, 2.0)  # wider_face: 1024 px originals with small faces
-CROP_MARGIN = 0.2  # FSA-Net's square crop beyond YuNet's box: smallest error on AFLW2000 (flat from 0.15 to 0.3)
-CROP_SIZE = 64  # FSA-Net's input
 POSE_SIDE = 20.0  # below this a crop is too blurred for FSA-Net
 POSE_LIMIT = 99.0  # AFLW2000's fits beyond this are failures; evaluations leave them out
 WIDER_SIDE = 6.0  # below this a WIDER FACE box is no training target
 VAL_PICTURES = 200  # of each source that has a val split
 EYES, NOSE, MOUTH = ((36, 42), (42, 48)), 30, (48, 54)  # in the 68-point scheme
 ANNOTATED_POINTS = 0.5  # a detection holding this share of the 68 points is the annotated face
-
-
-@dataclass
-class Detections:
-    """YuNet's findings in pixels of the picture: (n,4) corners, (n,) scores, (n,5,2) points."""
-
-    boxes: Array
-    scores: Array
-    points: Array
-
-    def pick(self, index: Any) -> Detections:
-        return Detections(self.boxes[index], self.scores[index], self.points[index])
 
 
 @dataclass
@@ -81,18 +59,9 @@ class Record:
 # ------------------------------------------------------------------------------------------------- geometry
 
 
-def iou(a: Array, b: Array) -> Array:
-    """(n,4) and (m,4) corners -> (n,m)."""
-    top = np.maximum(a[:, None, :2], b[None, :, :2])
-    bottom = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    inter = np.clip(bottom - top, 0, None).prod(2)
-    areas_a, areas_b = (a[:, 2:] - a[:, :2]).prod(1), (b[:, 2:] - b[:, :2]).prod(1)
-    return np.asarray(inter / np.maximum(areas_a[:, None] + areas_b[None] - inter, 1e-9))
-
-
 def match(labels: Array, found: Array, floor: float) -> dict[int, int]:
     """Label index -> detection index, one to one, best overlap first."""
-    overlap = iou(labels, found)
+    overlap = iou_matrix(labels, found)
     pairs: dict[int, int] = {}
     taken: set[int] = set()
     for flat in np.argsort(-overlap, axis=None):
@@ -103,16 +72,6 @@ def match(labels: Array, found: Array, floor: float) -> dict[int, int]:
             pairs[row] = column
             taken.add(column)
     return pairs
-
-
-def nms(found: Detections, limit: float = NMS_IOU) -> Detections:
-    order = np.argsort(-found.scores, kind="stable")
-    overlap = iou(found.boxes, found.boxes)
-    keep: list[int] = []
-    for index in order:
-        if not keep or overlap[index, keep].max() < limit:
-            keep.append(int(index))
-    return found.pick(keep)
 
 
 def relation(source: Array, target: Array) -> Array:
@@ -143,105 +102,7 @@ def five_points(points: Array) -> Array:
     return np.stack([*eyes, points[NOSE], *(points[corner] for corner in MOUTH)])
 
 
-def rotation(yaw: float, pitch: float, roll: float) -> Array:
-    """Degrees -> 3DDFA's R = Rx(pitch) Ry(yaw) Rz(roll), from the model's frame (x right, y up, z to the viewer).
-
-    A point of the picture is (x, -y, z) = R @ model + shift: measured on AFLW2000, where undoing R brings the 68 points
-    of all pictures on top of each other.
-    """
-    (cx, cy, cz), (sx, sy, sz) = np.cos(np.radians([pitch, yaw, roll])), np.sin(np.radians([pitch, yaw, roll]))
-    about_x = np.array([[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
-    about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
-    about_z = np.array([[cz, sz, 0], [-sz, cz, 0], [0, 0, 1]])
-    return np.asarray(about_x @ about_y @ about_z)
-
-
-def new_angles(yaw: float, pitch: float, roll: float, degrees: float) -> tuple[float, float, float]:
-    """The head's angles after the picture is turned counter-clockwise, as seen, by `degrees`; roll runs clockwise."""
-    turned = rotation(0, 0, -degrees) @ rotation(yaw, pitch, roll)
-    yaw = -math.degrees(math.asin(min(1.0, max(-1.0, turned[0, 2]))))
-    pitch = math.degrees(math.atan2(turned[1, 2], turned[2, 2]))
-    return yaw, pitch, math.degrees(math.atan2(turned[0, 1], turned[0, 0]))
-
-
-# ------------------------------------------------------------------------------------------------- teachers
-
-
-class YuNet:
-    def __init__(self, path: Path) -> None:
-        self.session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        self.names = [output.name for output in self.session.get_outputs()]
-
-    def at_scale(self, image: Image, scale: float) -> Detections:
-        height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        resized = cv2.resize(image, (width, height), interpolation=way) if scale != 1 else image
-        padded = cv2.copyMakeBorder(resized, 0, -height % 32, 0, -width % 32, cv2.BORDER_CONSTANT)
-        blob = np.ascontiguousarray(padded.transpose(2, 0, 1)[None], dtype=np.float32)
-        outputs = dict(zip(self.names, self.session.run(None, {"input": blob}), strict=True))
-        parts = [decode_level(outputs, stride, padded.shape[1] // stride) for stride in STRIDES]
-        true = np.array([image.shape[1] / width, image.shape[0] / height])
-        boxes = np.concatenate([part.boxes for part in parts]) * np.tile(true, 2)
-        points = np.concatenate([part.points for part in parts]) * true
-        return Detections(boxes, np.concatenate([part.scores for part in parts]), points)
-
-    def __call__(self, image: Image, scales: Sequence[float]) -> Detections:
-        parts = [self.at_scale(image, scale) for scale in scales]
-        return nms(
-            Detections(
-                np.concatenate([part.boxes for part in parts]),
-                np.concatenate([part.scores for part in parts]),
-                np.concatenate([part.points for part in parts]),
-            )
-        )
-
-
-def decode_level(outputs: dict[str, Any], stride: int, columns: int) -> Detections:
-    cls, obj, bbox, kps = (outputs[f"{name}_{stride}"][0].astype(float) for name in ("cls", "obj", "bbox", "kps"))
-    scores = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
-    keep = np.flatnonzero(scores >= MATCH_SCORE)
-    cells = np.stack([keep % columns, keep // columns], 1)
-    centre = (cells + bbox[keep, :2]) * stride
-    half = np.exp(bbox[keep, 2:]) * stride / 2
-    points = (cells[:, None] + kps[keep].reshape(-1, 5, 2)) * stride
-    return Detections(np.concatenate([centre - half, centre + half], 1), scores[keep], points)
-
-
-class FsaNet:
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self.sessions = [ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]) for path in paths]
-
-    def __call__(self, image: Image, box: Array, margin: float = CROP_MARGIN) -> list[float]:
-        """Yaw, pitch, roll of the face in YuNet's box."""
-        tile = (crop(image, box, margin).astype(np.float32) - 127.5) / 128
-        blob = np.ascontiguousarray(tile.transpose(2, 0, 1)[None])
-        answers = [session.run(None, {session.get_inputs()[0].name: blob})[0][0] for session in self.sessions]
-        return [float(angle) for angle in np.mean(answers, 0)]
-
-
-def crop(image: Image, box: Array, margin: float) -> Image:
-    """A square about the box, wider by `margin` of the longer side all round, at FSA-Net's size; black outside."""
-    size = float((box[2:] - box[:2]).max()) * (1 + 2 * margin)
-    corner = (box[:2] + box[2:]) / 2 - size / 2
-    scale = size / CROP_SIZE
-    if scale > 2:  # a warp does not average: shrink first
-        small = 2 / scale
-        image = np.asarray(cv2.resize(image, None, fx=small, fy=small, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        corner, scale = corner * small, scale * small
-    matrix = np.array([[scale, 0, corner[0]], [0, scale, corner[1]]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(image, matrix, (CROP_SIZE, CROP_SIZE), flags=flags), dtype=np.uint8)
-
-
 # ------------------------------------------------------------------------------------------------- the sources
-
-
-def read_image(path: Path) -> Image:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        msg = f"no picture: {path}"
-        raise FileNotFoundError(msg)
-    return np.asarray(image, dtype=np.uint8)
 
 
 def val_names(names: Iterable[str]) -> set[str]:
@@ -256,7 +117,7 @@ def stray_faces(found: Detections, labels: Array) -> list[list[float]]:
     """Sure detections that belong to no label: faces nobody labelled."""
     sure = found.boxes[found.scores >= IGNORE_SCORE]
     if len(sure) and len(labels):
-        sure = sure[iou(sure, labels).max(1) < IGNORE_IOU]
+        sure = sure[iou_matrix(sure, labels).max(1) < IGNORE_IOU]
     return list(rounded(sure))
 
 
@@ -312,7 +173,7 @@ def annotated(found: Detections, points: Array) -> int | None:
         return None
     inside = (points[None] >= found.boxes[:, None, :2]) & (points[None] <= found.boxes[:, None, 2:])
     share = inside.all(2).mean(1)
-    best = int(np.argmax(share + iou(found.boxes, hull(points)[None])[:, 0]))
+    best = int(np.argmax(share + iou_matrix(found.boxes, hull(points)[None])[:, 0]))
     return best if share[best] >= ANNOTATED_POINTS else None
 
 

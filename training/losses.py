@@ -12,6 +12,8 @@ from facedeploy.models.mos import BINS, STEPS, expected_angle, priors
 from facedeploy.models.mos_tiny import SIDES, WIDTH, MosTiny, decode_fields
 from training.assign import Assignment, assign
 
+_WELL_KNOWN = 32.0  # Sides in pixels from which a face's landmarks count in full.
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -75,10 +77,12 @@ def distance_loss(boxes: Tensor, goal: Tensor) -> Tensor:
 
 
 def _landmark_loss(points: Tensor, goal: Tensor, size: Tensor) -> Tensor:
-    """Smooth L1 on distances in hundredths of the face's size."""
+    """Smooth L1 on distances in hundredths of the face's size. Points of small faces are known less well."""
     known = ~goal[:, 0].isnan()
-    off = 100 / size[known, None] * (points[known] - goal[known])
-    return functional.smooth_l1_loss(off, torch.zeros_like(off), beta=2.0, reduction="sum") / 100 / max(len(off), 1)
+    size = size[known, None]
+    off = 100 / size * (points[known] - goal[known])
+    loss = functional.smooth_l1_loss(off, torch.zeros_like(off), beta=2.0, reduction="none")
+    return (loss * (size / _WELL_KNOWN).clamp_max(1)).sum() / 100 / max(len(off), 1)
 
 
 def _pose_loss(logits: Tensor, goal: Tensor, trust: Tensor) -> Tensor:

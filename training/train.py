@@ -45,7 +45,7 @@ def start(config: Config) -> State:
     torch.manual_seed(config.seed)
     model = MosTiny()
     _initialise(model)
-    model = model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # Missing in PyTorch's stubs.
     plain = [p for p in model.parameters() if p.ndim < 2]
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     groups = [{"params": decayed, "weight_decay": config.decay}, {"params": plain, "weight_decay": 0.0}]
@@ -112,7 +112,7 @@ def advance(state: State, image: Tensor, labels: Labels) -> dict[str, float]:
     weights = {"score": 1.0, "box": config.box, "landmarks": config.landmarks, "pose": config.pose}
     total = torch.stack([weights[k] * v for k, v in parts.items()]).sum()
     state.optimizer.zero_grad(set_to_none=True)
-    total.backward()
+    torch.autograd.backward(total)
     nn.utils.clip_grad_norm_(state.model.parameters(), _CLIP)
     state.optimizer.step()
     state.step += 1
@@ -147,9 +147,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     arguments = parser.parse_args()
     checkpoint = arguments.out / "checkpoint.pt"
+    try:
+        state = resume(checkpoint) if checkpoint.is_file() else start(read(arguments.config))
+        pictures = data.read(arguments.labels, arguments.images, "train")
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    state = resume(checkpoint) if checkpoint.is_file() else start(read(arguments.config))
-    train(state, data.read(arguments.labels, arguments.images, "train"), arguments.out)
+    train(state, pictures, arguments.out)
 
 
 def train(state: State, pictures: dict[str, list[data.Picture]], out: Path) -> None:

@@ -19,12 +19,13 @@ from facedeploy.cli.output import (
     print_json,
     step,
 )
+from facedeploy.models.registry import DEFAULT
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="A model of `facedeploy models`.", show_default=False)],
     target: Annotated[str, typer.Option(help="Backend and precision, e.g. openvino-fp16.", show_default=False)],
-    weights: Weights,
+    model: Annotated[str, typer.Argument(help="A model of `facedeploy models`.")] = DEFAULT,
+    weights: Weights = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder to write. Default: MODEL-TARGET.")
     ] = None,

@@ -33,8 +33,11 @@ RuntimeName = Annotated[
     ),
 ]
 Weights = Annotated[
-    Path,
-    typer.Option(help="Checkpoint file, or the folder with a model's checkpoint files.", show_default=False),
+    Path | None,
+    typer.Option(
+        help="Checkpoint file, or the folder with a model's checkpoint files. The default model needs none.",
+        show_default=False,
+    ),
 ]
 
 

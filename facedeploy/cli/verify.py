@@ -23,7 +23,7 @@ from facedeploy.cli.output import (
 
 def command(
     artifact: Annotated[Path, typer.Argument(help="Folder that `export` wrote.", show_default=False)],
-    weights: Weights,
+    weights: Weights = None,
     images: Annotated[
         list[Path] | None,
         typer.Option(help="Picture or folder to compare the faces on. Repeatable."),

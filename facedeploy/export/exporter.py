@@ -78,7 +78,7 @@ _TOOLS = (
 def export(
     model: str,
     target: str | Target,
-    weights: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
     *,
     input_size: InputSize | None = None,
@@ -91,7 +91,7 @@ def export(
     Args:
         model: id of a model, as `facedeploy models` lists them.
         target: such as "openvino-fp16".
-        weights: checkpoint file, or the folder of a model with several networks.
+        weights: checkpoint file, or the folder of a model with several networks; None for the embedded model.
         output: folder to write; it must not exist or be empty. Default: `<model>-<target>` here.
         input_size: (height, width), or "any" for a network without a fixed size; see the model.
         deform_conv: the form of deformable convolutions; None for what suits the backend.
@@ -106,15 +106,16 @@ def export(
     known = registry.get(model)
     for module, extra in (("torch", "export"), ("onnxruntime", "export"), *_NEEDS[target.backend]):
         require(module, extra)
-    pipeline = pipelines.configure(known.family, options or {})
+    pipeline = pipelines.configure(known.family, options or {}, known.options)
     specs = known.network_specs(input_size)
     if input_size == "any" and target.backend in _FIXED_SIZE:
         msg = f"{target} compiles {model} for one size: give --input-size HEIGHTxWIDTH"
         raise InputError(msg)
-    files = known.find_weights(Path(weights))
+    checkpoint = None if weights is None else Path(weights)
+    files = known.find_weights(checkpoint)
     output = output or f"{model}-{target}"
     with staged(output) as folder:
-        modules = known.load(Path(weights))
+        modules = known.load(checkpoint)
         references = known.networks(modules)
         folded = known.fold(references)
         parts = _save_weights(modules, folder) if target.backend == "torch" else {}

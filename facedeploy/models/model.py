@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from facedeploy.errors import InputError
 from facedeploy.extras import require
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from facedeploy.models.architecture import Architecture, Modules
 
 _SUFFIXES = (".pt", ".pth", ".safetensors")
+_EMBEDDED = Path(__file__).with_name("weights")
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class Model:
     architecture: "module:NAME" of its `Architecture`. specs: the networks' shapes for an input size. input_size:
     (height, width) unless the user gives another: of every picture, or of the largest one where a model takes any
     size. family: the pipeline that runs it. weights, licence: of the official checkpoint. parts: names of the files
-    of a checkpoint; none means one a network. any_size:
-    whether networks without a fixed size can be exported too.
+    of a checkpoint; none means one a network. any_size: whether networks without a fixed size can be exported too.
+    embedded: name of the checkpoint in this package, for the model that needs no --weights. options: of the pipeline,
+    where they differ from the family's.
     float32: network -> what fp16 targets leave in float32, as beginnings of names of weights ("" is all). Of several
     such rungs the first that gives the same boxes is taken.
     """
@@ -42,6 +44,8 @@ class Model:
     licence: str
     parts: tuple[str, ...] = ()
     any_size: bool = False
+    embedded: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
     float32: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
 
     def network_specs(self, input_size: InputSize | None = None) -> tuple[NetworkSpec, ...]:
@@ -80,16 +84,20 @@ class Model:
         """The same networks, as they are exported."""
         return {name: module.eval() for name, module in self.define().fold(networks).items()}
 
-    def find_weights(self, path: Path) -> dict[str, Path]:
-        """The checkpoint file of each part, by name.
+    def find_weights(self, path: Path | None) -> dict[str, Path]:
+        """The checkpoint file of each part, by name; without a path, the embedded one.
 
         A model of one part takes a file; a model of several takes the folder that holds their files, each
         named after its part (`pnet_epoch_20.pt`, `pnet.safetensors`).
 
         Raises:
-            InputError: a file is missing, or two could be meant.
+            InputError: a file is missing, or two could be meant; or no path, and nothing is embedded.
         """
         names = self.checkpoint_parts
+        if path is None and not self.embedded:
+            msg = f"give --weights: those of {self.id} are not in this package, but at {self.weights}"
+            raise InputError(msg)
+        path = path or _EMBEDDED / self.embedded
         if not path.is_dir():
             msg = f"{self.id} has the networks {', '.join(names)}: give --weights the folder with their files"
             if len(names) == 1 and path.is_file():
@@ -107,8 +115,8 @@ class Model:
             found[name] = files[0]
         return found
 
-    def load(self, path: Path) -> Modules:
-        """Modules with the weights of the checkpoint at `path`, by part.
+    def load(self, path: Path | None) -> Modules:
+        """Modules with the weights of the checkpoint at `path`, or of the embedded one, by part.
 
         Raises:
             InputError, CheckpointError: no such checkpoint, or it is not of this model.

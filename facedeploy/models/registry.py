@@ -43,9 +43,28 @@ def _mos(size: str, backbone: str) -> tuple[Model, Model]:
     return deployed, published
 
 
+DEFAULT = "mos-tiny"  # What a command means when it names no model.
+
 MODELS = {
     model.id: model
     for model in (
+        Model(
+            id="mos-tiny",
+            title="MOS-tiny, the default: boxes, 5 landmarks, head pose; small, with its weights in this package",
+            architecture="mos_tiny:MOS_TINY",
+            specs=specs.mos_tiny,
+            family="mos",
+            input_size=(240, 320),
+            weights="in this package",
+            embedded="mos-tiny.safetensors",
+            licence="research and demonstration (docs/mos-tiny.md)",
+            parts=("mos",),
+            any_size=True,
+            float32={
+                "detector": (("mos.heads.",), ("mos.heads.", "mos.stem."), ("",)),
+                "pose": (("bins.",), ("",)),
+            },
+        ),
         Model(
             id="mtcnn",
             title="MTCNN: three-stage cascade, boxes and 5 landmarks",
@@ -59,22 +78,6 @@ MODELS = {
             # each exchange moves a crop: over 12 pictures the same faces come back with scores off by 0.001 and boxes
             # by 0.04 pixels like this, by 0.14 and 19 pixels with all three networks in fp16.
             float32={"pnet": (("",),), "rnet": (("",),), "onet": (("pre_layer.0.",),)},
-        ),
-        Model(
-            id="mos-tiny",
-            title="MOS-tiny: boxes, 5 landmarks, head pose; small, fast, and its weights are in this package",
-            architecture="mos_tiny:MOS_TINY",
-            specs=specs.mos_tiny,
-            family="mos",
-            input_size=(240, 320),
-            weights="facedeploy/models/weights/mos-tiny.safetensors",
-            licence="research and demonstration (docs/mos-tiny.md)",
-            parts=("mos",),
-            any_size=True,
-            float32={
-                "detector": (("mos.heads.",), ("mos.heads.", "mos.stem."), ("",)),
-                "pose": (("bins.",), ("",)),
-            },
         ),
         *_mos("m", "MobileNetV2"),
         *_mos("s", "ShuffleNetV2"),
