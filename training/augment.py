@@ -61,7 +61,7 @@ def look(rng: Rng, source: str, picture: Picture, height: int, width: int) -> Pi
     """A crop of a picture in which one of its faces, drawn by lot, has a size drawn by lot."""
     rows, columns = picture.image.shape[:2]
     low, high = _SIZES[source]
-    goal_size = math.exp(rng.uniform(math.log(low), math.log(high * max(height, width) / 256)))
+    goal_size = math.exp(rng.uniform(math.log(low), math.log(max(low, high * max(height, width) / 256))))
     if len(picture.boxes):
         box = picture.boxes[int(rng.integers(len(picture.boxes)))]
         centre, size = (box[:2] + box[2:]) / 2, float(np.sqrt(np.prod(box[2:] - box[:2])))
@@ -114,6 +114,9 @@ def _warp(image: Image, matrix: Floats, height: int, width: int, scale: float, r
         image = np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
         matrix = matrix @ np.diag([1 / factor, 1 / factor, 1])
     border = _BLANK if rng.random() < 0.7 else tuple(int(v) for v in rng.integers(0, 255, 3))
+    # OpenCV's coordinates are of the pixels' middles, and labels of their corners.
+    shift = matrix[:, :2].sum(axis=1) / 2 - 0.5
+    matrix = matrix + np.array([[0, 0, shift[0]], [0, 0, shift[1]]])
     warped = cv2.warpAffine(image, matrix, (width, height), flags=method, borderValue=border)
     return np.asarray(warped, np.uint8)
 
@@ -138,7 +141,7 @@ def _visible(picture: Picture, height: int, width: int) -> Picture:
         landmarks=landmarks[kept],
         pose=pose[kept],
         trust=picture.trust[kept],
-        ignored=np.vstack([picture.ignored, boxes[doubtful]]),
+        ignored=np.vstack([picture.ignored, boxes[doubtful]]).clip(0, limit),
     )
 
 

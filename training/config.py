@@ -14,10 +14,9 @@ class Config:
     """side: of the square training pictures, in pixels, a multiple of 32. steps: of so many pictures each.
 
     rate: AdamW's highest learning rate, after `warmup` steps; a cosine takes it to a hundredth. decay: of weights.
-    ema: decay of the averaged weights, which are what is shipped. average: lowest IoU-quality... see `losses`.
+    ema: decay of the averaged weights, which are what is shipped.
     shares: how often a picture of each source is drawn. box, landmarks, pose: weights of the losses beside the
-    score's. bfloat16: convolutions in bf16, weights in float32. keep_every, judge_every: steps between checkpoints
-    and between looks at the validation pictures.
+    score's. bfloat16: convolutions in bf16, weights in float32. keep_every: steps between checkpoints.
     """
 
     seed: int = 1
@@ -34,7 +33,6 @@ class Config:
     bfloat16: bool = True
     workers: int = 2
     keep_every: int = 250
-    judge_every: int = 2000
     shares: dict[str, float] = dataclasses.field(
         default_factory=lambda: {"face_counting": 0.68, "aflw2000": 0.28, "wider_face": 0.04}
     )

@@ -48,6 +48,7 @@ def losses(model: MosTiny, image: Tensor, labels: Labels) -> dict[str, Tensor]:
     found["landmarks"] = _landmark_loss(points[batch, prior], labels.landmarks[batch, face], size)
     pose, trust = labels.pose[batch, face], labels.trust[batch, face]
     known = ~pose[:, 0].isnan()
+    known = known & (known.sum() > 1)  # BatchNorm has no statistics of a single patch.
     patches = gather(maps, batch[known], prior[known])
     found["pose"] = _pose_loss(model.pose(patches).float(), pose[known], trust[known])
     return found

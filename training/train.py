@@ -39,6 +39,7 @@ class State:
     average: MosTiny
     optimizer: torch.optim.Optimizer
     step: int = 0
+    unlogged: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
 def start(config: Config) -> State:
@@ -75,6 +76,7 @@ def resume(path: Path) -> State:
     state.average.load_state_dict(saved["average"])
     state.optimizer.load_state_dict(saved["optimizer"])
     state.step = saved["step"]
+    state.unlogged = saved.get("unlogged", [])
     return state
 
 
@@ -86,6 +88,7 @@ def keep(state: State, path: Path) -> None:
         "average": state.average.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "step": state.step,
+        "unlogged": state.unlogged,
     }
     half = path.with_suffix(".part")
     torch.save(parts, half)
@@ -143,7 +146,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--labels", type=Path, required=True, help="what `python -m training.labels` wrote")
     parser.add_argument("--images", type=Path, required=True, help="folder that the labels' paths start from")
-    parser.add_argument("--config", type=Path, default=Path(__file__).with_name("mos_tiny.toml"))
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path(__file__).with_name("mos_tiny.toml"),
+        help="settings of a new run; one that goes on keeps its own",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     arguments = parser.parse_args()
     checkpoint = arguments.out / "checkpoint.pt"
@@ -161,18 +169,18 @@ def train(state: State, pictures: dict[str, list[data.Picture]], out: Path) -> N
     config = state.config
     samples = data.Samples(pictures, config)
     log = out / "log.jsonl"
-    lines = log.read_text().splitlines() if log.is_file() else []
-    log.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= state.step))
-    sums: dict[str, float] = {}
+    lines = log.read_text().splitlines(keepends=True) if log.is_file() else []
+    whole = (line for line in lines if line.endswith("\n"))  # A kill may leave half a line.
+    log.write_text("".join(line for line in whole if json.loads(line)["step"] <= state.step))
     began = time.monotonic()
     progress = tqdm(total=config.steps, initial=state.step, disable=None)
     for parts in run(state, data.batches(samples, state.step)):
         progress.update()
-        sums = {k: sums.get(k, 0.0) + v for k, v in parts.items()}
+        state.unlogged.append(parts)
         if state.step % _LOG_EVERY == 0 or state.step == config.steps:
             record: dict[str, Any] = {"step": state.step, "seconds": round(time.monotonic() - began, 1)}
-            record |= {k: round(v / _LOG_EVERY, 4) for k, v in sums.items()}
-            sums = {}
+            record |= {k: round(sum(p[k] for p in state.unlogged) / len(state.unlogged), 4) for k in parts}
+            state.unlogged = []
             with log.open("a") as file:
                 file.write(json.dumps(record) + "\n")
         if state.step % config.keep_every == 0 or state.step == config.steps:

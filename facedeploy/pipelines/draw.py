@@ -61,7 +61,7 @@ def _axes(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
 def _label(canvas: Image, face: Face) -> None:
     text = f"{face.score:.2f}"
     side = face.box[2] - face.box[0]
-    scale = float(np.clip(side / 120, 0.25, 1.0))
+    scale = float(np.clip(side / 180, 0.25, 1.0))
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     pad = 2
     x = int(np.clip(face.box[0], 0, max(0, canvas.shape[1] - width - 2 * pad)))
