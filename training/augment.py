@@ -23,10 +23,10 @@ Draw = Callable[[], tuple[str, "Picture"]]
 Floats = NDArray[np.float64]
 
 _BLANK = (104, 117, 123)
-_SMALLEST = 4.0  # Sides of a face in pixels under which nobody can tell.
+_SMALLEST = 6.0  # Sides of a face in pixels under which nobody can tell.
 # Sizes of the face that a crop is made for, in pixels of a picture of 256; log-uniform.
-_SIZES = {"face_counting": (5.0, 150.0), "wider_face": (5.0, 80.0), "aflw2000": (24.0, 200.0)}
-_ENLARGE = 2.5  # At most so many times: pictures are no better than they are.
+_SIZES = {"face_counting": (9.0, 180.0), "wider_face": (8.0, 130.0), "aflw2000": (28.0, 220.0)}
+_ENLARGE = 3.5  # At most so many times: pictures are no better than they are.
 _COVER = 0.8  # Of the canvas at least: smaller faces come from mosaics, not from blank space.
 _TURN = {"face_counting": 12.0, "wider_face": 12.0, "aflw2000": 20.0}  # Standard deviation, degrees.
 
@@ -34,12 +34,12 @@ _TURN = {"face_counting": 12.0, "wider_face": 12.0, "aflw2000": 20.0}  # Standar
 def compose(rng: Rng, draw: Draw, side: int) -> Picture:
     """A training picture of (side, side): one look at one picture, or several smaller ones, or nothing at all."""
     kind = rng.random()
-    if kind < 0.03:
+    if kind < 0.04:
         made = _nothing(rng, side)
-    elif kind < 0.58:
+    elif kind < 0.72:
         made = look(rng, *draw(), side, side)
     else:
-        made = _mosaic(rng, draw, side, 2 if kind < 0.88 else 3)
+        made = _mosaic(rng, draw, side, 2 if kind < 0.96 else 3)
     return dataclasses.replace(made, image=light(rng, made.image))
 
 
@@ -107,8 +107,11 @@ def _place(
 
 
 def _warp(image: Image, matrix: Floats, height: int, width: int, scale: float, rng: Rng) -> Image:
-    """Shrinking by more than two goes over an average, or fine detail would alias in a way no camera makes it."""
-    method = cv2.INTER_LINEAR
+    """Shrinking by more than two goes over an average, or fine detail would alias in a way no camera makes it.
+
+    What is enlarged is often sharpened: large faces are not blurred ones.
+    """
+    method = cv2.INTER_LINEAR if scale <= 1 else cv2.INTER_CUBIC
     if scale < 0.6:
         factor = max(scale * 1.2, 0.05)
         image = np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
@@ -118,6 +121,10 @@ def _warp(image: Image, matrix: Floats, height: int, width: int, scale: float, r
     shift = matrix[:, :2].sum(axis=1) / 2 - 0.5
     matrix = matrix + np.array([[0, 0, shift[0]], [0, 0, shift[1]]])
     warped = cv2.warpAffine(image, matrix, (width, height), flags=method, borderValue=border)
+    if scale > 1.2 and rng.random() < 0.6:
+        amount = rng.uniform(0.3, 1.3)
+        blurred = cv2.GaussianBlur(warped, (0, 0), 0.6 * scale)
+        warped = cv2.addWeighted(warped, 1 + amount, blurred, -amount, 0)
     return np.asarray(warped, np.uint8)
 
 
@@ -147,7 +154,7 @@ def _visible(picture: Picture, height: int, width: int) -> Picture:
 
 def _occlude(rng: Rng, picture: Picture) -> Picture:
     """Draw masks over the lower half of some faces."""
-    if rng.random() > 0.3:
+    if rng.random() > 0.4:
         return picture
     image = picture.image.copy()
     for points in picture.landmarks:
@@ -206,7 +213,7 @@ def _nothing(rng: Rng, side: int) -> Picture:
 def light(rng: Rng, image: Image) -> Image:
     """Exposure, colour, sharpness, noise and compression."""
     curve = np.linspace(0, 1, 256)
-    gains = rng.uniform(0.75, 1.25) * rng.uniform(0.92, 1.08, 3)
+    gains = rng.uniform(0.8, 1.2) * rng.uniform(0.93, 1.07, 3)
     gamma, shift = math.exp(rng.normal(0, 0.2)), rng.uniform(-0.08, 0.08)
     table = (255 * (curve[:, None] ** gamma * gains + shift)).clip(0, 255).astype(np.uint8)
     image = np.asarray(cv2.LUT(image, table[None]), np.uint8)

@@ -15,8 +15,8 @@ class Config:
 
     rate: AdamW's highest learning rate, after `warmup` steps; a cosine takes it to a hundredth. decay: of weights.
     ema: decay of the averaged weights, which are what is shipped.
-    shares: how often a picture of each source is drawn. box, landmarks, pose: weights of the losses beside the
-    score's. bfloat16: convolutions in bf16, weights in float32. keep_every: steps between checkpoints.
+    shares: how often a picture of each source is drawn. score, box, landmarks, pose: weights of the losses.
+    bfloat16: convolutions in bf16, weights in float32. keep_every: steps between checkpoints.
     """
 
     seed: int = 1
@@ -27,14 +27,15 @@ class Config:
     warmup: int = 500
     decay: float = 0.02
     ema: float = 0.999
+    score: float = 2.0
     box: float = 2.0
     landmarks: float = 3.0
-    pose: float = 0.35
+    pose: float = 0.15
     bfloat16: bool = True
     workers: int = 2
     keep_every: int = 250
     shares: dict[str, float] = dataclasses.field(
-        default_factory=lambda: {"face_counting": 0.68, "aflw2000": 0.28, "wider_face": 0.04}
+        default_factory=lambda: {"face_counting": 0.60, "aflw2000": 0.32, "wider_face": 0.08}
     )
 
 

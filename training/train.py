@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -42,10 +44,13 @@ class State:
     unlogged: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
-def start(config: Config) -> State:
+def start(config: Config, weights: Path | None = None) -> State:
+    """A new run, from drawn weights or from those of a .safetensors file that `save` wrote."""
     torch.manual_seed(config.seed)
     model = MosTiny()
     _initialise(model)
+    if weights is not None:
+        model.load_state_dict(model.state_dict() | load_file(weights))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # Missing in PyTorch's stubs.
     plain = [p for p in model.parameters() if p.ndim < 2]
     decayed = [p for p in model.parameters() if p.ndim >= 2]
@@ -112,8 +117,7 @@ def advance(state: State, image: Tensor, labels: Labels) -> dict[str, float]:
         group["lr"] = rate(config, state.step)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
         parts = losses(state.model, image, labels)
-    weights = {"score": 1.0, "box": config.box, "landmarks": config.landmarks, "pose": config.pose}
-    total = torch.stack([weights[k] * v for k, v in parts.items()]).sum()
+    total = torch.stack([getattr(config, name) * loss for name, loss in parts.items()]).sum()
     state.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(total)
     nn.utils.clip_grad_norm_(state.model.parameters(), _CLIP)
@@ -152,13 +156,14 @@ def main() -> None:
         default=Path(__file__).with_name("mos_tiny.toml"),
         help="settings of a new run; one that goes on keeps its own",
     )
+    parser.add_argument("--weights", type=Path, help="a .safetensors file for a new run to start from")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     arguments = parser.parse_args()
     checkpoint = arguments.out / "checkpoint.pt"
     try:
-        state = resume(checkpoint) if checkpoint.is_file() else start(read(arguments.config))
+        state = resume(checkpoint) if checkpoint.is_file() else start(read(arguments.config), arguments.weights)
         pictures = data.read(arguments.labels, arguments.images, "train")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         parser.error(str(error))
     arguments.out.mkdir(parents=True, exist_ok=True)
     train(state, pictures, arguments.out)
@@ -190,8 +195,6 @@ def train(state: State, pictures: dict[str, list[data.Picture]], out: Path) -> N
 
 def save(model: MosTiny, path: Path) -> None:
     """The weights without BatchNorm's counters."""
-    from safetensors.torch import save_file
-
     tensors = {k: v.contiguous() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     save_file(tensors, path)
 
