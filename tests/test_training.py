@@ -23,7 +23,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -172,6 +172,8 @@ def test_config_takes_some_settings_and_refuses_unknown_ones(tmp_path: Path) -> 
         (("--config", "none.toml"), "none.toml"),
         (("--labels", "none.jsonl"), "none.jsonl"),
         (("--images", "elsewhere"), "elsewhere"),
+        (("--weights", "none.safetensors"), "none.safetensors"),
+        (("--weights", "bad.toml"), "bad.toml is not a whole"),
     ],
     ids=lambda v: v[0] if isinstance(v, tuple) else v,
 )
@@ -1121,6 +1123,33 @@ def test_checkpoint_is_replaced_only_by_a_whole_one(tmp_path: Path, monkeypatch:
     train.keep(state, path)
     assert train.resume(path).step == 6
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_run_starts_from_given_weights(tmp_path: Path) -> None:
+    first = train.start(SHORT)
+    path = tmp_path / "tiny.safetensors"
+    train.save(first.average, path)
+    other = dataclasses.replace(SHORT, seed=SHORT.seed + 1)
+    assert distance(weights(train.start(other)), weights(first)) > 0.01
+    assert distance(weights(train.start(other, path)), weights(first)) == 0
+
+
+@pytest.mark.parametrize("change", [{"stem.nothing": torch.zeros(1)}, {"pose.bins.bias": torch.zeros(1)}], ids=str)
+def test_weights_of_another_network_are_refused(change: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({k: v.contiguous() for k, v in (weights(train.start(SHORT)) | change).items()}, path)
+    with pytest.raises(ValueError, match=r"other\.safetensors does not hold the weights of MOS-tiny"):
+        train.start(SHORT, path)
+
+
+@pytest.mark.parametrize("name", ["score", "box", "landmarks", "pose"])
+def test_settings_weigh_the_losses(name: str, pictures: dict[str, list[Picture]]) -> None:
+    def total(weight: float) -> dict[str, float]:
+        config = dataclasses.replace(SMALL, **{name: weight})
+        return next(train.run(train.start(config), data.batches(Samples(pictures, config), 0)))
+
+    light, heavy = total(1.0), total(3.0)
+    assert heavy["total"] - light["total"] == pytest.approx(2 * light[name], rel=1e-4)
 
 
 def test_saved_weights_are_those_of_the_network(tmp_path: Path) -> None:

@@ -45,17 +45,35 @@ class State:
 
 
 def start(config: Config, weights: Path | None = None) -> State:
-    """A new run, from drawn weights or from those of a .safetensors file that `save` wrote."""
+    """A new run, from drawn weights or from those of a .safetensors file that `save` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds something else.
+    """
     torch.manual_seed(config.seed)
     model = MosTiny()
     _initialise(model)
     if weights is not None:
-        model.load_state_dict(model.state_dict() | load_file(weights))
+        _load(model, weights)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # Missing in PyTorch's stubs.
     plain = [p for p in model.parameters() if p.ndim < 2]
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     groups = [{"params": decayed, "weight_decay": config.decay}, {"params": plain, "weight_decay": 0.0}]
     return State(config, model, copy.deepcopy(model), torch.optim.AdamW(groups, lr=config.rate))
+
+
+def _load(model: MosTiny, path: Path) -> None:
+    try:
+        given = load_file(path)
+    except SafetensorError as error:
+        msg = f"{path} is not a whole .safetensors file: {error}"
+        raise ValueError(msg) from error
+    own = {k: v.shape for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    if {k: v.shape for k, v in given.items()} != own:
+        msg = f"{path} does not hold the weights of MOS-tiny, whole and alone"
+        raise ValueError(msg)
+    model.load_state_dict(given, strict=False)
 
 
 def _initialise(model: MosTiny) -> None:
@@ -163,7 +181,7 @@ def main() -> None:
     try:
         state = resume(checkpoint) if checkpoint.is_file() else start(read(arguments.config), arguments.weights)
         pictures = data.read(arguments.labels, arguments.images, "train")
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     arguments.out.mkdir(parents=True, exist_ok=True)
     train(state, pictures, arguments.out)
