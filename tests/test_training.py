@@ -1145,7 +1145,8 @@ def test_weights_of_another_network_are_refused(change: dict[str, Tensor], tmp_p
 @pytest.mark.parametrize("name", ["score", "box", "landmarks", "pose"])
 def test_settings_weigh_the_losses(name: str, pictures: dict[str, list[Picture]]) -> None:
     def total(weight: float) -> dict[str, float]:
-        config = dataclasses.replace(SMALL, **{name: weight})
+        changed: dict[str, Any] = {name: weight}
+        config = dataclasses.replace(SMALL, **changed)
         return next(train.run(train.start(config), data.batches(Samples(pictures, config), 0)))
 
     light, heavy = total(1.0), total(3.0)
