@@ -34,8 +34,8 @@ _TURN = {"face_counting": 12.0, "wider_face": 12.0, "aflw2000": 20.0}  # Standar
 def compose(rng: Rng, draw: Draw, side: int) -> Picture:
     """A training picture of (side, side): one look at one picture, or several smaller ones, or nothing at all."""
     kind = rng.random()
-    if kind < 0.04:
-        made = _nothing(rng, side)
+    if kind < 0.07:
+        made = _nothing(rng, side, side)
     elif kind < 0.72:
         made = look(rng, *draw(), side, side)
     else:
@@ -51,7 +51,8 @@ def _mosaic(rng: Rng, draw: Draw, side: int, count: int) -> Picture:
     parts = []
     for top, bottom in itertools.pairwise(rows):
         for left, right in itertools.pairwise(columns):
-            part = look(rng, *draw(), bottom - top, right - left)
+            room = bottom - top, right - left
+            part = _nothing(rng, *room) if rng.random() < 0.08 else look(rng, *draw(), *room)
             canvas[top:bottom, left:right] = part.image
             parts.append(_moved(part, np.array([left, top], float)))
     return dataclasses.replace(_joined(parts), image=canvas)
@@ -192,13 +193,33 @@ def _draw_mask(rng: Rng, image: Image, points: Floats) -> None:
             cv2.line(image, first, second, shade, 1, cv2.LINE_AA)
 
 
-def _nothing(rng: Rng, side: int) -> Picture:
-    """A picture without faces: noise of some coarseness, gradients and shapes."""
+def _nothing(rng: Rng, height: int, width: int) -> Picture:
+    """A picture without faces: a pattern that repeats, or noise of some coarseness under shapes."""
     from training.data import Picture
 
-    coarse = int(2 ** rng.uniform(0, 6))
+    canvas = _pattern(rng, height, width) if rng.random() < 0.5 else _shapes(rng, height, width)
+    none = np.zeros((0, 4))
+    return Picture(canvas, none, np.zeros((0, 5, 2)), np.zeros((0, 3)), np.zeros(0), none)
+
+
+def _pattern(rng: Rng, height: int, width: int) -> Image:
+    """A few squares of colour, turned and repeated, as on cloth, tiles and fences: two dark spots are not eyes."""
+    count, period = int(rng.integers(2, 5)), math.exp(rng.uniform(math.log(5), math.log(90)))
+    patch = rng.integers(0, 255, (count, count, 3), np.uint8)
+    method = cv2.INTER_NEAREST if rng.random() < 0.5 else cv2.INTER_CUBIC
+    patch = np.asarray(cv2.resize(patch, None, fx=16, fy=16, interpolation=method), np.uint8)
+    scale = period / len(patch)
+    turn = cv2.getRotationMatrix2D((0.0, 0.0), rng.uniform(0, 360), scale)
+    if scale < 1:
+        patch = np.asarray(cv2.GaussianBlur(patch, (0, 0), 0.4 / scale, borderType=cv2.BORDER_REFLECT), np.uint8)
+    warped = cv2.warpAffine(patch, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    return np.asarray(warped, np.uint8)
+
+
+def _shapes(rng: Rng, height: int, width: int) -> Image:
+    side, coarse = max(height, width), int(2 ** rng.uniform(0, 6))
     small = rng.integers(0, 255, (max(2, side // coarse), max(2, side // coarse), 3), np.uint8)
-    canvas = np.asarray(cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
+    canvas = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
     for _ in range(int(rng.integers(0, 12))):
         colour = tuple(int(v) for v in rng.integers(0, 255, 3))
         x, y, a, b = (int(v) for v in rng.integers(0, side, 4))
@@ -206,8 +227,7 @@ def _nothing(rng: Rng, side: int) -> Picture:
             cv2.ellipse(canvas, (x, y), (1 + a // 4, 1 + b // 4), int(rng.integers(180)), 0, 360, colour, -1)
         else:
             cv2.rectangle(canvas, (x, y), (x + a // 2, y + b // 2), colour, -1)
-    none = np.zeros((0, 4))
-    return Picture(canvas, none, np.zeros((0, 5, 2)), np.zeros((0, 3)), np.zeros(0), none)
+    return canvas
 
 
 def light(rng: Rng, image: Image) -> Image:
