@@ -150,8 +150,9 @@ def test_missing_picture_is_named(tmp_path: Path) -> None:
         data.read(path, tmp_path, "train")
 
 
-def test_config_of_the_shipped_weights_is_read() -> None:
-    config = read(Path(training.__path__[0]) / "mos_tiny.toml")
+@pytest.mark.parametrize("name", ["mos_tiny.toml", "mos_tiny_last.toml"])
+def test_configs_of_the_shipped_weights_are_read(name: str) -> None:
+    config = read(Path(training.__path__[0]) / name)
     assert config.side % 32 == 0
     assert config.steps > config.warmup
 
