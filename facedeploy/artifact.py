@@ -26,6 +26,8 @@ MANIFEST = "manifest.json"
 FORMAT = "facedeploy-artifact"
 VERSION = 1
 _PARTIAL = ".partial"
+# Where the networks come from: a published model, a user's ONNX file, or a callable of a user's module.
+Origin = Literal["registry", "onnx", "factory"]
 _MAX_MANIFEST_BYTES = 4 << 20  # A manifest is a few kilobytes; anything like this is not one.
 
 
@@ -45,7 +47,8 @@ class NetworkEntry:
 
     engine: for TensorRT, whether the engine is here ("ready") or must be built on the device ("pending").
     lowerings: op -> the form that was chosen for this backend. float32: beginnings of the names of weights that
-    stay in float32 in a reduced precision ("" is all).
+    stay in float32 in a reduced precision ("" is all). int8: names of the weights of the layers that are int8.
+    options: of the backend, which an app that loads the files itself must set (ncnn's Option).
     """
 
     spec: NetworkSpec
@@ -53,6 +56,8 @@ class NetworkEntry:
     engine: Literal["ready", "pending"] | None = None
     lowerings: dict[str, str] = field(default_factory=dict)
     float32: tuple[str, ...] = ()
+    int8: tuple[str, ...] = ()
+    options: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,51 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """What int8 costs on pictures. ap: points of average precision lost (IoU 0.5, the float pipeline's faces being the
+    truth). landmarks: mean distance between landmarks in percent of sqrt(w * h) of the box; degrees: mean difference of
+    yaw, pitch and roll; both over faces that are found in both, None where a model has none. outputs: largest relative
+    L2 of an output, for a network without faces.
+    """
+
+    ap: float | None = None
+    landmarks: float | None = None
+    degrees: float | None = None
+    outputs: float | None = None
+
+    @property
+    def score(self) -> float:
+        """What layers are ranked by: points of AP, and where they tie the rest; percent for a network without faces."""
+        if self.ap is None:
+            return 100 * (self.outputs or 0.0)
+        return self.ap + 0.01 * (self.landmarks or 0.0) + 0.01 * (self.degrees or 0.0)
+
+    @property
+    def points(self) -> float:
+        """What a budget is held against: points of AP, or percent of relative L2."""
+        return 100 * (self.outputs or 0.0) if self.ap is None else self.ap
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where the ranges of an int8 artifact come from. method: how clips were chosen. pictures: how many; digest: their
+    SHA-256. loss: what the whole loses on held-back pictures, where that was measured. faster: how many times faster
+    the networks ran than the same backend's fp32 on the machine that exported them, on all its cores.
+    """
+
+    method: str
+    pictures: int
+    digest: str
+    loss: Loss | None = None
+    faster: float | None = None
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """`manifest.json`."""
+    """`manifest.json`.
+
+    origin: for anything but "registry", `model` is only a name, and nothing is looked up or imported by it.
+    """
 
     model: str
     target: Target
@@ -99,6 +147,8 @@ class Manifest:
     source: tuple[SourceFile, ...]
     tools: dict[str, str]
     parity: tuple[Parity, ...]
+    calibration: Calibration | None = None
+    origin: Origin = "registry"
     format: str = FORMAT
     version: int = VERSION
 

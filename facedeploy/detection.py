@@ -60,11 +60,17 @@ def detect(
     save: folder for copies with the faces drawn; nothing that exists is overwritten.
 
     Raises:
-        InputError: an input cannot be read, or a file to save exists.
+        InputError: an input cannot be read, a file to save exists, or the artifact does not say what a face is.
     """
     files = expand(inputs)
     with contextlib.ExitStack() as stack:
         pipeline = stack.enter_context(load(artifact, threads=threads, runtime=runtime, options=options))
+        if not pipeline.decodes:
+            msg = (
+                f"{artifact} gives tensors and no faces, as it was exported without saying what its outputs mean: "
+                "name them under [outputs] in the TOML file of the model and export it again (docs/own-model.md)"
+            )
+            raise InputError(msg)
         album = stack.enter_context(_Album(save, files)) if save else None
         for frame in stack.enter_context(_progress(files)):
             faces = tuple(f for f in pipeline.detect(frame.image) if f.score >= threshold)

@@ -40,3 +40,9 @@ class ParityError(FacedeployError):
     """A compiled network does not give the answers of the PyTorch one."""
 
     exit_status = 1
+
+
+class SlowerError(FacedeployError):
+    """An int8 network is slower than the float one, so that it would only lose."""
+
+    exit_status = 1

@@ -11,16 +11,18 @@ from typing import Any
 from facedeploy import pipelines
 from facedeploy.artifact import Artifact, Manifest
 from facedeploy.errors import ArtifactError
+from facedeploy.export.source import from_model
 from facedeploy.models import registry
 from facedeploy.models.model import Model
 from facedeploy.models.specs import InputSize
 from facedeploy.pipelines.base import Pipeline
+from facedeploy.pipelines.own import NETWORK
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Runtime
-from facedeploy.runtimes.torch import TorchRuntime
 from facedeploy.spec import NetworkSpec
 from facedeploy.target import Backend
 
+OWN_FAMILIES = ("boxes", "tensors")
 # What a network of each backend must have; TensorRT's engine may still be to be built.
 _ROLES: dict[Backend, set[str]] = {
     "onnx": {"onnx"},
@@ -67,17 +69,19 @@ def load(
 def check_manifest(artifact: Artifact) -> None:
     """Check that a manifest describes the networks of its model, with the files and sources that they need.
 
+    The model of an own network is only a name: what such a manifest may say is checked by itself.
+
     Raises:
         ArtifactError: it does not. InputError: this release does not have the model.
     """
     manifest = artifact.manifest
-    known = registry.get(manifest.model)
-    parts = known.checkpoint_parts
-    problems = []
-    if not _fits(known, manifest):
-        problems.append(f"its networks are not those of {manifest.model}")
-    if [s.part for s in manifest.source] != [*parts]:
-        problems.append("its sources do not name each part of the checkpoint once")
+    parts: tuple[str, ...] = ()
+    if manifest.origin == "registry":
+        known = registry.get(manifest.model)
+        parts = known.checkpoint_parts
+        problems = _problems(known, manifest)
+    else:
+        problems = _own_problems(manifest)
     for network in manifest.networks:
         missing = _ROLES.get(manifest.target.backend, set(parts)) - set(network.files)
         if network.engine == "ready" and "engine" not in network.files:
@@ -87,6 +91,28 @@ def check_manifest(artifact: Artifact) -> None:
     if problems:
         msg = f"{artifact.path}: the manifest contradicts itself ({'; '.join(problems)}); export the artifact again"
         raise ArtifactError(msg)
+
+
+def _problems(known: Model, manifest: Manifest) -> list[str]:
+    problems = []
+    if not _fits(known, manifest):
+        problems.append(f"its networks are not those of {manifest.model}")
+    if [s.part for s in manifest.source] != [*known.checkpoint_parts]:
+        problems.append("its sources do not name each part of the checkpoint once")
+    return problems
+
+
+def _own_problems(manifest: Manifest) -> list[str]:
+    problems = []
+    specs = [n.spec for n in manifest.networks]
+    image = [t.shape for s in specs for t in s.inputs]
+    if [s.name for s in specs] != [NETWORK] or len(image) != 1 or any(s.axes or not s.outputs for s in specs):
+        problems.append("it is not one network with one input")
+    if not all(len(s) == 4 and s[:2] == (1, 3) and all(isinstance(d, int) and d > 0 for d in s) for s in image):
+        problems.append("its input is not a picture of a fixed size")
+    if manifest.pipeline.family not in OWN_FAMILIES or manifest.target.backend == "torch" or not manifest.source:
+        problems.append("its target, pipeline or source is not that of an own network")
+    return problems
 
 
 def _fits(known: Model, manifest: Manifest) -> bool:
@@ -111,15 +137,10 @@ def load_reference(
     threads: int = 0,
     options: Mapping[str, Any] | None = None,
 ) -> Pipeline:
-    """The same pipeline over PyTorch, from a checkpoint: what every artifact is held against.
+    """The pipeline of a published model over PyTorch, from a checkpoint.
 
     weights: None for the embedded ones. specs: the networks' shapes; the default is the model's own.
     """
     known = registry.get(model)
-    networks = known.networks(known.load(weights))
     entry = pipelines.configure(known.family, options or {}, known.options)
-    runtimes = {
-        s.name: TorchRuntime(networks[s.name], s, pipelines.runtime_options(entry, s.name, threads))
-        for s in specs or known.network_specs()
-    }
-    return pipelines.make(entry, runtimes)
+    return from_model(known, weights, specs or known.network_specs(), entry).open(threads)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facedeploy.artifact import Parity
+from facedeploy.artifact import Parity, PipelineEntry
 from facedeploy.errors import InputError, ParityError
 from facedeploy.pipelines.resize import picture
 from facedeploy.preprocess import Preprocess
@@ -46,10 +46,41 @@ class Tolerance:
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(relative=1e-3, absolute=1e-5, overlap=0.95),
     "fp16": Tolerance(relative=2e-2, absolute=1e-3, overlap=0.95),
+    # Eight bits of mantissa: a twentieth is what a deep network keeps of them.
+    "bf16": Tolerance(relative=5e-2, absolute=1e-3, overlap=0.9),
+    "int8": Tolerance(relative=0.3, absolute=5e-2, overlap=0.7),
 }
-PICTURE = "image"  # The input of a network that takes one.
-_BOXES, _SCORES = "boxes", "scores"
 _LIKELY = 0.3  # The score above which a box matters.
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Which outputs are boxes (..., 4), as corners in any unit, and their scores; what published networks call them.
+
+    face_class: which of several scores of a box is that of a face.
+    """
+
+    boxes: str = "boxes"
+    scores: str = "scores"
+    face_class: int | None = None
+
+    @staticmethod
+    def of(pipeline: PipelineEntry) -> Boxes:
+        """The boxes of the networks of a pipeline."""
+        if pipeline.family == "tensors":
+            return Boxes("", "")
+        named = pipeline.config.get("outputs")
+        return Boxes(named["boxes"], named["scores"], named["face_class"]) if named else PUBLISHED
+
+    def overlap(self, want: Arrays, have: Arrays) -> float:
+        """Smallest IoU of a box that is likely a face with its counterpart."""
+        boxes = want[self.boxes].reshape(-1, 4)
+        scores = want[self.scores].reshape(len(boxes), -1)[:, self.face_class or 0]
+        likely = scores > _LIKELY
+        return _overlap(boxes[likely], have[self.boxes].reshape(-1, 4)[likely])
+
+
+PUBLISHED = Boxes()
 
 
 def probe_inputs(spec: NetworkSpec, preprocess: Preprocess, probe: Probe | None = None, seed: int = 0) -> list[Arrays]:
@@ -62,8 +93,8 @@ def probe_inputs(spec: NetworkSpec, preprocess: Preprocess, probe: Probe | None 
     for case in range(3):
         sizes = {a.name: min(a.maximum, (a.minimum, 2 * a.minimum + 1, a.optimum | 1)[case]) for a in spec.axes}
         shapes = {t.name: tuple(d if isinstance(d, int) else sizes[d] for d in t.shape) for t in spec.inputs}
-        if set(shapes) == {PICTURE}:
-            feeds.append({PICTURE: _faces(rng, shapes[PICTURE], preprocess)})
+        if len(shapes) == 1 and _is_picture(*shapes.values()):
+            feeds.append({name: _faces(rng, shape, preprocess) for name, shape in shapes.items()})
         elif probe is not None:
             feeds.append(probe(spec.name, shapes, rng))
         else:
@@ -72,8 +103,12 @@ def probe_inputs(spec: NetworkSpec, preprocess: Preprocess, probe: Probe | None 
     return feeds
 
 
-def measure(reference: Runtime, runtime: Runtime, feeds: Iterable[Arrays], precision: Precision) -> tuple[Parity, ...]:
+def measure(
+    reference: Runtime, runtime: Runtime, feeds: Iterable[Arrays], precision: Precision, boxes: Boxes = PUBLISHED
+) -> tuple[Parity, ...]:
     """Compare every output; of several inputs the one that is worst for the precision counts.
+
+    boxes: the outputs whose boxes must also overlap, each of them.
 
     Raises:
         ParityError: an output has another shape than the reference's.
@@ -83,18 +118,17 @@ def measure(reference: Runtime, runtime: Runtime, feeds: Iterable[Arrays], preci
     answers = [(reference.run(feed), runtime.run(feed)) for feed in feeds]
     return tuple(
         max(
-            (_compare_output(name, t.name, backend, a, b) for a, b in answers),
+            (_compare_output(name, t.name, backend, a, b, boxes) for a, b in answers),
             key=excess,
         )
         for t in reference.spec.outputs
     )
 
 
-def _compare_output(network: str, output: str, runtime: str, want: Arrays, have: Arrays) -> Parity:
+def _compare_output(network: str, output: str, runtime: str, want: Arrays, have: Arrays, boxes: Boxes) -> Parity:
     row = _compare(network, output, runtime, want[output], have[output])
-    if output == _BOXES and _SCORES in want:
-        likely = want[_SCORES] > _LIKELY
-        return replace(row, overlap=_overlap(want[_BOXES][likely], have[_BOXES][likely]))
+    if output == boxes.boxes and boxes.scores in want:
+        return replace(row, overlap=boxes.overlap(want, have))
     return row
 
 
@@ -104,6 +138,15 @@ def _overlap(a: Array, b: Array) -> float:
     inter = np.clip(high - low, 0, None).prod(axis=1)
     areas = [(v[:, 2:] - v[:, :2]).prod(axis=1) for v in (a, b)]
     return float(np.nan_to_num(inter / (areas[0] + areas[1] - inter)).min(initial=1.0))
+
+
+_WRONG = "the conversion is wrong: try the fp32 target of this backend"
+_ADVICE: dict[Precision, str] = {
+    "fp32": "the conversion is wrong: try another target",
+    "bf16": "bf16 is too coarse for this network: use fp32",
+    "int8": "int8 costs this network too much: keep layers in float with --max-drop or --float-layer, calibrate with "
+    "other pictures, or --force",
+}
 
 
 def check(rows: Sequence[Parity], precision: Precision) -> None:
@@ -116,8 +159,7 @@ def check(rows: Sequence[Parity], precision: Precision) -> None:
     off = [row for row in rows if not tolerance.accepts(row)]
     if off:
         where = "; ".join(map(describe, off))
-        hint = "try the fp32 target of this backend" if precision != "fp32" else "try another target"
-        msg = f"{where}; {precision} allows {tolerance.relative:g}, so the conversion is wrong: {hint}"
+        msg = f"{where}; {precision} allows {tolerance.relative:g}, so {_ADVICE.get(precision, _WRONG)}"
         raise ParityError(msg)
 
 
@@ -150,6 +192,10 @@ def _compare(network: str, output: str, runtime: str, want: Array, have: Array) 
 def _finite(value: Any) -> float:
     """JSON has no NaN, and an output that is not a number is as far off as can be."""
     return float(value) if np.isfinite(value) else float(np.finfo(np.float32).max)
+
+
+def _is_picture(shape: Shape) -> bool:
+    return len(shape) == 4 and shape[1] == 3
 
 
 def _faces(rng: np.random.Generator, shape: Shape, preprocess: Preprocess) -> Array:

@@ -16,20 +16,29 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Preprocess:
-    """value = (pixel - mean) * scale, channels first, float32. `mean` is in the order of `colours`.
+    """value = (pixel - mean) * scale, channels first, float32. `mean` is in the order of `colours`, and so is `scale`
+    where each colour has its own.
 
     resize: OpenCV's INTER_LINEAR on the 8-bit picture, before the arithmetic.
     """
 
     colours: Literal["bgr", "rgb"] = "bgr"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    scale: float = 1.0
+    scale: float | tuple[float, float, float] = 1.0
     resize: Literal["bilinear"] = "bilinear"
 
     def __post_init__(self) -> None:
-        if not 0 < self.scale < math.inf:
+        if not all(0 < v < math.inf for v in self.scales):
             msg = f"the scale of pixels must be positive, not {self.scale}"
             raise InputError(msg)
+        if not all(map(math.isfinite, self.mean)):
+            msg = f"the mean of pixels must be finite, not {self.mean}"
+            raise InputError(msg)
+
+    @property
+    def scales(self) -> tuple[float, float, float]:
+        """The scale of each colour."""
+        return self.scale if isinstance(self.scale, tuple) else (self.scale,) * 3
 
     @property
     def blank(self) -> tuple[int, int, int]:
@@ -41,9 +50,10 @@ class Preprocess:
         """Normalise pictures of the network's size: (N, H, W, 3) BGR -> (N, 3, H, W)."""
         planes = pixels.transpose(0, 3, 1, 2)[:, :: 1 if self.colours == "bgr" else -1]
         tensor = np.empty(planes.shape, np.float32)
+        scale = np.array(self.scale, np.float32).reshape(-1, 1, 1)
         if any(self.mean):
             np.subtract(planes, np.array(self.mean, np.float32)[:, None, None], out=tensor)
-            tensor *= np.float32(self.scale)
+            tensor *= scale
         else:
-            np.multiply(planes, np.float32(self.scale), out=tensor)
+            np.multiply(planes, scale, out=tensor)
         return tensor

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from facedeploy.errors import InputError
 
 Backend = Literal["torch", "onnx", "openvino", "ncnn", "trt"]
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,11 @@ class Target:
 
 
 # torch and onnx are the references, so they have no reduced precision of their own.
-TARGETS = tuple(
-    Target(backend, precision)
-    for backend in get_args(Backend)
-    for precision in get_args(Precision)
-    if precision == "fp32" or backend not in ("torch", "onnx")
-)
+_PRECISIONS: dict[Backend, tuple[Precision, ...]] = {
+    "torch": ("fp32",),
+    "onnx": ("fp32",),
+    "openvino": ("fp32", "fp16", "bf16", "int8"),
+    "ncnn": ("fp32", "fp16", "int8"),
+    "trt": ("fp32", "fp16", "int8"),
+}
+TARGETS = tuple(Target(backend, precision) for backend, known in _PRECISIONS.items() for precision in known)

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from facedeploy import parity, pipelines
-from facedeploy.artifact import Artifact, Parity, sha256
-from facedeploy.errors import InputError
+from facedeploy.artifact import Artifact, Parity
+from facedeploy.export.source import reopen
 from facedeploy.faces import FaceDifference, compare
-from facedeploy.loading import check_manifest, load, load_reference
-from facedeploy.models import registry
+from facedeploy.loading import check_manifest, load
 from facedeploy.pictures import expand, read_picture
+from facedeploy.pipelines.base import Pipeline
+from facedeploy.pipelines.own import TensorsPipeline
 from facedeploy.runtimes import Substitute
+from facedeploy.runtimes.base import Arrays
 from facedeploy.target import Precision
 
 
@@ -31,6 +33,8 @@ class FaceLimits:
 FACE_LIMITS: dict[Precision, FaceLimits] = {
     "fp32": FaceLimits(pixels=0.5, score=1e-3, degrees=0.1),
     "fp16": FaceLimits(pixels=1.5, score=1e-2, degrees=1.0),
+    "bf16": FaceLimits(pixels=1.5, score=1e-2, degrees=1.0),
+    "int8": FaceLimits(pixels=5.0, score=0.1, degrees=5.0),
 }
 
 
@@ -48,63 +52,57 @@ def verify(
     weights: str | os.PathLike[str] | None = None,
     images: Sequence[str | os.PathLike[str]] = (),
     *,
+    factory: str | None = None,
     threads: int = 0,
     runtime: Substitute | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Verification:
-    """Compare an artifact with PyTorch over the checkpoint that it came from.
+    """Compare an artifact with what it came from: PyTorch over a checkpoint, or an ONNX file.
 
     Every output of every network on drawn faces; then, where `images` (files or folders) are given, the faces that
-    the two pipelines find. Without `weights` the checkpoint is the embedded one.
+    the two pipelines find, or the outputs where those are not decoded.
+
+    weights: the checkpoint, or the ONNX file; without them the embedded one. factory: `package.module:callable`, for
+    an artifact of a network that one makes.
 
     Raises:
-        InputError: the checkpoint is not the one that the artifact was made from, or a picture cannot be read.
+        InputError: the file is not the one that the artifact was made from, or a picture cannot be read.
     """
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
     manifest = opened.manifest
     files = expand([Path(i) for i in images])
     check_manifest(opened)
-    checkpoint = None if weights is None else Path(weights)
-    _check_source(opened, checkpoint)
+    source = reopen(opened, None if weights is None else Path(weights), factory)
     pipeline = pipelines.configure(manifest.pipeline.family, options or {}, manifest.pipeline.config)
     precision = manifest.target.precision
     with (
         load(opened, threads=threads, runtime=runtime, options=pipeline.config) as candidate,
-        load_reference(
-            manifest.model,
-            checkpoint,
-            specs=[n.spec for n in manifest.networks],
-            threads=threads,
-            options=pipeline.config,
-        ) as reference,
+        source.open(threads, pipeline.config) as reference,
     ):
         prepare = pipelines.preprocess(pipeline)
         rows = tuple(
             row
-            for network in manifest.networks
+            for network in source.networks
             for row in parity.measure(
                 reference.runtimes[network.spec.name],
                 candidate.runtimes[network.spec.name],
-                parity.probe_inputs(network.spec, prepare, registry.get(manifest.model).define().probe),
+                [*network.feeds(prepare), *_seen(reference, files)],
                 precision,
+                source.boxes,
             )
         )
         faces = None
-        if files:
+        if files and reference.decodes:
             pairs = [(reference.detect(p), candidate.detect(p)) for p in map(read_picture, files)]
             faces = compare([a for a, _ in pairs], [b for _, b in pairs])
     return Verification(rows, faces, (*_output_problems(rows, precision), *_face_problems(faces, precision)))
 
 
-def _check_source(artifact: Artifact, weights: Path | None) -> None:
-    files = registry.get(artifact.manifest.model).find_weights(weights)
-    for source in artifact.manifest.source:
-        if sha256(files[source.part]) != source.sha256:
-            msg = (
-                f"{files[source.part]} is not the checkpoint of {artifact.path}, which was made from "
-                f"{source.name} with SHA-256 {source.sha256[:12]}…"
-            )
-            raise InputError(msg)
+def _seen(reference: Pipeline, files: Sequence[Path]) -> list[Arrays]:
+    """What a network sees of pictures, where its tensors are all that can be compared."""
+    if not isinstance(reference, TensorsPipeline) or reference.decodes:
+        return []
+    return [reference.feed(read_picture(file)) for file in files]
 
 
 def _output_problems(rows: Sequence[Parity], precision: Precision) -> list[str]:

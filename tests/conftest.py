@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from facedeploy.artifact import Artifact
-from facedeploy.export import exporter
+from facedeploy.export import exporter, source
 from facedeploy.export.exporter import export
 from facedeploy.export.lowering import DeformConvForm
 from facedeploy.export.onnx import export_onnx
@@ -138,8 +138,8 @@ def mos_artifact(mos_weights: GetWeights, tmp_path_factory: pytest.TempPathFacto
         weights = mos_weights(model.removesuffix("-published"))
         output = folder / f"{model}-{target}-{size}-{deform_conv}"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(exporter, "export_onnx", export_once)
-            patch.setattr(exporter, "TorchRuntime", Remembering)
+            patch.setattr(source, "export_onnx", export_once)
+            patch.setattr(source, "TorchRuntime", Remembering)
             patch.setattr(exporter, "choose_float32", choose_once)
             return exporter.export(model, target, weights, output, input_size=size, deform_conv=deform_conv)
 

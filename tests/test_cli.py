@@ -270,7 +270,10 @@ def test_export_with_converters_prints_only_json(weights: Path, tmp_path: Path) 
 
 def test_export_for_a_target_that_does_not_exist(run: Run, weights: Path, tmp_path: Path) -> None:
     result = run("export", "mtcnn", "--target", "tflite-fp32", "--weights", weights, "-o", tmp_path / "out")
-    targets = "torch-fp32, onnx-fp32, openvino-fp32, openvino-fp16, ncnn-fp32, ncnn-fp16, trt-fp32, trt-fp16"
+    targets = (
+        "torch-fp32, onnx-fp32, openvino-fp32, openvino-fp16, openvino-bf16, openvino-int8, ncnn-fp32, ncnn-fp16, ncnn-int8, "
+        "trt-fp32, trt-fp16, trt-int8"
+    )
     result.refused("'tflite-fp32'", targets)
     assert tree(tmp_path) == set()
 

@@ -18,6 +18,7 @@ PREPROCESSES = {
     "scaled": Preprocess(scale=1 / 255),
     "mean": Preprocess(mean=(104.0, 117.0, 123.0), scale=1 / 128),
     "rgb": Preprocess(colours="rgb", mean=(123.0, 117.0, 104.0), scale=1 / 64),
+    "scaled by colour": Preprocess(colours="rgb", mean=(124.0, 116.0, 104.0), scale=(1 / 58, 1 / 57, 1 / 50)),
 }
 
 
@@ -34,7 +35,7 @@ def test_normalisation_is_what_it_says(name: str) -> None:
     tensor = preprocess.tensor(pixels)
     for n, y, x, c in [(0, 0, 0, 0), (1, 5, 7, 1), (1, 23, 23, 2), (0, 3, 20, 0)]:
         source = c if preprocess.colours == "bgr" else 2 - c
-        want = (float(pixels[n, y, x, source]) - preprocess.mean[c]) * preprocess.scale
+        want = (float(pixels[n, y, x, source]) - preprocess.mean[c]) * preprocess.scales[c]
         assert tensor[n, c, y, x] == pytest.approx(want, abs=1e-5)
 
 

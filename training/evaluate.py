@@ -37,6 +37,7 @@ from facedeploy.loading import load_reference
 from facedeploy.models import registry
 from facedeploy.pictures import read_picture
 from facedeploy.pipelines.base import Image
+from facedeploy.runtimes import Substitute
 from training.baselines import BASELINES, Detector, Size, Ulfd, YuNet
 from training.faceless import faceless
 from training.labels import read_boxes
@@ -224,7 +225,7 @@ def reference(weights: Path | None, threads: int) -> Contestant:
 
 
 def deployed(path: Path, threads: int) -> Contestant:
-    """An artifact, which is for its own input size alone.
+    """An artifact, which is for its own input size alone. That of TensorRT is judged by its graph, in ONNX Runtime.
 
     Raises:
         InputError: its pipeline has no score threshold, or its networks take any size. ArtifactError: it is none.
@@ -238,7 +239,8 @@ def deployed(path: Path, threads: int) -> Contestant:
         raise InputError(msg)
 
     def opened(size: Size, threshold: float) -> contextlib.AbstractContextManager[Detector]:
-        return facedeploy.load(artifact, threads=threads, options={"score_threshold": threshold})
+        runtime: Substitute | None = "onnxruntime" if manifest.target.backend == "trt" else None
+        return facedeploy.load(artifact, threads=threads, runtime=runtime, options={"score_threshold": threshold})
 
     return Contestant(f"{manifest.model} {manifest.target}", config["score_threshold"], ((height, width),), opened)
 

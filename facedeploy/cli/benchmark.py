@@ -32,6 +32,9 @@ def command(
     threads: Threads = 0,
     rounds: Annotated[int, typer.Option(min=1, help="Times each picture is measured.")] = 30,
     warmup: Annotated[int, typer.Option(min=0, help="Times before that, not measured.")] = 5,
+    max_drop: Annotated[
+        float, typer.Option(min=0, metavar="POINTS", help="AP that the fastest may lose against the first.")
+    ] = 0.5,
     runtime: RuntimeName = None,
     option: Options = None,
     json: Json = False,
@@ -48,6 +51,7 @@ def command(
         warmup=warmup,
         runtime=parse_runtime(runtime),
         options=parse_options(option),
+        max_drop=max_drop,
     )
     if json:
         print_json(to_plain(report))
@@ -72,6 +76,7 @@ def command(
             "network",
             "host",
             "faces",
+            "AP lost",
             "faster",
             "than network",
         ),
@@ -89,9 +94,16 @@ def command(
                 f"{r.network:.1f}",
                 f"{r.host:.0%}",
                 r.faces,
+                "-" if r.lost is None else f"{r.lost:.1f}",
                 f"{r.ratio:.2f}",
                 f"{r.network_ratio:.2f}",
             )
             for r in report.rows
         ],
     )
+    if report.fastest is not None:
+        chosen = next(r for r in report.rows if r.artifact == report.fastest)
+        print(
+            f"fastest with at most {max_drop:g} points of AP lost against {first.target} on these pictures: "
+            f"{chosen.artifact} ({chosen.target}, {chosen.ratio:.2f} times)"
+        )

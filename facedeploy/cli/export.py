@@ -8,26 +8,32 @@ from typing import Annotated
 import typer
 
 from facedeploy.cli.output import (
+    Config,
     Json,
     Options,
     Weights,
     kilobytes,
     note,
     parse_deform_conv,
+    parse_method,
     parse_options,
     parse_size,
     print_json,
     step,
+    watch,
 )
 from facedeploy.models.registry import DEFAULT
 
 
 def command(
     target: Annotated[str, typer.Option(help="Backend and precision, e.g. openvino-fp16.", show_default=False)],
-    model: Annotated[str, typer.Argument(help="A model of `facedeploy models`.")] = DEFAULT,
+    model: Annotated[
+        str, typer.Argument(help="A model of `facedeploy models`, an ONNX file, or package.module:callable.")
+    ] = DEFAULT,
     weights: Weights = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder to write. Default: MODEL-TARGET.")
+        Path | None,
+        typer.Option("-o", "--output", help="Folder to write. Default: MODEL-TARGET, of a file STEM-TARGET."),
     ] = None,
     input_size: Annotated[
         str | None,
@@ -43,13 +49,44 @@ def command(
             help="Form of deformable convolutions. Default: what suits the backend.",
         ),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="int8: pictures such as the model will see, or a table of `facedeploy calibrate`. The default model "
+            "has its own table.",
+            show_default=False,
+        ),
+    ] = None,
+    method: Annotated[str, typer.Option(help="int8: how clips are chosen: mse, kl, percentile or minmax.")] = "mse",
+    count: Annotated[int, typer.Option(min=1, help="int8: pictures to draw from --calibration.")] = 300,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS",
+            help="int8: points of AP that may be lost on held-back pictures; the worst layers stay in float.",
+            show_default=False,
+        ),
+    ] = None,
+    float_layer: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="int8: layers that stay in float. Repeatable.")
+    ] = None,
+    int8_layer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="int8: layers to quantise against the rules. Repeatable."),
+    ] = None,
+    force: Annotated[bool, typer.Option(help="int8: write the artifact even if it is slower, or far off.")] = False,
+    config: Config = None,
     option: Options = None,
     json: Json = False,
 ) -> None:
-    """Compile a model for a target, compare it with PyTorch, and write an artifact."""
+    """Compile a model for a target, compare it with the original, and write an artifact."""
+    from facedeploy.calibration.quantisation import Int8Options
     from facedeploy.export.exporter import export
     from facedeploy.plain import to_plain
 
+    int8 = Int8Options(
+        calibration, parse_method(method), count, max_drop, tuple(float_layer or ()), tuple(int8_layer or ()), force
+    )
     artifact = export(
         model,
         target,
@@ -57,8 +94,11 @@ def command(
         output,
         input_size=parse_size(input_size),
         deform_conv=parse_deform_conv(deform_conv),
+        config=config,
         options=parse_options(option),
+        int8=None if int8 == Int8Options() else int8,
         progress=step,
+        watch=watch,
     )
     manifest = artifact.manifest
     if json:
@@ -71,10 +111,14 @@ def command(
         )
         return
     worst = max(manifest.parity, key=lambda row: row.max_abs)
+    networks = f"{len(manifest.networks)} network{'' if len(manifest.networks) == 1 else 's'}"
+    original = "the ONNX file" if manifest.origin == "onnx" else "PyTorch"
     print(
-        f"{artifact.path}: {len(manifest.networks)} networks, {kilobytes(artifact.size)}; largest difference from "
-        f"PyTorch {worst.max_abs:.2g} ({worst.network}.{worst.output})"
+        f"{artifact.path}: {networks}, {kilobytes(artifact.size)}; largest difference from {original} "
+        f"{worst.max_abs:.2g} ({worst.network}.{worst.output})"
     )
+    if manifest.origin != "registry" and any("" in n.float32 for n in manifest.networks):
+        note("half precision changes the answers too much, so all of it stays in float32; are mean and scale right?")
     if any(n.engine == "pending" for n in manifest.networks):
         note("engine: pending. No TensorRT here; run `facedeploy build` on the device to finish the artifact.")
     elif any(n.engine == "ready" for n in manifest.networks):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from facedeploy.errors import InputError
+from facedeploy.models.specs import read_size
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core.", show_default=True)]
@@ -36,6 +37,14 @@ Weights = Annotated[
     Path | None,
     typer.Option(
         help="Checkpoint file, or the folder with a model's checkpoint files. The default model needs none.",
+        show_default=False,
+    ),
+]
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="TOML file that describes a network of your own (docs/own-model.md). Default: that beside the ONNX file.",
         show_default=False,
     ),
 ]
@@ -68,12 +77,23 @@ def parse_size(text: str | None) -> Any:
     """
     if text in (None, "any"):
         return text
-    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text or "")
-    size = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not all(1 <= v <= 16384 for v in size):
+    size = read_size(text or "")
+    if size is None:
         msg = f"--input-size takes HEIGHTxWIDTH such as 480x640, or any, not {text!r}"
         raise InputError(msg)
     return size
+
+
+def parse_method(text: str) -> Any:
+    """Read --method.
+
+    Raises:
+        InputError: it is not a way to choose clips.
+    """
+    if text not in ("mse", "kl", "percentile", "minmax"):
+        msg = f"--method takes mse, kl, percentile or minmax, not {text!r}"
+        raise InputError(msg)
+    return text
 
 
 def parse_deform_conv(text: str | None) -> Any:
@@ -129,3 +149,11 @@ def step(text: str) -> None:
 
 def kilobytes(size: int) -> str:
     return f"{size / 1000:,.0f} kB"
+
+
+def watch(files: Sequence[Path], title: str) -> Iterable[Path]:
+    """The files, behind a progress bar on a terminal."""
+    from tqdm import tqdm
+
+    shown: Iterable[Path] = tqdm(files, title, unit="picture", file=sys.stderr, disable=not sys.stderr.isatty())
+    return shown

@@ -28,12 +28,16 @@ def command(
         list[Path] | None,
         typer.Option(help="Picture or folder to compare the faces on. Repeatable."),
     ] = None,
+    factory: Annotated[
+        str | None,
+        typer.Option(metavar="PACKAGE.MODULE:CALLABLE", help="What makes the network, where a callable does."),
+    ] = None,
     threads: Threads = 0,
     runtime: RuntimeName = None,
     option: Options = None,
     json: Json = False,
 ) -> None:
-    """Compare an artifact with PyTorch, per output and in faces. Exit status 1 when it is off."""
+    """Compare an artifact with what it was made from, per output and in faces. Exit status 1 when it is off."""
     from facedeploy.plain import to_plain
     from facedeploy.verification import verify
 
@@ -41,6 +45,7 @@ def command(
         artifact,
         weights,
         images or (),
+        factory=factory,
         threads=threads,
         runtime=parse_runtime(runtime),
         options=parse_options(option),

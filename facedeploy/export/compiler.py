@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from facedeploy.calibration.table import Ranges
 from facedeploy.export.lowering import DeformConvForm
 from facedeploy.spec import NetworkSpec
 from facedeploy.target import Precision
@@ -18,6 +19,7 @@ class Job:
 
     float32: beginnings of the names of weights that stay in float32 whatever the precision; "" is all of them.
     deform_conv: the form that the user asked for, or None for the backend's choice.
+    int8: the layers to quantise, by the names of their weights, with the range of what each reads; only for int8.
     """
 
     spec: NetworkSpec
@@ -26,6 +28,7 @@ class Job:
     folder: Path
     float32: tuple[str, ...] = ()
     deform_conv: DeformConvForm | None = None
+    int8: Ranges = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Compiled:
     engine: Literal["ready", "pending"] | None = None
     lowerings: dict[str, str] = field(default_factory=dict)
     float32: tuple[str, ...] = ()
+    int8: tuple[str, ...] = ()
+    options: dict[str, bool] = field(default_factory=dict)
 
 
 Compile = Callable[[Job], Compiled]

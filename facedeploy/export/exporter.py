@@ -1,11 +1,13 @@
-"""`facedeploy export`: checkpoint -> ONNX -> compiled networks, each loaded again and compared, -> artifact."""
+"""`facedeploy export`: source -> ONNX -> compiled networks, each loaded again and compared, -> artifact."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,25 +24,27 @@ from facedeploy.artifact import (
     staged,
     write_manifest,
 )
-from facedeploy.errors import InputError
+from facedeploy.calibration.calibrate import Watch, unwatched
+from facedeploy.calibration.quantisation import Int8Options, Quantisation, quantisation
+from facedeploy.calibration.table import Ranges
+from facedeploy.errors import InputError, ParityError, SlowerError
+from facedeploy.export.blame import first_wrong
 from facedeploy.export.compiler import Compile, Compiled, Job
 from facedeploy.export.lowering import DeformConvForm
-from facedeploy.export.onnx import export_onnx
+from facedeploy.export.passes.equalise import equalise
 from facedeploy.export.precision import choose_float32
+from facedeploy.export.simulation import check_simulated, write_simulation
+from facedeploy.export.source import Source, SourceNetwork, open_source
+from facedeploy.export.speed import speedup
 from facedeploy.extras import installed_versions, require
-from facedeploy.models import registry
-from facedeploy.models.model import Model
 from facedeploy.models.specs import InputSize
 from facedeploy.runtimes import Substitute, open_network
-from facedeploy.runtimes.base import Arrays, RuntimeOptions
+from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
-from facedeploy.runtimes.torch import TorchRuntime
 from facedeploy.spec import NetworkSpec
-from facedeploy.target import Backend, Target
+from facedeploy.target import Backend, Precision, Target
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from facedeploy.models.architecture import Modules
 
 Progress = Callable[[str], None]
@@ -59,8 +63,12 @@ _NEEDS: dict[Backend, tuple[tuple[str, str], ...]] = {
     "ncnn": (("ncnn", "ncnn"), ("pnnx", "ncnn")),
     "trt": (),
 }
+# Backends whose int8 runs on the processor that exports, so that its speed can be looked at.
+_TIMED: tuple[Backend, ...] = ("openvino", "ncnn")
+_SLOWER = 0.97  # Of fp32's speed; the median of a busy machine is good to a few percent.
 # Their forms of DeformConv and of the priors are constants of one size.
 _FIXED_SIZE: tuple[Backend, ...] = ("ncnn", "trt")
+_NAME_LIMIT = 200  # ncnn reads a name into 256 bytes.
 _TOOLS = (
     "facedeploy",
     "torch",
@@ -83,119 +91,204 @@ def export(
     *,
     input_size: InputSize | None = None,
     deform_conv: DeformConvForm | None = None,
+    config: str | os.PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
+    int8: Int8Options | None = None,
     progress: Progress = lambda step: None,
+    watch: Watch | None = None,
 ) -> Artifact:
     """Compile a model for a target and write the artifact.
 
     Args:
-        model: id of a model, as `facedeploy models` lists them.
+        model: id of a model, as `facedeploy models` lists them; or an ONNX file; or `package.module:callable`, which
+            makes a PyTorch network and is looked for in the current folder too.
         target: such as "openvino-fp16".
-        weights: checkpoint file, or the folder of a model with several networks; None for the embedded model.
-        output: folder to write; it must not exist or be empty. Default: `<model>-<target>` here.
+        weights: checkpoint file, or the folder of a model with several networks; None for the embedded model and for
+            an ONNX file.
+        output: folder to write; it must not exist or be empty. Default: `<model>-<target>` here, of a file its stem.
         input_size: (height, width), or "any" for a network without a fixed size; see the model.
         deform_conv: the form of deformable convolutions; None for what suits the backend.
+        config: TOML file that describes an own network; default for `x.onnx`: `x.toml` beside it, if there.
         options: changes to the pipeline's configuration, kept in the artifact.
+        int8: for an int8 target: what to calibrate with, and what stays in float.
         progress: called with the name of each step.
+        watch: shows the progress over picture files.
 
     Raises:
         InputError, CheckpointError, BackendUnavailableError: the call is wrong; nothing is written.
         ConversionError, ParityError: a compiled network is unusable or wrong; nothing is written.
     """
     target = target if isinstance(target, Target) else Target.parse(target)
-    known = registry.get(model)
     for module, extra in (("torch", "export"), ("onnxruntime", "export"), *_NEEDS[target.backend]):
         require(module, extra)
-    pipeline = pipelines.configure(known.family, options or {}, known.options)
-    specs = known.network_specs(input_size)
     if input_size == "any" and target.backend in _FIXED_SIZE:
         msg = f"{target} compiles {model} for one size: give --input-size HEIGHTxWIDTH"
         raise InputError(msg)
-    checkpoint = None if weights is None else Path(weights)
-    files = known.find_weights(checkpoint)
-    output = output or f"{model}-{target}"
+    source = open_source(
+        model,
+        None if weights is None else Path(weights),
+        input_size=input_size,
+        config=None if config is None else Path(config),
+        options=options,
+    )
+    _check_target(source, target)
+    if int8 is not None and target.precision != "int8":
+        msg = f"{target} has no use for calibration: that is for int8 targets"
+        raise InputError(msg)
+    output = output or f"{source.model}-{target}"
     with staged(output) as folder:
-        modules = known.load(checkpoint)
-        references = known.networks(modules)
-        folded = known.fold(references)
-        parts = _save_weights(modules, folder) if target.backend == "torch" else {}
+        parts = _save_weights(source.modules, folder) if target.backend == "torch" else {}
+        chosen = Quantisation()
+        if target.precision == "int8":
+            chosen = quantisation(source, int8 or Int8Options(), progress=progress, watch=watch or unwatched)
+        jobs: list[_Export] = []
         networks: list[NetworkEntry] = []
         rows: list[Parity] = []
-        for spec in specs:
-            job = _Export(
-                known,
-                references[spec.name],
-                folded[spec.name],
-                spec,
-                target,
-                folder,
-                parity.probe_inputs(spec, pipelines.preprocess(pipeline), known.define().probe),
-                deform_conv,
-            )
+        for network in source.networks:
+            feeds = network.feeds(pipelines.preprocess(source.pipeline))
+            layers = chosen.plan.get(network.spec.name, {})
+            force = int8 is not None and int8.force
+            # Pictures say more than drawn faces.
+            judged = force or (chosen.calibration is not None and chosen.calibration.loss is not None)
+            job = _Export(source, network, target, folder, feeds, deform_conv, layers, force, judged)
             entry, checked = _export_network(job, parts, progress)
+            jobs.append(job)
             networks.append(entry)
             rows += checked
+        calibration = chosen.calibration
+        if calibration is not None and target.backend in _TIMED:
+            progress("compare the speed with fp32")
+            calibration = dataclasses.replace(calibration, faster=_check_speed(jobs, networks))
         write_manifest(
             folder,
             Manifest(
-                model=model,
+                model=source.model,
                 target=target,
                 networks=tuple(networks),
-                pipeline=pipeline,
-                source=tuple(SourceFile(n, f.name, sha256(f)) for n, f in files.items()),
+                pipeline=source.pipeline,
+                source=tuple(SourceFile(n, f.name, sha256(f)) for n, f in source.files.items()),
                 tools=installed_versions(*_TOOLS),
                 parity=tuple(rows),
+                calibration=calibration,
+                origin=source.origin,
             ),
         )
     return Artifact.open(output)
 
 
+def _check_target(source: Source, target: Target) -> None:
+    """Refuse what cannot be done, before any work.
+
+    Raises:
+        InputError: an own network for PyTorch, or a name that a backend cannot hold.
+    """
+    if target.backend == "torch" and source.origin != "registry":
+        msg = f"an artifact holds no code, so {source.model} cannot be exported for {target}; onnx-fp32 is a reference"
+        raise InputError(msg)
+    names = [t.name for n in source.networks for t in (*n.spec.inputs, *n.spec.outputs)]
+    bad = [name for name in names if any(c.isspace() for c in name) or len(name) > _NAME_LIMIT]
+    if target.backend == "ncnn" and bad:
+        msg = (
+            f"ncnn cannot hold the name {bad[0]!r}: rename that tensor, without spaces and in 200 letters, in the ONNX"
+        )
+        raise InputError(msg)
+
+
 @dataclass(frozen=True)
 class _Export:
-    """One network on its way. `feeds` are the inputs that it is compared on."""
+    """One network on its way.
 
-    model: Model
-    reference: nn.Module
-    module: nn.Module
-    spec: NetworkSpec
+    feeds: the inputs that it is compared on. force: write it although it is slower. judged: whether the cost of int8
+    was looked at already, or does not matter.
+    """
+
+    source: Source
+    network: SourceNetwork
     target: Target
     folder: Path
     feeds: list[Arrays]
     deform_conv: DeformConvForm | None
+    int8: Ranges
+    force: bool
+    judged: bool
+
+    def write(self, path: Path) -> None:
+        """Write the float32 graph that is compiled; for int8 its channels are of like size."""
+        self.network.write(path)
+        if factors := {name: values.divided for name, values in self.int8.items() if values.divided}:
+            onnx = require("onnx", "export")
+            onnx.save(equalise(onnx.load(path), factors), path)
+
+    def measure(self, reference: Runtime, runtime: Runtime) -> tuple[Parity, ...]:
+        """How far a runtime of the network is from the reference."""
+        return parity.measure(reference, runtime, self.feeds, self.target.precision, self.source.boxes)
 
 
 def _export_network(job: _Export, parts: dict[str, str], progress: Progress) -> tuple[NetworkEntry, tuple[Parity, ...]]:
-    spec, target = job.spec, job.target
-    reference = TorchRuntime(job.reference, spec, RuntimeOptions())
+    network, target = job.network, job.target
+    spec, boxes = network.spec, job.source.boxes
+    reference = network.reference(RuntimeOptions())
     if target.backend == "torch":
         compiled = Compiled(parts)
     else:
         with tempfile.TemporaryDirectory() as work:
-            progress(f"{spec.name}: PyTorch to ONNX")
+            progress(f"{spec.name}: to ONNX")
             onnx = Path(work) / f"{spec.name}.onnx"
-            export_onnx(job.module, spec, onnx)
+            job.write(onnx)
             with OnnxRuntimeRuntime(onnx, spec, RuntimeOptions()) as runtime:
-                parity.check(parity.measure(reference, runtime, job.feeds, "fp32"), "fp32")
+                parity.check(parity.measure(reference, runtime, job.feeds, "fp32", boxes), "fp32")
             float32: tuple[str, ...] = ()
             if target.precision == "fp16":
                 progress(f"{spec.name}: half precision in ONNX Runtime")
-                rungs = job.model.float32.get(spec.name, ((),))
-                float32 = choose_float32(onnx, spec, rungs, job.feeds)
+                float32 = choose_float32(onnx, spec, network.rungs(onnx), job.feeds, boxes)
             progress(f"{spec.name}: compile for {target}")
             compile_network = _compiler(target.backend)
-            compiled = compile_network(Job(spec, onnx, target.precision, job.folder, float32, job.deform_conv))
-    entry = NetworkEntry(
+            compiled = compile_network(
+                Job(spec, onnx, target.precision, job.folder, float32, job.deform_conv, job.int8)
+            )
+    entry = _entry(spec, job.folder, compiled)
+    progress(f"{spec.name}: compare")
+    try:
+        return entry, _compare(job, reference, entry)
+    except ParityError as error:
+        if job.source.origin == "registry" or target.precision == "int8":
+            raise
+        progress(f"{spec.name}: look for the operator that is wrong")
+        found = _first_wrong(job)
+        if not found:
+            raise
+        msg = f"{error}; the first operator that is off is {found}"
+        raise ParityError(msg) from error
+
+
+def _first_wrong(job: _Export) -> str:
+    """Name the operator that the backend gets wrong, or nothing."""
+    target = Target(job.target.backend, "fp32")
+
+    def opened(part: Job, compiled: Compiled) -> Runtime:
+        substitute: Substitute | None = "onnxruntime" if target.backend == "trt" else None
+        entry = _entry(part.spec, part.folder, compiled)
+        return open_network(job.source.model, target, entry, part.folder, RuntimeOptions(), substitute)
+
+    with tempfile.TemporaryDirectory() as work:
+        onnx = Path(work) / "whole.onnx"
+        job.network.write(onnx)
+        return first_wrong(onnx, job.network.spec, job.feeds[0], _compiler(target.backend), opened)
+
+
+def _entry(spec: NetworkSpec, folder: Path, compiled: Compiled) -> NetworkEntry:
+    return NetworkEntry(
         spec=spec,
-        files={role: describe_file(job.folder, name) for role, name in compiled.files.items()},
+        files={role: describe_file(folder, name) for role, name in compiled.files.items()},
         engine=compiled.engine,
         lowerings=compiled.lowerings,
         float32=compiled.float32,
+        int8=compiled.int8,
+        options=compiled.options,
     )
-    progress(f"{spec.name}: compare with PyTorch")
-    return entry, _compare(job, reference, entry)
 
 
-def _compare(job: _Export, reference: TorchRuntime, entry: NetworkEntry) -> tuple[Parity, ...]:
+def _compare(job: _Export, reference: Runtime, entry: NetworkEntry) -> tuple[Parity, ...]:
     """Load what was compiled in its own runtime and compare; a TensorRT graph also in ONNX Runtime."""
     substitutes: list[Substitute | None] = []
     if job.target.backend == "trt":
@@ -205,10 +298,54 @@ def _compare(job: _Export, reference: TorchRuntime, entry: NetworkEntry) -> tupl
     rows: list[Parity] = []
     for substitute in substitutes:
         options = RuntimeOptions()
-        with open_network(job.model.id, job.target, entry, job.folder, options, substitute) as runtime:
-            rows += parity.measure(reference, runtime, job.feeds, job.target.precision)
-    parity.check(rows, job.target.precision)
+        with open_network(job.source.model, job.target, entry, job.folder, options, substitute) as runtime:
+            rows += job.measure(reference, runtime)
+    if job.target.precision == "int8":
+        check_simulated(rows, _simulated(job, reference, entry))
+    if not job.judged:
+        parity.check(rows, job.target.precision)
     return tuple(rows)
+
+
+def _simulated(job: _Export, reference: Runtime, entry: NetworkEntry) -> tuple[Parity, ...]:
+    """How far from float the Q/DQ graph of an int8 network is, in ONNX Runtime."""
+    with tempfile.TemporaryDirectory() as work:
+        onnx, path = Path(work) / "float.onnx", Path(work) / "int8.onnx"
+        job.write(onnx)
+        write_simulation(onnx, entry, job.int8, job.target.backend, path)
+        with OnnxRuntimeRuntime(path, job.network.spec, RuntimeOptions()) as runtime:
+            return job.measure(reference, runtime)
+
+
+def _check_speed(jobs: Sequence[_Export], networks: Sequence[NetworkEntry]) -> float:
+    """How many times faster the int8 networks are than the same backend's fp32, on this machine.
+
+    Raises:
+        SlowerError: they are slower.
+    """
+    target = jobs[0].target
+    with contextlib.ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+
+        def opened(job: _Export, entry: NetworkEntry, precision: Precision, folder: Path) -> tuple[Runtime, Arrays]:
+            made = open_network(job.source.model, Target(target.backend, precision), entry, folder, RuntimeOptions())
+            return stack.enter_context(made), job.feeds[-1]
+
+        integers = [opened(job, entry, "int8", job.folder) for job, entry in zip(jobs, networks, strict=True)]
+        floats = []
+        for job in jobs:
+            onnx = work / f"{job.network.spec.name}.onnx"
+            job.network.write(onnx)
+            compiled = _compiler(target.backend)(Job(job.network.spec, onnx, "fp32", work))
+            floats.append(opened(job, _entry(job.network.spec, work, compiled), "fp32", work))
+        ratio = speedup(integers, floats)
+    if ratio < _SLOWER and not jobs[0].force:
+        msg = (
+            f"{target} takes {1 / ratio:.2f} times as long as {target.backend}-fp32 on this machine, so it is not "
+            "written: export fp32 or fp16, or --force"
+        )
+        raise SlowerError(msg)
+    return ratio
 
 
 def _engine_runs_here(entry: NetworkEntry) -> bool:

@@ -1,4 +1,4 @@
-"""PyTorch module to ONNX: exported, simplified, checked."""
+"""A PyTorch module, or somebody's ONNX file, to the one kind of ONNX file that is compiled: simplified, checked."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from facedeploy.errors import ConversionError, brief
 from facedeploy.export.operators import translations
 from facedeploy.export.passes.annotations import name_output_axes, strip_annotations
 from facedeploy.export.passes.merge_convolutions import merge_convolutions
+from facedeploy.export.passes.modernise import modernise
+from facedeploy.export.passes.simplify import simplify
 from facedeploy.extras import require
 from facedeploy.spec import NetworkSpec
 
 if TYPE_CHECKING:
+    import onnx
     from torch import nn
 
 # TensorRT 10.0 to 10.3, which is what JetPack 6 has, reads opsets 9 to 20; DeformConv and GridSample need 19 and 20.
@@ -30,22 +33,39 @@ def export_onnx(module: nn.Module, spec: NetworkSpec, path: Path) -> None:
     Raises:
         ConversionError: the exporter, the simplifier or the ONNX checker refuses the module.
     """
-    onnx = require("onnx", "export")
-    onnxsim = require("onnxsim", "export")
     model = _trace(module, spec)
-    simplified, equal = onnxsim.simplify(model)
-    if not equal:
-        msg = f"{spec.name}: the simplified ONNX graph gives other answers than the exported one"
-        raise ConversionError(msg)
-    merge_convolutions(simplified)
-    strip_annotations(simplified)
-    name_output_axes(simplified, spec)
     try:
-        onnx.checker.check_model(simplified, full_check=True)
-    except onnx.checker.ValidationError as error:
-        msg = f"{spec.name}: the exported ONNX graph is not valid: {brief(error)}"
+        _finish(simplify(model), spec, path)
+    except ConversionError as error:
+        msg = f"{spec.name}: {error}"
         raise ConversionError(msg) from error
-    onnx.save(simplified, path)
+
+
+def convert_onnx(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
+    """Write an ONNX model of any age as the same kind of file, for the fixed shapes of the spec.
+
+    Raises:
+        ConversionError: its operators cannot be brought to this opset, or the graph is invalid.
+    """
+    _finish(modernise(model, spec, OPSET), spec, path)
+
+
+def _finish(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
+    """What every simplified float32 graph goes through last; `model` is changed.
+
+    Raises:
+        ConversionError: the ONNX checker refuses the graph.
+    """
+    onnx = require("onnx", "export")
+    merge_convolutions(model)
+    strip_annotations(model)
+    name_output_axes(model, spec)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        msg = f"the ONNX graph is not valid: {brief(error)}"
+        raise ConversionError(msg) from error
+    onnx.save(model, path)
 
 
 def _trace(module: nn.Module, spec: NetworkSpec) -> Any:

@@ -8,11 +8,15 @@ from facedeploy.errors import ConversionError, brief
 from facedeploy.export.compiler import Compiled, Job
 from facedeploy.export.lowering import lower
 from facedeploy.export.passes import float16
+from facedeploy.export.passes.quantize import quantize, quantized
 from facedeploy.extras import require
 
 
 def compile_network(job: Job) -> Compiled:
-    """Write `<name>.xml` and `<name>.bin`; fp16 stores weights in half precision.
+    """Write `<name>.xml` and `<name>.bin`; fp16 stores weights in half precision, int8 as integers.
+
+    Activations are uint8 with a zero point of their own: measured faster than signed ones, and after a ReLU twice as
+    fine. bf16 is the arithmetic of the processor, so its file is that of fp32.
 
     Raises:
         ConversionError: OpenVINO's ONNX reader refuses the graph.
@@ -25,6 +29,8 @@ def compile_network(job: Job) -> Compiled:
     if job.precision == "fp16":
         kept = (*job.float32, *float16.exact_weights(graph))
         graph = float16.store_float16(graph, kept)
+    if job.precision == "int8":
+        graph = quantize(graph, job.int8, "asymmetric")
     source = job.onnx.with_name(f"{name}_openvino.onnx")
     onnx.save(graph, source)
     core = ov.Core()
@@ -37,7 +43,8 @@ def compile_network(job: Job) -> Compiled:
         raise ConversionError(msg) from error
     # The default halves every weight, whatever the target says.
     ov.save_model(model, str(job.folder / f"{name}.xml"), compress_to_fp16=False)
-    return Compiled({"xml": f"{name}.xml", "bin": f"{name}.bin"}, lowerings=lowerings, float32=kept)
+    files = {"xml": f"{name}.xml", "bin": f"{name}.bin"}
+    return Compiled(files, lowerings=lowerings, float32=kept, int8=quantized(graph))
 
 
 def _deform_conv(node: Any) -> list[Any]:

@@ -21,7 +21,11 @@ TOLERANCE = replace(parity.TOLERANCES["fp16"], overlap=0.99)
 
 
 def choose_float32(
-    onnx: Path, spec: NetworkSpec, rungs: Sequence[tuple[str, ...]], feeds: Sequence[Arrays]
+    onnx: Path,
+    spec: NetworkSpec,
+    rungs: Sequence[tuple[str, ...]],
+    feeds: Sequence[Arrays],
+    boxes: parity.Boxes = parity.PUBLISHED,
 ) -> tuple[str, ...]:
     """The first rung with which half-precision arithmetic gives the answers of float32.
 
@@ -29,7 +33,7 @@ def choose_float32(
     is run with its casts written out, and what is found here holds where the halves are real.
 
     onnx: the float32 graph. rungs: beginnings of names of weights that stay in float32, each rung more than the one
-    before.
+    before. boxes: the outputs that are boxes.
 
     Raises:
         ParityError: the answers are off with the last rung too.
@@ -42,7 +46,7 @@ def choose_float32(
         for rung in rungs:
             library.save(compute_float16(model, rung), path)
             with OnnxRuntimeRuntime(path, spec, RuntimeOptions()) as runtime:
-                rows = parity.measure(reference, runtime, feeds, "fp16")
+                rows = parity.measure(reference, runtime, feeds, "fp16", boxes)
             if all(map(TOLERANCE.accepts, rows)):
                 return rung
     worst = max(rows, key=TOLERANCE.excess)

@@ -16,6 +16,7 @@ from facedeploy.export.compiler import Compiled, Job
 from facedeploy.export.lowering import DeformConvForm, lower
 from facedeploy.export.passes.deform_conv import DeformConv
 from facedeploy.export.passes.float16 import compute_float16, exact_weights
+from facedeploy.export.passes.quantize import quantize, quantized
 from facedeploy.extras import require
 from facedeploy.runtimes.tensorrt_api import (
     create,
@@ -63,14 +64,17 @@ def compile_network(job: Job) -> Compiled:
     if job.precision == "fp16":
         kept = (*job.float32, *exact_weights(model))
         model = compute_float16(model, kept)
+    if job.precision == "int8":
+        model = quantize(model, job.int8, "symmetric")
+    integers = quantized(model)
     graph = job.folder / f"{name}.onnx"
     onnx.save(model, graph)
     files = {"onnx": graph.name}
     if trt is None:
-        return Compiled(files, "pending", lowerings, kept)
+        return Compiled(files, "pending", lowerings, kept, integers)
     engine = job.folder / f"{name}.engine"
     engine.write_bytes(build_engine(trt, graph, job.spec))
-    return Compiled({**files, "engine": engine.name}, "ready", lowerings, kept)
+    return Compiled({**files, "engine": engine.name}, "ready", lowerings, kept, integers)
 
 
 def _preferred(trt: Any | None) -> DeformConvForm:

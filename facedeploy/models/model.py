@@ -61,6 +61,11 @@ class Model:
         """Names of the files that a checkpoint of the model consists of."""
         return self.parts or tuple(n.name for n in self.network_specs())
 
+    @property
+    def embedded_ranges(self) -> Path | None:
+        """The table of ranges of the embedded checkpoint."""
+        return (_EMBEDDED / self.embedded).with_suffix(".ranges.json") if self.embedded else None
+
     def define(self) -> Architecture:
         """The model's PyTorch side.
 

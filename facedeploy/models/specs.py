@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from facedeploy.errors import InputError
@@ -11,6 +12,14 @@ Size = tuple[int, int]
 InputSize = Size | Literal["any"]
 
 _STRIDES = (8, 16, 32)
+_LARGEST = 16384
+
+
+def read_size(text: str) -> Size | None:
+    """Read HEIGHTxWIDTH; None where it is not two numbers between 1 and 16384."""
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    size = (int(found[1]), int(found[2])) if found else (0, 0)
+    return size if all(1 <= v <= _LARGEST for v in size) else None
 
 
 def mtcnn(size: InputSize) -> tuple[NetworkSpec, ...]:

@@ -11,6 +11,7 @@ from facedeploy.errors import InputError
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.mos import MosConfig, MosPipeline, MosPublishedPipeline
 from facedeploy.pipelines.mtcnn import MtcnnConfig, MtcnnPipeline
+from facedeploy.pipelines.own import BoxesConfig, BoxesPipeline, TensorsConfig, TensorsPipeline
 from facedeploy.plain import from_plain, to_plain
 from facedeploy.preprocess import Preprocess
 from facedeploy.runtimes.base import Runtime, RuntimeOptions
@@ -20,6 +21,8 @@ _FAMILIES: dict[str, tuple[type, type[Any]]] = {
     "mtcnn": (MtcnnConfig, MtcnnPipeline),
     "mos": (MosConfig, MosPipeline),
     "mos-published": (MosConfig, MosPublishedPipeline),
+    "boxes": (BoxesConfig, BoxesPipeline),
+    "tensors": (TensorsConfig, TensorsPipeline),
 }
 
 

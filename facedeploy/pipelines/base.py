@@ -17,11 +17,13 @@ class Pipeline(abc.ABC):
     """Runs a model. Safe to call from several threads where its runtimes are; closing it closes them.
 
     pictures: networks whose input is a picture. many: those that get several inputs of their own for each picture, so
-    that a runtime may compute them at once.
+    that a runtime may compute them at once. decodes: whether faces come out; without that, `detect` runs the network
+    and gives none.
     """
 
     pictures: ClassVar[frozenset[str]] = frozenset()
     many: ClassVar[frozenset[str]] = frozenset()
+    decodes: ClassVar[bool] = True
 
     def __init__(self, runtimes: Mapping[str, Runtime]) -> None:
         self.runtimes = dict(runtimes)

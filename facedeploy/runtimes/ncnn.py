@@ -15,12 +15,34 @@ from facedeploy.spec import NetworkSpec
 from facedeploy.target import Precision
 
 
-class NcnnRuntime(Runtime):
-    """A network is read-only after loading and every call has its own extractor, so threads may share it.
+def ncnn_options(precision: Precision) -> dict[str, bool]:
+    """The fields of ncnn's Option that change the arithmetic, for an app that loads the files itself.
 
-    Every option that changes the arithmetic is set from the precision: ncnn's defaults differ between releases
-    and processors.
+    All are set, because ncnn's defaults differ between releases and processors. Winograd stays on for the float32
+    layers of an int8 network: its int8 layers carry a mask against it, see `export.ncnn.int8`.
     """
+    half = precision == "fp16"
+    return {
+        "use_vulkan_compute": False,
+        "use_fp16_packed": half,
+        "use_fp16_storage": half,
+        "use_fp16_arithmetic": half,
+        "use_bf16_packed": False,
+        "use_bf16_storage": False,
+        "use_int8_inference": precision == "int8",
+        "use_packing_layout": True,
+        "use_winograd_convolution": True,
+        "use_sgemm_convolution": True,
+    }
+
+
+# Layers that only read what they are given. A layer that works in place writes into memory that is not its own and,
+# if that is numpy's, crashes.
+_READERS = frozenset({"Convolution", "ConvolutionDepthWise"})
+
+
+class NcnnRuntime(Runtime):
+    """A network is read-only after loading and every call has its own extractor, so threads may share it."""
 
     backend = "ncnn"
     concurrent = True
@@ -36,20 +58,7 @@ class NcnnRuntime(Runtime):
         super().__init__(spec, options)
         self._ncnn = require("ncnn", "ncnn")
         self._net: Any = self._ncnn.Net()
-        half = precision == "fp16"
-        settings = {
-            "num_threads": options.threads,
-            "use_vulkan_compute": False,
-            "use_fp16_packed": half,
-            "use_fp16_storage": half,
-            "use_fp16_arithmetic": half,
-            "use_bf16_packed": False,
-            "use_bf16_storage": False,
-            "use_int8_inference": False,
-            "use_packing_layout": True,
-            "use_winograd_convolution": True,
-            "use_sgemm_convolution": True,
-        }
+        settings = {"num_threads": options.threads, **ncnn_options(precision)}
         for name, value in settings.items():
             if hasattr(self._net.opt, name):
                 setattr(self._net.opt, name, value)
@@ -61,6 +70,9 @@ class NcnnRuntime(Runtime):
         if not loaded or sorted(names[0]) != sorted(wanted[0]) or not set(wanted[1]) <= set(names[1]):
             msg = f"ncnn does not load {param}: it has inputs {names[0]} and outputs {names[1]}, not {wanted}"
             raise ConversionError(msg)
+        layers = self._net.layers()
+        readers = [layers[b.consumer].type for b in self._net.blobs() if b.name in wanted[0]]
+        self._lends = all(reader in _READERS for reader in readers)
 
     def _run(self, inputs: Mapping[str, Array]) -> Arrays:
         batch = next(iter(inputs.values())).shape[0]
@@ -73,7 +85,7 @@ class NcnnRuntime(Runtime):
         mat = self._ncnn.Mat(array[0]) if array.shape[0] == 1 else self._ncnn.Mat(array, batch_index=0)
         # ncnn's channels begin at multiples of 16 bytes and some of its layers rely on that; a copy has them there.
         aligned = array.ndim < 4 or array[0, 0].nbytes % 16 == 0
-        return mat if aligned else mat.clone()
+        return mat if aligned and self._lends else mat.clone()
 
     def _extract(self, extractor: Any, name: str, batch: int) -> Array:
         status, mat = extractor.extract(name)

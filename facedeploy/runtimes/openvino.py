@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from facedeploy.errors import ConversionError, FacedeployError, brief
+from facedeploy.errors import BackendUnavailableError, ConversionError, FacedeployError, brief
 from facedeploy.extras import require
 from facedeploy.preprocess import Pixels, Preprocess
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
@@ -39,9 +39,8 @@ class OpenVinoRuntime(Runtime):
         super().__init__(spec, options)
         self._ov = require("openvino", "openvino")
         self._core = self._ov.Core()
-        has_half = "FP16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._settings = {
-            "INFERENCE_PRECISION_HINT": "f16" if precision == "fp16" and has_half else "f32",
+            "INFERENCE_PRECISION_HINT": self._arithmetic(precision),
             "INFERENCE_NUM_THREADS": options.threads,
             "NUM_STREAMS": options.streams,
         }
@@ -49,6 +48,20 @@ class OpenVinoRuntime(Runtime):
         self._lock = threading.Lock()
         self._pools: dict[bool, _Pool] = {}
         self._pool(pixels=options.preprocess is not None)
+
+    def _arithmetic(self, precision: Precision) -> str:
+        """What the float layers compute in.
+
+        Raises:
+            BackendUnavailableError: bf16 is asked for, and this processor has none.
+        """
+        capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16":
+            if "BF16" not in capabilities:
+                msg = "this processor has no bf16 arithmetic: use openvino-fp32, or a processor with AVX512-BF16 or AMX"
+                raise BackendUnavailableError(msg)
+            return "bf16"
+        return "f16" if precision == "fp16" and "FP16" in capabilities else "f32"
 
     @property
     def parallel(self) -> int:
@@ -113,7 +126,7 @@ class OpenVinoRuntime(Runtime):
             steps = steps.reverse_channels()
         if any(preprocess.mean):
             steps = steps.mean(list(preprocess.mean))
-        steps.scale(1 / preprocess.scale)
+        steps.scale([1 / v for v in preprocess.scales])
         return prepared.build()
 
     def _check_names(self, model: Any) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from facedeploy.errors import ConversionError
 from facedeploy.export.compiler import Compiled, Job
-from facedeploy.export.lowering import lower
-from facedeploy.export.ncnn import deform_conv, graph, weights
+from facedeploy.export.lowering import DeformConvForm, lower
+from facedeploy.export.ncnn import deform_conv, graph, int8, table, weights
+from facedeploy.export.ncnn.match import int8_layers, layers_of
+from facedeploy.export.ncnn.reductions import repeat_axes
 from facedeploy.export.passes.float16 import exact_weights
 from facedeploy.export.positions import Step, exact_steps, spread
 from facedeploy.extras import require
+from facedeploy.runtimes.ncnn import ncnn_options
 from facedeploy.spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -28,44 +30,70 @@ _MODULATORS = {"GridSample": "BinaryOp"}
 _CONTRACTIONS = frozenset({"Convolution", "ConvolutionDepthWise", "Deconvolution", "InnerProduct", "Gemm", "MatMul"})
 
 
+@dataclass(frozen=True)
+class Converted:
+    """What pnnx made of a graph, in float32. model: the ONNX graph that it was given."""
+
+    model: onnx.ModelProto
+    lowerings: dict[str, str]
+    layers: tuple[graph.Layer, ...]
+    arrays: dict[str, weights.Arrays]
+
+
 def compile_network(job: Job) -> Compiled:
-    """Write `<name>.param`, with the network's own tensor names, and `<name>.bin`.
+    """Write `<name>.param`, with the network's own tensor names, and `<name>.bin`; for int8 also `<name>.table`.
 
     Raises:
-        ConversionError: pnnx wrote nothing, or layers that ncnn does not have.
+        ConversionError: pnnx wrote nothing, or layers that ncnn does not have, or a weight of the job is not in them.
     """
-    onnx = require("onnx", "export")
     name = job.spec.name
+    converted = convert(job.spec, job.onnx, job.deform_conv)
+    layers, arrays = converted.layers, converted.arrays
+    files = {"param": f"{name}.param", "bin": f"{name}.bin"}
+    kept: tuple[str, ...] = ()
+    quantised: tuple[str, ...] = ()
+    if job.precision == "fp16":
+        kept = (*job.float32, *exact_weights(converted.model))
+        layers, arrays = weights.to_half(layers, arrays, _kept_layers(job, converted))
+    elif job.precision == "int8":
+        wanted = int8_layers(job.spec.name, job.int8, converted.model, layers, arrays)
+        thresholds = {v: max(job.int8[n].threshold for n in names) for v, names in wanted.items()}
+        layers, arrays = int8.to_int8(layers, arrays, thresholds)
+        found = {n for names in wanted.values() for n in names}
+        quantised = tuple(n for n in job.int8 if n in found)
+        files["table"] = f"{name}.table"
+        (job.folder / files["table"]).write_text(table.render(table.scales_of(layers, arrays)), encoding="utf-8")
+    (job.folder / files["param"]).write_text(graph.render(layers), encoding="utf-8")
+    (job.folder / files["bin"]).write_bytes(weights.write(layers, arrays))
+    options = ncnn_options(job.precision)
+    return Compiled(files, lowerings=converted.lowerings, float32=kept, int8=quantised, options=options)
+
+
+def convert(spec: NetworkSpec, path: Path, form: DeformConvForm | None = None) -> Converted:
+    """Convert an ONNX file and check what pnnx wrote.
+
+    Raises:
+        ConversionError: it wrote nothing, or layers that ncnn does not have.
+    """
+    library = require("onnx", "export")
     # ncnn's own layer has no ARM kernel and is many times slower there; on x86 it is a tenth faster.
-    model, lowerings = lower(onnx.load(job.onnx), job.deform_conv, "gridsample", deform_conv.refuse)
+    model, lowerings = lower(library.load(path), form, "gridsample", deform_conv.refuse)
     with tempfile.TemporaryDirectory() as work:
-        source = Path(work) / f"{name}.onnx"
-        onnx.save(model, source)
-        param, data = run_pnnx(job.spec, source, Path(work))
+        source = Path(work) / f"{spec.name}.onnx"
+        repeat_axes(model)
+        library.save(model, source)
+        param, data = run_pnnx(spec, source, Path(work))
         text, binary = param.read_bytes(), data.read_bytes()
     try:
-        layers, binary, kept = _finish(job, model, text.decode(errors="replace"), binary)
+        layers = graph.parse(text.decode(errors="replace"))
+        _check_layers(layers, spec.name)
+        layers, arrays = deform_conv.restore(layers, weights.read(layers, binary), model)
+        names = _names(spec)
+        layers = graph.rename_blobs(graph.make_room(layers, names), names)
+        return Converted(model, lowerings, layers, arrays)
     except ConversionError as error:
-        msg = f"pnnx wrote unusable files for {name}: {error}"
+        msg = f"pnnx wrote unusable files for {spec.name}: {error}"
         raise ConversionError(msg) from error
-    (job.folder / f"{name}.param").write_text(graph.render(layers), encoding="utf-8")
-    (job.folder / f"{name}.bin").write_bytes(binary)
-    return Compiled({"param": f"{name}.param", "bin": f"{name}.bin"}, lowerings=lowerings, float32=kept)
-
-
-def _finish(
-    job: Job, model: onnx.ModelProto, text: str, binary: bytes
-) -> tuple[tuple[graph.Layer, ...], bytes, tuple[str, ...]]:
-    """Check what pnnx wrote, name the blobs, and store the weights in the job's precision."""
-    layers = graph.parse(text)
-    _check_layers(layers, job.spec.name)
-    layers, arrays = deform_conv.restore(layers, weights.read(layers, binary), model)
-    layers = graph.rename_blobs(layers, _names(job.spec))
-    if job.precision == "fp32":
-        return layers, weights.write(layers, arrays), ()
-    kept = (*job.float32, *exact_weights(model))
-    layers, arrays = weights.to_half(layers, arrays, _kept_layers(job, model, layers, arrays))
-    return layers, weights.write(layers, arrays), kept
 
 
 def run_pnnx(spec: NetworkSpec, source: Path, work: Path) -> tuple[Path, Path]:
@@ -112,15 +140,14 @@ def _names(spec: NetworkSpec) -> dict[str, str]:
     return names | {f"out{i}": t.name for i, t in enumerate(spec.outputs)}
 
 
-def _kept_layers(
-    job: Job, model: onnx.ModelProto, layers: tuple[graph.Layer, ...], arrays: dict[str, weights.Arrays]
-) -> set[str]:
+def _kept_layers(job: Job, converted: Converted) -> set[str]:
     """Names of the layers that stay in float32: those that positions are computed with, and those of the job's
     weights. pnnx renames layers, so these are found by their weights.
 
     Raises:
         ConversionError: a weight that must stay in float32 is in no layer.
     """
+    model, layers, arrays = converted.model, converted.layers, converted.arrays
     if "" in job.float32:
         return {v.name for v in layers}
     onnx = require("onnx", "export")
@@ -129,8 +156,7 @@ def _kept_layers(
     kept = {layers[i].name for i in exact_steps(steps, _SAMPLERS, _CONTRACTIONS, _MODULATORS)}
     for tensor in model.graph.initializer:
         if job.float32 and tensor.name.startswith(job.float32) and len(tensor.dims) > 1:
-            wanted = onnx.numpy_helper.to_array(tensor).ravel()
-            found = {name for name, (weight, *_) in arrays.items() if np.array_equal(weight, wanted)}
+            found = layers_of(onnx.numpy_helper.to_array(tensor), arrays)
             if not found:
                 msg = f"{job.spec.name}: pnnx changed {tensor.name}, which must stay in float32"
                 raise ConversionError(msg)
@@ -141,7 +167,7 @@ def _kept_layers(
 
 def _check_layers(layers: tuple[graph.Layer, ...], name: str) -> None:
     ncnn = require("ncnn", "ncnn")
-    unknown = sorted({v.type for v in layers if v.type != deform_conv.COPIED and ncnn.layer_to_index(v.type) < 0})
+    unknown = sorted({v.type for v in layers if v.type != deform_conv.COPIED and ncnn.create_layer(v.type) is None})
     if unknown:
         msg = f"pnnx wrote layers for {name} that ncnn does not have: {', '.join(unknown)}"
         raise ConversionError(msg)

@@ -84,6 +84,17 @@ def rename_blobs(layers: tuple[Layer, ...], names: Mapping[str, str]) -> tuple[L
     return tuple(replace(v, inputs=new(v.inputs), outputs=new(v.outputs)) for v in layers)
 
 
+def make_room(layers: tuple[Layer, ...], names: Mapping[str, str]) -> tuple[Layer, ...]:
+    """Rename other blobs that have one of the names that blobs are to get: pnnx calls its own 0, 1, 2..."""
+    blobs = {b for layer in layers for b in layer.outputs}
+    taken = blobs | set(names.values())
+    new: dict[str, str] = {}
+    for blob in sorted(blobs & set(names.values()) - set(names)):
+        new[blob] = next(f"{blob}_{i}" for i in range(len(taken) + 1) if f"{blob}_{i}" not in taken)
+        taken.add(new[blob])
+    return rename_blobs(layers, new)
+
+
 def _parse_layer(words: list[str]) -> Layer:
     kind, name = words[:2]
     inputs, outputs = int(words[2]), int(words[3])

@@ -1,13 +1,13 @@
 """Read and write ncnn's `.bin`: weights in the order of the param's layers, without names or sizes.
 
-A weight that may be stored in several types begins with a 4-byte tag: 0 for float32, 0x01306B47 for float16, whose
-data is padded to 4 bytes. Biases and slopes are bare float32.
+A weight that may be stored in several types begins with a 4-byte tag: 0 for float32, 0x01306B47 for float16,
+0x000D4B38 for int8; the data of the last two are padded to 4 bytes. Biases, slopes and scales are bare float32.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +18,9 @@ from facedeploy.errors import ConversionError
 from facedeploy.export.ncnn.graph import Layer
 from facedeploy.export.passes.float16 import half
 
-_FLOAT32, _FLOAT16 = 0, 0x01306B47
+_TAGS: dict[int, type[np.generic]] = {0: np.float32, 0x01306B47: np.float16, 0x000D4B38: np.int8}
 _NO_HALF = 1 | 2  # Bits of the feature mask: no fp16 arithmetic, no fp16 storage.
-_FEATURE_MASK = 31
+FEATURE_MASK = 31
 
 # layer type -> ids of the parameters that hold the size of the tagged weight, and whether there is a bias; the
 # bias has as many numbers as parameter 0 says.
@@ -32,6 +32,12 @@ _WITH_BIAS = {
     "DeformableConv2D": (6, 5),
     "InnerProduct": (2, 1),
 }
+# Parameter 8 of these, ncnn's int8_scale_term, says which scales follow the bias. A scale is how many int8 steps one
+# unit is. In a depthwise layer 1 is a scale for each group (parameter 7) and 2 one scale for all.
+INT8_TERM = 8
+REQUANTISE = 100  # Added to the term where the output is int8 as well.
+INT8_TYPES = ("Convolution", "ConvolutionDepthWise", "InnerProduct")
+_GROUPS = 7
 # One factor of a Gemm is a tagged weight where parameter 5 says so; parameters 8 and 9 are its sides.
 _GEMM, _GEMM_CONSTANT, _GEMM_SIDES = "Gemm", 5, (8, 9)
 # layer type -> ids of the parameters whose product is the size of a bare array, and how many such arrays there are;
@@ -42,7 +48,8 @@ Arrays = tuple[NDArray[Any], ...]
 
 
 def read(layers: Sequence[Layer], data: bytes) -> dict[str, Arrays]:
-    """Arrays of each layer that has some, by layer name: the weight, then the bias.
+    """Arrays of each layer that has some, by layer name: the weight, then the bias, then the scales of an int8 layer:
+    those of the weight (one for each output channel, or each group), that of the input, that of an int8 output.
 
     Raises:
         ConversionError: the bytes do not fit the layers, as when a layer with weights is not known here.
@@ -63,15 +70,16 @@ def read(layers: Sequence[Layer], data: bytes) -> dict[str, Arrays]:
     for layer in layers:
         if (size := _tagged_size(layer)) is not None:
             tag = int(take(1, np.uint32)[0])
-            if tag not in (_FLOAT32, _FLOAT16):
+            counts = _scale_counts(layer)
+            if tag not in _TAGS or (_TAGS[tag] is np.int8 and not counts):
                 msg = f"the weight of ncnn layer {layer.name} has the unknown tag {tag:#x}"
                 raise ConversionError(msg)
-            weight = take(size, np.float16 if tag else np.float32, 4)
-            bias = (take(_number(layer, 0), np.float32),) if _has_bias(layer) else ()
-            arrays[layer.name] = (weight, *bias)
+            weight = take(size, _TAGS[tag], 4)
+            bias = (number(layer, 0),) if has_bias(layer) else ()
+            arrays[layer.name] = (weight, *(take(count, np.float32) for count in (*bias, *counts)))
         elif layer.type in _BARE:
             keys, copies = _BARE[layer.type]
-            count = math.prod(_number(layer, key) or 1 for key in keys)
+            count = math.prod(number(layer, key) or 1 for key in keys)
             arrays[layer.name] = tuple(take(count, np.float32) for _ in range(copies))
     if offset != len(data):
         msg = f"{len(data) - offset} bytes of the ncnn weights belong to no layer that is known here"
@@ -79,14 +87,14 @@ def read(layers: Sequence[Layer], data: bytes) -> dict[str, Arrays]:
     return arrays
 
 
-def write(layers: Sequence[Layer], arrays: dict[str, Arrays]) -> bytes:
+def write(layers: Sequence[Layer], arrays: Mapping[str, Arrays]) -> bytes:
     """The `.bin` of the layers; a tagged weight is stored in the type of its array."""
     parts = []
     for layer in layers:
         if _tagged_size(layer) is not None:
             weight, *rest = arrays[layer.name]
-            half = weight.dtype == np.float16
-            parts.append(np.uint32(_FLOAT16 if half else _FLOAT32).tobytes())
+            tag = next(tag for tag, kind in _TAGS.items() if weight.dtype == kind)
+            parts.append(np.uint32(tag).tobytes())
             parts.append(weight.tobytes() + b"\0" * (-weight.nbytes % 4))
             parts += [r.tobytes() for r in rest]
         elif layer.type in _BARE:
@@ -116,22 +124,44 @@ def to_half(
 def _tagged_size(layer: Layer) -> int | None:
     """How many numbers the tagged weight of a layer has; None where it has none."""
     if layer.type in _WITH_BIAS:
-        return _number(layer, _WITH_BIAS[layer.type][0])
-    if layer.type == _GEMM and _number(layer, _GEMM_CONSTANT):
-        return math.prod(_number(layer, key) for key in _GEMM_SIDES)
+        return number(layer, _WITH_BIAS[layer.type][0])
+    if layer.type == _GEMM and number(layer, _GEMM_CONSTANT):
+        return math.prod(number(layer, key) for key in _GEMM_SIDES)
     return None
 
 
-def _has_bias(layer: Layer) -> bool:
-    return layer.type in _WITH_BIAS and _number(layer, _WITH_BIAS[layer.type][1]) != 0
+def _scale_counts(layer: Layer) -> tuple[int, ...]:
+    """How many scales of each kind an int8 layer has: weight, input, output."""
+    term = number(layer, INT8_TERM) if layer.type in INT8_TYPES else 0
+    if not term:
+        return ()
+    rows = number(layer, 0)
+    if layer.type == "ConvolutionDepthWise":
+        rows = groups(layer) if term % REQUANTISE == 1 else 1
+    # An InnerProduct has no int8 output.
+    return (rows, 1, 1) if term > REQUANTISE and layer.type != "InnerProduct" else (rows, 1)
+
+
+def groups(layer: Layer) -> int:
+    """Groups of a ConvolutionDepthWise."""
+    return number(layer, _GROUPS, 1)
+
+
+def has_bias(layer: Layer) -> bool:
+    return layer.type in _WITH_BIAS and number(layer, _WITH_BIAS[layer.type][1]) != 0
 
 
 def _mask(layer: Layer) -> Layer:
-    return replace(layer, params=(*layer.params, (_FEATURE_MASK, str(_NO_HALF))))
+    return replace(layer, params=(*layer.params, (FEATURE_MASK, str(_NO_HALF))))
 
 
-def _number(layer: Layer, key: int) -> int:
-    text = dict(layer.params).get(key, "0")
+def number(layer: Layer, key: int, default: int = 0) -> int:
+    """A whole number among the parameters of a layer; `default` is ncnn's own for it.
+
+    Raises:
+        ConversionError: it is not a whole number.
+    """
+    text = dict(layer.params).get(key, str(default))
     if not text.lstrip("-").isdigit():
         msg = f"parameter {key} of ncnn layer {layer.name} is {text!r}, not a number"
         raise ConversionError(msg)

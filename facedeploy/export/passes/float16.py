@@ -214,7 +214,9 @@ class _Rewrite:
 
     def _deliver(self, name: str) -> None:
         """An output is float32 under its own name."""
-        if name in self.floats and self.forms[name].get(self.float) != name:
+        if name in self.weights:  # A constant that is an output, such as anchors.
+            self.initializers[name] = self.weights[name]
+        elif name in self.floats and self.forms[name].get(self.float) != name:
             have = next(iter(self.forms[name].values()))
             self.nodes.append(self.onnx.helper.make_node("Cast", [have], [name], name=f"cast_{name}", to=self.float))
 

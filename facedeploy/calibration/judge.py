@@ -1,0 +1,144 @@
+"""What quantisation costs, in faces: the float pipeline's own answers on held-back pictures are the truth.
+
+So no label is needed. What is measured is change: a face that int8 loses counts, whether or not it was one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from facedeploy import pipelines
+from facedeploy.artifact import Loss, PipelineEntry
+from facedeploy.benchmarks.accuracy.average_precision import average_precision, boxes_and_scores
+from facedeploy.errors import InputError
+from facedeploy.faces import Face, match
+from facedeploy.pipelines.base import Image, Pipeline
+from facedeploy.runtimes.base import Array, Arrays, Runtime
+
+_LOW = 0.02  # Precision at every recall needs the detections below the threshold too.
+_THRESHOLD = "score_threshold"
+# A cascade gets slow when its stages let everything pass.
+_STAGES, _LOWER = "thresholds", 0.15
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a pipeline says to a picture. outputs: of its network, one entry a call, where no faces come out."""
+
+    faces: tuple[Face, ...]
+    outputs: tuple[Arrays, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judge:
+    """truth: the float pipeline's answers. threshold: the score from which its faces count."""
+
+    truth: tuple[Answer, ...]
+    threshold: float
+
+    def loss(self, answers: Sequence[Answer]) -> Loss:
+        """Compare another pipeline's answers to the same pictures, in the same order."""
+        pairs = list(zip(self.truth, answers, strict=True))
+        if any(a.outputs for a in self.truth):
+            return Loss(outputs=max(_relative_l2(a, b) for a, b in pairs))
+        certain = [[f for f in a.faces if f.score >= self.threshold] for a in self.truth]
+        doubtful = [[f for f in a.faces if f.score < self.threshold] for a in self.truth]
+        ap = average_precision(
+            [boxes_and_scores(a.faces) for a in answers],
+            [boxes_and_scores(f)[0] for f in certain],
+            [boxes_and_scores(f)[0] for f in doubtful],
+        ).value
+        found = [p for a, b in zip(certain, answers, strict=True) for p in match(a, b.faces)]
+        return Loss(100 * (1 - ap), _landmarks(found), _degrees(found))
+
+    def check(self) -> None:
+        """Check that there is something to lose.
+
+        Raises:
+            InputError: the float pipeline finds no face.
+        """
+        if not any(a.outputs or any(f.score >= self.threshold for f in a.faces) for a in self.truth):
+            msg = (
+                f"the float model finds no face on {len(self.truth)} held-back pictures: "
+                "calibrate with pictures that show faces"
+            )
+            raise InputError(msg)
+
+
+class Recorder(Runtime):
+    """Another runtime, whose outputs are kept."""
+
+    backend = "recorder"
+    concurrent = False
+
+    def __init__(self, inner: Runtime) -> None:
+        super().__init__(inner.spec, inner.options)
+        self.inner = inner
+        self.kept: list[Arrays] = []
+
+    def _run(self, inputs: Mapping[str, Array]) -> Arrays:
+        outputs = self.inner.run(inputs)
+        self.kept.append(outputs)
+        return outputs
+
+    def _close(self) -> None:
+        self.inner.close()
+
+
+def judging(entry: PipelineEntry) -> PipelineEntry:
+    """The pipeline to judge with: precision at every recall needs the detections below the threshold too."""
+    low: dict[str, Any] = {}
+    if _THRESHOLD in entry.config:
+        low = {_THRESHOLD: min(_LOW, entry.config[_THRESHOLD])}
+    elif _STAGES in entry.config:
+        low = {_STAGES: [max(t - _LOWER, 0.0) for t in entry.config[_STAGES]]}
+    return pipelines.configure(entry.family, low, entry.config)
+
+
+def threshold_of(entry: PipelineEntry) -> float:
+    """The score from which faces count; of a cascade, the last stage's."""
+    return float(entry.config.get(_THRESHOLD, entry.config.get(_STAGES, (0.0,))[-1]))
+
+
+def answer(pipeline: Pipeline, image: Image) -> Answer:
+    """Ask a pipeline; without faces, its runtimes are recorders."""
+    recorders = [r for r in pipeline.runtimes.values() if isinstance(r, Recorder)]
+    for recorder in recorders:
+        recorder.kept.clear()
+    faces = tuple(pipeline.detect(image))
+    return Answer(faces, tuple(o for r in recorders for o in r.kept))
+
+
+def make_pipeline(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Pipeline:
+    """The pipeline over the runtimes, recorded where no faces come out."""
+    pipeline = pipelines.make(entry, runtimes)
+    return pipeline if pipeline.decodes else pipelines.make(entry, {k: Recorder(r) for k, r in runtimes.items()})
+
+
+def _relative_l2(want: Answer, have: Answer) -> float:
+    """Of all outputs the largest L2 of the difference over L2 of what is wanted."""
+    return max(
+        float(np.linalg.norm(b[k].astype(np.float64) - a[k]) / max(float(np.linalg.norm(a[k])), 1e-30))
+        for a, b in zip(want.outputs, have.outputs, strict=True)
+        for k in a
+    )
+
+
+def _landmarks(pairs: Sequence[tuple[Face, Face]]) -> float | None:
+    errors = []
+    for a, b in pairs:
+        if a.landmarks is not None and b.landmarks is not None:
+            size = np.sqrt((a.box[2] - a.box[0]) * (a.box[3] - a.box[1]))
+            errors.append(np.linalg.norm(np.array(a.landmarks) - np.array(b.landmarks), axis=1).mean() / size)
+    return 100 * float(np.mean(errors)) if errors else None
+
+
+def _degrees(pairs: Sequence[tuple[Face, Face]]) -> float | None:
+    angles = [[(f.yaw, f.pitch, f.roll) for f in pair] for pair in pairs]
+    known = np.array([p for p in angles if None not in (*p[0], *p[1])], float).reshape(-1, 2, 3)
+    # 359 and 1 degree are 2 apart, not 358.
+    return float(np.abs((known[:, 0] - known[:, 1] + 180) % 360 - 180).mean()) if len(known) else None

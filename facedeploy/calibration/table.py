@@ -1,0 +1,136 @@
+"""The table of ranges: what one calibration leaves behind, and all that any backend needs to quantise a model.
+
+Layers are named by their weights, as in the checkpoint (`mos.fine.1.conv.0.weight`), because those names outlive
+exporters; the range of a layer is that of the values it reads.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from facedeploy.errors import InputError
+from facedeploy.plain import from_plain, to_plain
+
+Method = Literal["minmax", "percentile", "kl", "mse"]
+
+FORMAT = "facedeploy-ranges"
+VERSION = 1
+_MAX_BYTES = 16 << 20  # A table is some kilobytes; anything like this is not one.
+
+
+@dataclass(frozen=True)
+class Range:
+    """Of the values that a layer reads.
+
+    minimum, maximum: what was seen. threshold: where a symmetric scheme clips, as a magnitude. low, high: where an
+    asymmetric one clips; zero lies between them, because padding is zero. divided: by what each channel of the layer
+    before is divided, to make them alike in size, for the other numbers to hold; none where that is not done.
+    """
+
+    minimum: float
+    maximum: float
+    threshold: float
+    low: float
+    high: float
+    divided: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        values = (self.minimum, self.maximum, self.threshold, self.low, self.high)
+        if not all(map(math.isfinite, values)) or not all(0 < v < math.inf for v in self.divided):
+            msg = f"{values} and what goes with it are no range of activations"
+            raise InputError(msg)
+        if self.threshold < 0 or not self.low <= 0 <= self.high:
+            msg = f"{values} is no range of activations"
+            raise InputError(msg)
+
+
+Ranges = Mapping[str, Range]
+
+
+@dataclass(frozen=True)
+class Table:
+    """networks: network -> layer -> range. source: part of the checkpoint -> SHA-256 of its file. digest: SHA-256 over
+    the pictures' bytes, in the order of their names. method: how clips were chosen.
+    """
+
+    model: str
+    source: dict[str, str]
+    method: Method
+    pictures: int
+    digest: str
+    networks: dict[str, dict[str, Range]]
+    tools: dict[str, str] = field(default_factory=dict)
+    format: str = FORMAT
+    version: int = VERSION
+
+
+def write_table(table: Table, path: str | os.PathLike[str]) -> None:
+    """Write the table as JSON, in one step; a file that is there is replaced."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.partial")
+    temporary.write_text(json.dumps(to_plain(table), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.replace(target)
+
+
+def read_table(path: str | os.PathLike[str]) -> Table:
+    """Read a table.
+
+    Raises:
+        InputError: no such file, or not a table that this release reads.
+    """
+    file = Path(path)
+    try:
+        if file.stat().st_size > _MAX_BYTES:
+            msg = f"{file} is too large to be a table of ranges"
+            raise InputError(msg)
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"cannot read the table {file}: {error.strerror}"
+        raise InputError(msg) from error
+    except (ValueError, RecursionError) as error:
+        msg = f"{file} is not valid JSON: write the table with facedeploy calibrate"
+        raise InputError(msg) from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        msg = f"{file} is not a table of ranges: write one with facedeploy calibrate"
+        raise InputError(msg)
+    if data.get("version") != VERSION:
+        msg = f"{file} has version {data.get('version')!r} and this release reads {VERSION}: calibrate again"
+        raise InputError(msg)
+    try:
+        return from_plain(Table, data)
+    except InputError as error:
+        msg = f"{file}: {error}; calibrate again"
+        raise InputError(msg) from error
+
+
+def range_of(table: Table, network: str, layer: str) -> Range:
+    """What a layer reads.
+
+    Raises:
+        InputError: the table does not say.
+    """
+    values = table.networks.get(network, {}).get(layer)
+    if values is None:
+        msg = f"the table of ranges has no layer {layer} in {network}: it was made for another model; calibrate again"
+        raise InputError(msg)
+    return values
+
+
+def check_table(table: Table, model: str, source: Mapping[str, str]) -> None:
+    """Check that a table was made for this model and these weights: part of the checkpoint -> SHA-256.
+
+    Raises:
+        InputError: it was not.
+    """
+    if table.model != model:
+        msg = f"the table of ranges is for {table.model}, not for {model}: calibrate again"
+        raise InputError(msg)
+    if table.source != dict(source):
+        msg = f"the table of ranges was made with other weights of {model} than these: calibrate again"
+        raise InputError(msg)

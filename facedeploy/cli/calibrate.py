@@ -1,0 +1,100 @@
+"""`facedeploy calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from facedeploy.cli.output import (
+    Config,
+    Json,
+    Threads,
+    Weights,
+    note,
+    parse_method,
+    parse_size,
+    print_json,
+    print_table,
+    step,
+    watch,
+)
+from facedeploy.models.registry import DEFAULT
+
+if TYPE_CHECKING:
+    from facedeploy.artifact import Loss
+
+
+def command(
+    images: Annotated[
+        list[Path],
+        typer.Option(help="Pictures such as the model will see: a file or a folder. Repeatable.", show_default=False),
+    ],
+    model: Annotated[
+        str, typer.Argument(help="A model of `facedeploy models`, an ONNX file, or package.module:callable.")
+    ] = DEFAULT,
+    weights: Weights = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Table to write. Default: MODEL.ranges.json.")
+    ] = None,
+    chart: Annotated[Path | None, typer.Option(help="Picture of the losses to write (.png).")] = None,
+    input_size: Annotated[str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Size of the network's input.")] = None,
+    config: Config = None,
+    method: Annotated[str, typer.Option(help="How clips are chosen: mse, kl, percentile or minmax.")] = "mse",
+    count: Annotated[int, typer.Option(min=1, help="Pictures to draw; a fifth of them are judged on.")] = 300,
+    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
+    sensitivity: Annotated[bool, typer.Option(help="Measure the loss of each layer.")] = True,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Observe a model's activations on pictures: the table of ranges for int8, and which layers int8 hurts."""
+    from facedeploy.calibration.chart import write_chart
+    from facedeploy.calibration.report import calibrate_model
+    from facedeploy.calibration.table import write_table
+    from facedeploy.outputs import check_output
+    from facedeploy.plain import to_plain
+
+    if output is not None:
+        check_output(output, ".json")
+    if chart is not None:
+        check_output(chart, ".png")
+    report = calibrate_model(
+        model,
+        images,
+        weights,
+        input_size=parse_size(input_size),
+        config=config,
+        method=parse_method(method),
+        count=count,
+        seed=seed,
+        threads=threads,
+        sensitivity=sensitivity or chart is not None,
+        progress=step,
+        watch=watch,
+    )
+    table = output or Path(f"{report.table.model}.ranges.json")
+    write_table(report.table, table)
+    if chart is not None:
+        write_chart(report, chart)
+    if json:
+        print_json({"table": str(table), **to_plain(report)})
+        return
+    print_table(
+        ("network", "layer", "AP lost", "landmarks %", "degrees", "outputs %", "stays in float"),
+        [(row.network, row.layer, *_values(row.loss), row.reason or "-") for row in report.rows],
+    )
+    if report.whole is not None:
+        ap, landmarks, degrees, outputs = _values(report.whole)
+        print(
+            f"all together, on {report.held_back} held-back pictures: AP lost {ap}, landmarks {landmarks} %, "
+            f"degrees {degrees}, outputs {outputs} %"
+        )
+    note(f"{table}: ranges of {report.table.pictures} pictures; use it with `facedeploy export --calibration {table}`")
+
+
+def _values(loss: Loss | None) -> tuple[str, ...]:
+    if loss is None:
+        return ("-",) * 4
+    outputs = None if loss.outputs is None else 100 * loss.outputs
+    return tuple("-" if v is None else f"{v:.2f}" for v in (loss.ap, loss.landmarks, loss.degrees, outputs))

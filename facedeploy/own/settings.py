@@ -1,0 +1,102 @@
+"""The small TOML file beside a network: its input, and what its outputs mean. Strict: an unknown key is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from facedeploy import pipelines
+from facedeploy.artifact import PipelineEntry
+from facedeploy.errors import InputError
+from facedeploy.extras import find
+from facedeploy.models.specs import InputSize, Size, read_size
+from facedeploy.pipelines.own import Outputs
+from facedeploy.plain import from_plain, to_plain
+from facedeploy.preprocess import Preprocess
+from facedeploy.spec import NetworkSpec
+
+_MAX_BYTES = 1 << 20  # It is some hundred bytes; anything like this is not one.
+
+
+@dataclass(frozen=True)
+class Input:
+    """size: HEIGHTxWIDTH, for a network that leaves it open. The rest as in `Preprocess`."""
+
+    size: str | None = None
+    colours: Literal["bgr", "rgb"] = "bgr"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: float | tuple[float, float, float] = 1.0
+
+    def __post_init__(self) -> None:
+        if self.size is not None and read_size(self.size) is None:
+            msg = f'input.size must be HEIGHTxWIDTH such as "240x320", not {self.size!r}'
+            raise InputError(msg)
+        self.preprocess()
+
+    def preprocess(self) -> Preprocess:
+        return Preprocess(self.colours, self.mean, self.scale)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """input: what the network wants. outputs: what it gives, or None where that is not said. pipeline: options of
+    the pipeline, such as `protocol` and `score_threshold`.
+    """
+
+    input: Input = field(default_factory=Input)
+    outputs: Outputs | None = None
+    pipeline: dict[str, Any] = field(default_factory=dict)
+
+    def size(self, asked: InputSize | None) -> Size | None:
+        """The (height, width) that the user asks for, on the command line or here.
+
+        Raises:
+            InputError: it is "any", which only published models take.
+        """
+        if asked == "any":
+            msg = "a network of your own is compiled for one size: give --input-size HEIGHTxWIDTH"
+            raise InputError(msg)
+        return asked or (read_size(self.input.size) if self.input.size else None)
+
+    def configure(self, spec: NetworkSpec, options: Mapping[str, Any] | None) -> PipelineEntry:
+        """The pipeline for a network, with some options changed.
+
+        Raises:
+            InputError: an option is unknown, or the network has not the outputs that are named.
+        """
+        base = {"preprocess": to_plain(self.input.preprocess())}
+        if self.outputs is None:
+            return pipelines.configure("tensors", {**self.pipeline, **(options or {})}, base)
+        self.outputs.check(spec)
+        base["outputs"] = to_plain(self.outputs)
+        return pipelines.configure("boxes", {**self.pipeline, **(options or {})}, base)
+
+
+def read_settings(path: Path) -> Settings:
+    """Read a TOML file.
+
+    Raises:
+        InputError: the file is missing, is no TOML, or has an unknown key or a wrong value.
+    """
+    tomllib: Any = find("tomllib", "tomli")
+    if tomllib is None:
+        msg = f"Python before 3.11 needs tomli to read {path}: run `pip install tomli`"
+        raise InputError(msg)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            msg = f"{path} is too large to describe a network"
+            raise InputError(msg)
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise InputError(msg) from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError.
+        msg = f"{path} is not valid TOML: {error}"
+        raise InputError(msg) from error
+    try:
+        return from_plain(Settings, data)
+    except InputError as error:
+        msg = f"{path}: {error}"
+        raise InputError(msg) from error
