@@ -271,8 +271,8 @@ def test_export_with_converters_prints_only_json(weights: Path, tmp_path: Path) 
 def test_export_for_a_target_that_does_not_exist(run: Run, weights: Path, tmp_path: Path) -> None:
     result = run("export", "mtcnn", "--target", "tflite-fp32", "--weights", weights, "-o", tmp_path / "out")
     targets = (
-        "torch-fp32, onnx-fp32, openvino-fp32, openvino-fp16, openvino-bf16, openvino-int8, ncnn-fp32, ncnn-fp16, ncnn-int8, "
-        "trt-fp32, trt-fp16, trt-int8"
+        "torch-fp32, onnx-fp32, openvino-fp32, openvino-fp16, openvino-bf16, openvino-int8, ncnn-fp32, ncnn-fp16, "
+        "ncnn-int8, trt-fp32, trt-fp16, trt-int8"
     )
     result.refused("'tflite-fp32'", targets)
     assert tree(tmp_path) == set()
@@ -591,12 +591,16 @@ def test_benchmark_as_json(run: Run, artifact: GetArtifact, photos: Path) -> Non
     assert result.status == 0
     assert result.err == ""
     (report,) = result.objects
-    assert set(report) == {"rows", "pictures", "rounds", "warmup", "options"}
+    assert set(report) == {"rows", "pictures", "rounds", "warmup", "options", "max_drop", "fastest"}
     assert report["pictures"] == [str(photos / "a.png"), str(photos / "b.png")]
     assert (report["rounds"], report["warmup"]) == (3, 1)
     assert report["options"] == {"thresholds": [0.5, 0.5, 0.5], "min_face": 24}
+    assert report["max_drop"] == 0.5
+    # The same networks: nothing is lost, and the faster of the two is named.
+    assert [row["lost"] for row in report["rows"]] == [0, 0]
+    assert report["fastest"] == max(report["rows"], key=lambda row: row["ratio"])["artifact"]
     fields = {"artifact", "model", "target", "runtime", "size", "faces", "load", "first", "host", "ratio", "samples"}
-    fields |= {"network", "network_ratio"}
+    fields |= {"network", "network_ratio", "lost"}
     for row, path in zip(report["rows"], paths, strict=True):
         assert set(row) == fields | {"p50", "p90", "p99"}
         assert row["artifact"] == str(path)

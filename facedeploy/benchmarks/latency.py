@@ -5,6 +5,7 @@ The artifacts take turns, picture by picture, so that a drift of the machine's s
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -177,6 +178,11 @@ def benchmark(
     return LatencyReport(rows, files_used, rounds, warmup, dict(options or {}), max_drop, _fastest(rows, max_drop))
 
 
+def _lost(judge: Judge, answers: Sequence[Answer]) -> float | None:
+    points = judge.loss(answers).ap
+    return None if points is None or math.isnan(points) else points
+
+
 def _fastest(rows: Sequence[Latency], max_drop: float) -> str | None:
     able = [r for r in rows if r.model == rows[0].model and r.lost is not None and r.lost <= max_drop]
     return max(able, key=lambda r: r.ratio).artifact if able else None
@@ -236,6 +242,6 @@ def _row(c: _Contestant, times: Array, reference: Array, judge: Judge) -> Latenc
         host=1 - float(network.sum() / whole.sum()),
         ratio=float(np.median(reference[0].sum(axis=1) / whole.sum(axis=1))),
         network_ratio=float(np.median(reference[1].sum(axis=1) / whole.sum(axis=1))),
-        lost=judge.loss(c.answers).ap if any(a.faces for a in judge.truth) else None,
+        lost=_lost(judge, c.answers),
         samples=tuple(samples.tolist()),
     )

@@ -22,7 +22,7 @@ from facedeploy.artifact import sha256
 from facedeploy.calibration.clip import clip
 from facedeploy.calibration.graphs import Graph
 from facedeploy.calibration.observer import Observer
-from facedeploy.calibration.table import Method, Range, Table
+from facedeploy.calibration.table import Method, Range, Table, union
 from facedeploy.errors import InputError
 from facedeploy.export.passes.equalise import choose_factors
 from facedeploy.export.source import Source
@@ -60,7 +60,7 @@ def choose_pictures(images: Sequence[str | os.PathLike[str]], count: int = DEFAU
     Raises:
         InputError: no picture, or too few.
     """
-    files = expand([Path(i) for i in images])
+    files = sorted(set(expand([Path(i) for i in images])))
     if len(files) < FEWEST or count < FEWEST:
         few = min(len(files), count)
         msg = (
@@ -157,10 +157,11 @@ def _ranges(
         msg = f"{name} never ran, because the pictures show no face to it: calibrate with pictures that show faces"
         raise InputError(msg)
     clips = {tensor: clip(histogram, method) for tensor, histogram in observer.histograms.items()}
-    return {
-        layer.name: dataclasses.replace(clips[layer.input], divided=factors.get(layer.name, ()))
-        for layer in observer.layers
-    }
+    ranges: dict[str, Range] = {}
+    for layer in observer.layers:
+        found = dataclasses.replace(clips[layer.input], divided=factors.get(layer.name, ()))
+        ranges[layer.name] = union(ranges[layer.name], found) if layer.name in ranges else found
+    return ranges
 
 
 def _is_blank(image: Image) -> bool:

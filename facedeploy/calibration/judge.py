@@ -45,10 +45,10 @@ class Judge:
         pairs = list(zip(self.truth, answers, strict=True))
         if any(a.outputs for a in self.truth):
             return Loss(outputs=max(_relative_l2(a, b) for a, b in pairs))
-        certain = [[f for f in a.faces if f.score >= self.threshold] for a in self.truth]
-        doubtful = [[f for f in a.faces if f.score < self.threshold] for a in self.truth]
+        certain = [[f for f in _solid(a) if f.score >= self.threshold] for a in self.truth]
+        doubtful = [[f for f in _solid(a) if f.score < self.threshold] for a in self.truth]
         ap = average_precision(
-            [boxes_and_scores(a.faces) for a in answers],
+            [boxes_and_scores(_solid(a)) for a in answers],
             [boxes_and_scores(f)[0] for f in certain],
             [boxes_and_scores(f)[0] for f in doubtful],
         ).value
@@ -61,7 +61,7 @@ class Judge:
         Raises:
             InputError: the float pipeline finds no face.
         """
-        if not any(a.outputs or any(f.score >= self.threshold for f in a.faces) for a in self.truth):
+        if not any(a.outputs or any(f.score >= self.threshold for f in _solid(a)) for a in self.truth):
             msg = (
                 f"the float model finds no face on {len(self.truth)} held-back pictures: "
                 "calibrate with pictures that show faces"
@@ -126,6 +126,11 @@ def _relative_l2(want: Answer, have: Answer) -> float:
         for a, b in zip(want.outputs, have.outputs, strict=True)
         for k in a
     )
+
+
+def _solid(answer: Answer) -> list[Face]:
+    """The faces whose box has an area; one without overlaps nothing, not even itself."""
+    return [f for f in answer.faces if f.box[2] > f.box[0] and f.box[3] > f.box[1]]
 
 
 def _landmarks(pairs: Sequence[tuple[Face, Face]]) -> float | None:

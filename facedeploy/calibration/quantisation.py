@@ -141,7 +141,7 @@ def check_loss(model: str, loss: Loss, pictures: int) -> None:
         limit, unit = _MOST_OUTPUTS, "% of its outputs (relative L2)"
     if loss.points > limit:
         msg = (
-            f"int8 costs {model} {loss.points:.1f} {unit} on {pictures} held-back pictures, more than {limit:g}: keep its "
+            f"int8 costs {model} {loss.points:.1f} {unit} on {pictures} held-back pictures, over {limit:g}: keep its "
             "worst layers in float with --max-drop, calibrate with other pictures, or --force"
         )
         raise ParityError(msg)

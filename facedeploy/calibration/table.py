@@ -53,6 +53,18 @@ class Range:
 Ranges = Mapping[str, Range]
 
 
+def union(a: Range, b: Range) -> Range:
+    """For layers that share a weight, and so a name."""
+    return Range(
+        min(a.minimum, b.minimum),
+        max(a.maximum, b.maximum),
+        max(a.threshold, b.threshold),
+        min(a.low, b.low),
+        max(a.high, b.high),
+        a.divided,
+    )
+
+
 @dataclass(frozen=True)
 class Table:
     """networks: network -> layer -> range. source: part of the checkpoint -> SHA-256 of its file. digest: SHA-256 over
