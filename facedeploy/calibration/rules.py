@@ -4,7 +4,7 @@ or native; a rule that does not meet its case changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -45,8 +45,7 @@ class Layer:
 def find_layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
     """Every layer of a float32 graph that int8 has a form for, in the order of computation."""
     nodes = model.graph.node
-    # A product with a stack of matrices has no scale a channel, in ONNX Runtime or anywhere.
-    weights = {w.name for w in model.graph.initializer if len(w.dims) in (2, 4)}
+    weights = {w.name: len(w.dims) for w in model.graph.initializer}
     producer = {name: node for node in nodes for name in node.output}
     exact = exact_nodes(model)
 
@@ -71,8 +70,14 @@ def find_layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
     return tuple(
         Layer(node.input[_LAYERS[node.op_type]], i, node.input[0], reason(i))
         for i, node in enumerate(nodes)
-        if node.op_type in _LAYERS and node.input[_LAYERS[node.op_type]] in weights
+        if node.op_type in _LAYERS and _is_layer(node, weights)
     )
+
+
+def _is_layer(node: onnx.NodeProto, ranks: Mapping[str, int]) -> bool:
+    """Whether its weights are constant; a product with a stack of matrices has no scale a channel anywhere."""
+    rank = ranks.get(node.input[_LAYERS[node.op_type]], 0)
+    return rank > 2 if node.op_type == "Conv" else rank == 2
 
 
 def choose(layers: Sequence[Layer], keep_float: Sequence[str] = (), allow: Sequence[str] = ()) -> tuple[str, ...]:
