@@ -8,6 +8,8 @@ from facedeploy.errors import ConversionError, brief
 from facedeploy.export.compiler import Compiled, Job
 from facedeploy.export.lowering import lower
 from facedeploy.export.passes import float16
+from facedeploy.export.passes.early_rounding import round_early
+from facedeploy.export.passes.flat_split import split_flat
 from facedeploy.export.passes.quantize import quantize, quantized
 from facedeploy.extras import require
 
@@ -30,7 +32,8 @@ def compile_network(job: Job) -> Compiled:
         kept = (*job.float32, *float16.exact_weights(graph))
         graph = float16.store_float16(graph, kept)
     if job.precision == "int8":
-        graph = quantize(graph, job.int8, "asymmetric")
+        graph = round_early(quantize(graph, job.int8, "asymmetric"))
+    graph = split_flat(graph)
     source = job.onnx.with_name(f"{name}_openvino.onnx")
     onnx.save(graph, source)
     core = ov.Core()

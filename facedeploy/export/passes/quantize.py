@@ -103,7 +103,7 @@ class _Rewrite:
             self.nodes.append(node)
         self._round_sums({nodes[i].output[0] for i in ours})
         self.graph.ClearField("node")
-        self.graph.node.extend(_sorted(self.nodes))
+        self.graph.node.extend(in_order(self.nodes))
         used = {name for node in self.nodes for name in node.input}
         kept = [w for w in (*self.graph.initializer, *self.new) if w.name in used]
         self.graph.ClearField("initializer")
@@ -170,7 +170,7 @@ def _channel_axis(node: onnx.NodeProto, rank: int) -> int:
     return 0 if transposed else rank - 1
 
 
-def _sorted(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+def in_order(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     """In an order of computation. Only Q/DQ pairs can stand too late: what reads them early waits for them."""
     made_here = {name for node in nodes for name in node.output}
     done: set[str] = set()
