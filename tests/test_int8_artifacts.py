@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from facedeploy.export import exporter, openvino, tensorrt
 from facedeploy.export.ncnn import int8 as ncnn_int8
 from facedeploy.export.ncnn import table as ncnn_table
 from facedeploy.export.passes.quantize import Scheme, quantize
-from facedeploy.faces import Face, iou
+from facedeploy.faces import iou
 from facedeploy.models import registry
 from facedeploy.models.specs import InputSize
 from facedeploy.pictures import read_picture
@@ -393,75 +394,62 @@ def test_calibrate_names_the_file_that_it_wrote(
 # --- accuracy ---
 
 
-@dataclasses.dataclass(frozen=True)
-class Seen:
-    """What a pipeline found in each picture of a set."""
-
-    pictures: list[evaluate.Labelled]
-    faces: dict[str, list[list[Face]]]
-
-    def ap(self, target: str) -> float:
-        found = [boxes_and_scores(f) for f in self.faces[target]]
-        return 100 * average_precision(found, [p.boxes for p in self.pictures]).value
-
-
-@pytest.fixture(scope="module")
-def pipelines(tiny: GetInt8) -> Iterator[dict[str, Pipeline]]:
-    """Float and int8 at 480x640; of the backends that are here."""
-    made: dict[str, Pipeline] = {}
-    for target in ("onnx-fp32", *TARGETS):
-        try:
-            artifact = tiny(target, LARGE)
-        except pytest.skip.Exception:
-            continue
-        made[target] = opened(artifact, score_threshold=evaluate.LOW)
-    yield made
-    for pipeline in made.values():
-        pipeline.close()
-
-
-def look(pipelines: Mapping[str, Pipeline], pictures: list[evaluate.Labelled]) -> Seen:
-    faces: dict[str, list[list[Face]]] = {target: [] for target in pipelines}
-    for picture in pictures:
-        image = picture.read()
-        for target, pipeline in pipelines.items():
-            faces[target].append(pipeline.detect(image))
-    return Seen(pictures, faces)
+@contextlib.contextmanager
+def all_opened(tiny: GetInt8, **options: float) -> Iterator[dict[str, Pipeline]]:
+    """Float, and int8 of the backends that are here, at 480x640."""
+    with contextlib.ExitStack() as stack:
+        made: dict[str, Pipeline] = {}
+        for target in ("onnx-fp32", *TARGETS):
+            with contextlib.suppress(pytest.skip.Exception):
+                made[target] = stack.enter_context(opened(tiny(target, LARGE), **options))
+        yield made
 
 
 @pytest.mark.parametrize("name", ["face_counting/test", "face_mask"])
-def test_average_precision_survives(name: str, pipelines: dict[str, Pipeline], assets: Path) -> None:
+def test_average_precision_survives(name: str, tiny: GetInt8, assets: Path) -> None:
     """On all pictures of the two sets, none of which calibration saw, at most half a point is lost."""
     images = assets / "images"
     folder, boxes = {
         "face_counting/test": (images / "face_counting" / "test", images / "face_counting" / "test_bbox.csv"),
         "face_mask": (images / "face_mask" / "images", images / "face_mask" / "boxes.csv"),
     }[name]
-    seen = look(pipelines, evaluate.boxes_of(folder, boxes))
-    values = {target: seen.ap(target) for target in pipelines}
-    print(name, {target: round(value, 2) for target, value in values.items()})
+    labelled = evaluate.boxes_of(folder, boxes)
+    # No picture has 100 faces; the doubtful ones beyond cost time, and a quarter of a point on every backend alike.
+    with all_opened(tiny, score_threshold=evaluate.LOW, keep=100) as pipelines:
+        found: dict[str, list[Any]] = {target: [] for target in pipelines}
+        for picture in labelled:
+            image = picture.read()
+            for target, pipeline in pipelines.items():
+                found[target].append(boxes_and_scores(pipeline.detect(image)))
+    values = {k: 100 * average_precision(v, [p.boxes for p in labelled]).value for k, v in found.items()}
     assert values["onnx-fp32"] > 70
     assert max(values["onnx-fp32"] - value for value in values.values()) <= 0.5, values
 
 
-def test_pose_and_landmarks_survive(pipelines: dict[str, Pipeline], assets: Path) -> None:
-    """On every eighth portrait of AFLW2000: at most 0.3 degrees, and 3 % of the error of the five points, are added."""
+def test_pose_and_landmarks_survive(tiny: GetInt8, assets: Path) -> None:
+    """On every fourth labelled portrait of AFLW2000: at most 0.3 degrees, and 3 % of the error of the five points, are
+    added.
+    """
     pytest.importorskip("scipy")
     portraits = []
-    for file in sorted((assets / "images" / "aflw2000").glob("*.mat"))[::8]:
+    for file in sorted((assets / "images" / "aflw2000").glob("*.mat"))[::4]:
         points, pose = read_mat(file)
         if countable(pose):
             portraits.append((read_picture(file.with_suffix(".jpg")), points[:, :2], pose))
+    with all_opened(tiny) as pipelines:
+        found = {
+            target: [labelled_face(pipeline.detect(image), hull(points)) for image, points, _ in portraits]
+            for target, pipeline in pipelines.items()
+        }
     poses, marks = {}, {}
-    for target, pipeline in pipelines.items():
-        found = [labelled_face(pipeline.detect(image), hull(points)) for image, points, _ in portraits]
-        both = [(f, points) for f, (_, points, _) in zip(found, portraits, strict=True) if f is not None]
-        assert len(both) > 0.9 * len(portraits)
-        poses[target] = pose_error(found, [pose for *_, pose in portraits]).mean
-        landmarks = [f.landmarks for f, _ in both]
-        labels = [five_points(points) for _, points in both]
-        marks[target] = landmark_error(landmarks, labels, [hull(points) for _, points in both]).mean  # type: ignore[arg-type]
-    print(poses, marks)
-    for target in poses:
-        assert poses[target] <= poses["onnx-fp32"] + 0.3, poses
-        assert marks[target] <= 1.03 * marks["onnx-fp32"], marks
+    for target, faces in found.items():
+        poses[target] = pose_error(faces, [pose for *_, pose in portraits]).mean
+        both = [(f, points) for f, (_, points, _) in zip(faces, portraits, strict=True) if f is not None]
+        assert len(both) > 0.95 * len(portraits)
+        marks[target] = landmark_error(
+            np.array([f.landmarks for f, _ in both]),
+            np.array([five_points(points) for _, points in both]),
+            np.array([hull(points) for _, points in both]),
+        ).mean
+    assert max(poses.values()) <= poses["onnx-fp32"] + 0.3, poses
+    assert max(marks.values()) <= 1.03 * marks["onnx-fp32"], marks
