@@ -91,8 +91,6 @@ def quantisation(
             "or a table from facedeploy calibrate"
         )
         raise InputError(msg)
-    progress("the float32 graphs")
-    graphs = open_graphs(source)
     if tables := _ncnn_tables(path):
         return Quantisation(
             _imported(source, tables), Calibration("ncnn2table", 0, sha256(next(iter(tables.values()))))
@@ -103,9 +101,12 @@ def quantisation(
             raise InputError(msg)
         table = read_table(path)
         check_table(table, source.model, {part: sha256(file) for part, file in source.files.items()})
-        plan = plan_of(graphs, table, options.keep_float, options.allow)
+        progress("the float32 graphs")
+        plan = plan_of(open_graphs(source), table, options.keep_float, options.allow)
         return Quantisation(plan, _entry(table))
     pictures = choose_pictures([path], options.count)
+    progress("the float32 graphs")
+    graphs = open_graphs(source)
     progress(f"calibrate on {len(pictures.calibration)} pictures")
     table = calibrate(source, graphs, pictures.calibration, method=options.method, threads=threads, watch=watch)
     graphs = equalised(graphs, table)

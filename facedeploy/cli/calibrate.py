@@ -78,7 +78,7 @@ def command(
     if chart is not None:
         write_chart(report, chart)
     if json:
-        print_json({"table": str(table), **to_plain(report)})
+        print_json({"path": str(table), **to_plain(report)})
         return
     print_table(
         ("network", "layer", "AP lost", "landmarks %", "degrees", "outputs %", "stays in float"),
