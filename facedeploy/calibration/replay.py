@@ -18,7 +18,7 @@ from facedeploy.calibration.table import Ranges
 from facedeploy.export.passes.quantize import quantize
 from facedeploy.extras import require
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
-from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
+from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime, open_session
 
 if TYPE_CHECKING:
     import onnx
@@ -115,7 +115,8 @@ class Replay(Runtime):
     def __init__(self, variant: Variant, capture: Capture, options: RuntimeOptions, path: Path) -> None:
         super().__init__(variant.graph.spec, options)
         self._variant, self._capture, self._path = variant, capture, path
-        self._suffix = _session(variant.suffix(), path, options)
+        require("onnx", "export").save(variant.suffix(), path)
+        self._suffix = open_session(path, options.threads)
 
     def _run(self, inputs: Mapping[str, Array]) -> Arrays:
         tensors = self._capture.recall(inputs)
@@ -135,15 +136,6 @@ class Replay(Runtime):
         del self._suffix
         if "_whole" in self.__dict__:
             self._whole.close()
-
-
-def _session(model: onnx.ModelProto, path: Path, options: RuntimeOptions) -> Any:
-    require("onnx", "export").save(model, path)
-    ort = require("onnxruntime", "onnx")
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = options.threads
-    settings.log_severity_level = 3
-    return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
 
 
 def _key(inputs: Mapping[str, Array]) -> bytes:

@@ -7,7 +7,7 @@ import dataclasses
 import importlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -25,7 +25,7 @@ from facedeploy.artifact import (
     write_manifest,
 )
 from facedeploy.calibration.calibrate import Watch, unwatched
-from facedeploy.calibration.quantisation import Int8Options, Quantisation, quantisation
+from facedeploy.calibration.quantisation import Int8Options, Progress, Quantisation, quantisation
 from facedeploy.calibration.table import Ranges
 from facedeploy.errors import InputError, ParityError, SlowerError
 from facedeploy.export.blame import first_wrong
@@ -47,8 +47,6 @@ from facedeploy.target import Backend, Precision, Target
 if TYPE_CHECKING:
     from facedeploy.models.architecture import Modules
 
-Progress = Callable[[str], None]
-
 # Each module has `compile_network(job)`; it is imported when its target is asked for.
 _COMPILERS: dict[Backend, str] = {
     "onnx": "facedeploy.export.onnxruntime",
@@ -65,7 +63,7 @@ _NEEDS: dict[Backend, tuple[tuple[str, str], ...]] = {
 }
 # Backends whose int8 runs on the processor that exports, so that its speed can be looked at.
 _TIMED: tuple[Backend, ...] = ("openvino", "ncnn")
-_SLOWER = 0.97  # Of fp32's speed; the median of a busy machine is good to a few percent.
+_SLOWER = 0.97  # Of fp32's speed; the best rounds of a busy machine are good to a few percent.
 # Their forms of DeformConv and of the priors are constants of one size.
 _FIXED_SIZE: tuple[Backend, ...] = ("ncnn", "trt")
 _NAME_LIMIT = 200  # ncnn reads a name into 256 bytes.

@@ -12,6 +12,28 @@ from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.spec import NetworkSpec
 
 
+def open_session(path: Path, threads: int) -> Any:
+    """A session on the CPU.
+
+    Raises:
+        ConversionError: ONNX Runtime does not take the file.
+    """
+    ort = require("onnxruntime", "onnx")
+    ort.disable_telemetry_events()
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    settings.log_severity_level = 3
+    # Workers that spin after a call take the cores from whatever runs next in this process.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no public base class.
+        msg = f"ONNX Runtime does not load {path}: {brief(error)}"
+        raise ConversionError(msg) from error
+
+
 class OnnxRuntimeRuntime(Runtime):
     """Sessions are safe to call from several threads (ONNX Runtime's own promise for `Run`)."""
 
@@ -20,21 +42,8 @@ class OnnxRuntimeRuntime(Runtime):
 
     def __init__(self, path: Path, spec: NetworkSpec, options: RuntimeOptions) -> None:
         super().__init__(spec, options)
-        ort = require("onnxruntime", "onnx")
-        ort.disable_telemetry_events()
-        settings = ort.SessionOptions()
-        settings.intra_op_num_threads = options.threads
-        settings.inter_op_num_threads = 1
-        settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        settings.log_severity_level = 3
-        # Workers that spin after a call take the cores from whatever runs next in this process.
-        settings.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self._session: Any = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions share no public base class.
-            msg = f"ONNX Runtime does not load {path}: {brief(error)}"
-            raise ConversionError(msg) from error
-        self._version = ort.__version__
+        self._session: Any = open_session(path, options.threads)
+        self._version = require("onnxruntime", "onnx").__version__
         self._names = [t.name for t in spec.outputs]
         have = [t.name for t in (*self._session.get_inputs(), *self._session.get_outputs())]
         want = [t.name for t in spec.inputs] + self._names

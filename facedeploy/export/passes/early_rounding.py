@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facedeploy.export.passes.quantize import in_order
+from facedeploy.export.passes.shapes import shapes_of
 from facedeploy.extras import require
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class _Wires:
 def _move_one(model: onnx.ModelProto) -> bool:
     """Move one pair up by one node; False where none can be."""
     wires = _Wires(model.graph)
-    shapes: dict[str, int] | None = None
+    shapes: dict[str, tuple[int, ...]] | None = None
     for quantize in model.graph.node:
         move = wires.producer.get(quantize.input[0]) if quantize.op_type == "QuantizeLinear" else None
         if move is None or move.op_type not in _MOVES or len(move.output) != 1:
@@ -64,8 +65,9 @@ def _move_one(model: onnx.ModelProto) -> bool:
         if not (wires.only_reader(moved) and source in wires.producer and wires.only_reader(source)):
             continue
         if move.op_type == "MaxPool":
-            shapes = _channels(model) if shapes is None else shapes
-            if shapes.get(source, 0) < _POOLED_CHANNELS:
+            shapes = shapes_of(model) if shapes is None else shapes
+            shape = shapes.get(source, ())
+            if len(shape) != 4 or shape[1] < _POOLED_CHANNELS:
                 continue
         (dequantize,) = wires.readers[quantize.output[0]]
         for reader in wires.readers[dequantize.output[0]]:
@@ -96,9 +98,3 @@ def _drop_clamps(model: onnx.ModelProto) -> None:
                 continue
         quantize.input[0] = clamp.input[0]
         model.graph.node.remove(clamp)
-
-
-def _channels(model: onnx.ModelProto) -> dict[str, int]:
-    inferred = require("onnx", "export").shape_inference.infer_shapes(model).graph
-    dims = {v.name: v.type.tensor_type.shape.dim for v in (*inferred.value_info, *inferred.input)}
-    return {name: int(d[1].dim_value) for name, d in dims.items() if len(d) == 4}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facedeploy.export.passes.shapes import shapes_of
 from facedeploy.extras import require
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def find_pairs(model: onnx.ModelProto) -> dict[str, Pair]:
     """Name of the second layer's weight -> the pair. Every tensor between them has one reader."""
     nodes = model.graph.node
     weights = {w.name: w for w in model.graph.initializer}
-    shapes = _shapes(model)
+    shapes = shapes_of(model)
     producer = {name: i for i, node in enumerate(nodes) for name in node.output}
     readers: dict[str, int] = {}
     for name in (*(n for node in nodes for n in node.input), *(v.name for v in model.graph.output)):
@@ -140,13 +141,6 @@ def equalise(model: onnx.ModelProto, factors: Mapping[str, Sequence[float] | Flo
         inputs = np.repeat(factor, pair.repeat)
         scale(name, inputs.reshape([-1 if i == pair.axis else 1 for i in range(len(weights[name].dims))]))
     return result
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Shapes of tensors, with 0 for what is not known."""
-    inferred = require("onnx", "export").shape_inference.infer_shapes(model, data_prop=True).graph
-    values = (*inferred.input, *inferred.value_info, *inferred.output)
-    return {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values}
 
 
 def _flattens(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> bool:

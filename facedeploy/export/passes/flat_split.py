@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from facedeploy.export.passes.shapes import shapes_of
 from facedeploy.extras import require
 
 if TYPE_CHECKING:
@@ -24,11 +25,7 @@ def split_flat(model: onnx.ModelProto) -> onnx.ModelProto:
     onnx_ = require("onnx", "export")
     result = copy.deepcopy(model)
     graph = result.graph
-    inferred = onnx_.shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes = {
-        v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
-        for v in (*inferred.input, *inferred.value_info, *inferred.output)
-    }
+    shapes = shapes_of(model)
     make: Any = onnx_.helper.make_node
     nodes = []
 

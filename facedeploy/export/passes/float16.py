@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.errors import ConversionError
+from facedeploy.export.passes.constants import store_constants
 from facedeploy.export.positions import Step, exact_steps, spread
 from facedeploy.extras import require
 
@@ -133,18 +134,9 @@ class _Rewrite:
         self.initializers: dict[str, onnx.TensorProto] = {}
 
     def _with_weights(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """A copy in which every Constant node is an initializer, so that it can be had in both types."""
-        helper, numpy_helper = self.onnx.helper, self.onnx.numpy_helper
+        """A copy in which every constant is an initializer, so that it can be had in both types."""
         model = copy.deepcopy(model)
-        for node in [n for n in model.graph.node if n.op_type == "Constant"]:
-            value = helper.get_attribute_value(node.attribute[0])
-            if node.attribute[0].name in ("value_float", "value_floats"):
-                value = numpy_helper.from_array(np.asarray(value, np.float32))
-            if isinstance(value, self.onnx.TensorProto):
-                weight = model.graph.initializer.add()
-                weight.CopyFrom(value)
-                weight.name = node.output[0]
-                model.graph.node.remove(node)
+        store_constants(model)
         return model
 
     def run(self) -> onnx.ModelProto:

@@ -13,6 +13,7 @@ import numpy as np
 
 from facedeploy.errors import ConversionError, brief
 from facedeploy.export.passes.annotations import strip_annotations
+from facedeploy.export.passes.constants import store_constants
 from facedeploy.export.passes.simplify import simplify
 from facedeploy.extras import require
 from facedeploy.spec import NetworkSpec
@@ -49,7 +50,7 @@ def modernise(model: onnx.ModelProto, spec: NetworkSpec, opset: int) -> onnx.Mod
     if old:
         _sample_as_before(model)
     model = simplify(model)
-    _store_constants(model)
+    store_constants(model)  # pnnx, for one, looks for scales and axes there only.
     return model
 
 
@@ -81,22 +82,6 @@ def _fix_shapes(model: onnx.ModelProto, spec: NetworkSpec) -> None:
             helper.make_tensor_value_info(t.name, helper.np_dtype_to_tensor_dtype(np.dtype(t.dtype)), t.shape)
             for t in tensors
         )
-
-
-def _store_constants(model: onnx.ModelProto) -> None:
-    """Make initializers of Constant nodes: pnnx, for one, looks for scales and axes there only."""
-    onnx = require("onnx", "export")
-    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
-    for node in [n for n in model.graph.node if n.op_type == "Constant"]:
-        (attribute,) = node.attribute
-        value = onnx.helper.get_attribute_value(attribute)
-        if attribute.name in kinds:
-            value = onnx.numpy_helper.from_array(np.asarray(value, kinds[attribute.name]))
-        if isinstance(value, onnx.TensorProto):
-            weight = model.graph.initializer.add()
-            weight.CopyFrom(value)
-            weight.name = node.output[0]
-            model.graph.node.remove(node)
 
 
 def _sample_as_before(model: onnx.ModelProto) -> None:
