@@ -75,6 +75,25 @@ def test_rounding_moves_before_the_pooling_and_takes_the_relu_with_it() -> None:
     assert np.array_equal(run(moved, x), run(graph, x))
 
 
+def test_rounding_moves_before_every_pooling_of_a_chain() -> None:
+    rng = np.random.default_rng(0)
+    nodes = []
+    for i in range(3):
+        nodes += [
+            helper.make_node("Conv", [f"x{i}" if i else "x", f"w{i}"], [f"c{i}"]),
+            helper.make_node("Relu", [f"c{i}"], [f"r{i}"]),
+            helper.make_node("MaxPool", [f"r{i}"], [f"x{i + 1}"], kernel_shape=[2, 2]),
+        ]
+    nodes.append(helper.make_node("Conv", ["x3", "w3"], ["y"]))
+    weights = [weight(rng, f"w{i}", 16, 16 if i else 3, 1, 1) for i in range(4)]
+    ranges = {w.name: Range(0, 4, 3, 0, 3) for w in weights}
+    graph = quantize(model(nodes, weights), ranges, "asymmetric")
+    moved = round_early(graph)
+    assert kinds(moved) == ["QuantizeLinear", *["QuantizeLinear", "MaxPool"] * 3]
+    x = np.random.default_rng(1).normal(size=(1, 3, 8, 8)).astype(np.float32) * 2
+    assert np.array_equal(run(moved, x), run(graph, x))
+
+
 def test_few_channels_are_pooled_in_float() -> None:
     graph = two_layers([RELU, POOL], 10)
     assert kinds(round_early(graph)) == kinds(graph)

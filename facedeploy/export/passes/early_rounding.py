@@ -9,6 +9,7 @@ the Q's own clipping. Both answers stay what they are; the measured gain is in d
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,8 @@ _POOLED_CHANNELS = 16
 def round_early(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of an asymmetric Q/DQ model with its pairs as near to the layers before them as they can be."""
     result = copy.deepcopy(model)
-    while _move_one(result):
+    shapes = shapes_of(result)  # Before anything moves: shapes are inferred in the order of nodes.
+    while _move_one(result, shapes):
         pass
     _drop_clamps(result)
     nodes = in_order([copy.deepcopy(node) for node in result.graph.node])
@@ -53,10 +55,9 @@ class _Wires:
         return len(self.readers[name]) == 1 and name not in self.outputs
 
 
-def _move_one(model: onnx.ModelProto) -> bool:
+def _move_one(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Move one pair up by one node; False where none can be."""
     wires = _Wires(model.graph)
-    shapes: dict[str, tuple[int, ...]] | None = None
     for quantize in model.graph.node:
         move = wires.producer.get(quantize.input[0]) if quantize.op_type == "QuantizeLinear" else None
         if move is None or move.op_type not in _MOVES or len(move.output) != 1:
@@ -65,7 +66,6 @@ def _move_one(model: onnx.ModelProto) -> bool:
         if not (wires.only_reader(moved) and source in wires.producer and wires.only_reader(source)):
             continue
         if move.op_type == "MaxPool":
-            shapes = shapes_of(model) if shapes is None else shapes
             shape = shapes.get(source, ())
             if len(shape) != 4 or shape[1] < _POOLED_CHANNELS:
                 continue
