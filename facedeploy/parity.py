@@ -137,7 +137,8 @@ def _overlap(a: Array, b: Array) -> float:
     low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
     inter = np.clip(high - low, 0, None).prod(axis=1)
     areas = [(v[:, 2:] - v[:, :2]).prod(axis=1) for v in (a, b)]
-    return float(np.nan_to_num(inter / (areas[0] + areas[1] - inter)).min(initial=1.0))
+    with np.errstate(invalid="ignore"):  # Boxes of no area, or endless ones, overlap nothing.
+        return float(np.nan_to_num(inter / (areas[0] + areas[1] - inter)).min(initial=1.0))
 
 
 _WRONG = "the conversion is wrong: try the fp32 target of this backend"
