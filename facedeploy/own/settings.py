@@ -10,14 +10,12 @@ from typing import Any, Literal
 from facedeploy import pipelines
 from facedeploy.artifact import PipelineEntry
 from facedeploy.errors import InputError
-from facedeploy.extras import find
 from facedeploy.models.specs import InputSize, Size, read_size
 from facedeploy.pipelines.own import Outputs
-from facedeploy.plain import from_plain, to_plain
+from facedeploy.plain import to_plain
 from facedeploy.preprocess import Preprocess
 from facedeploy.spec import NetworkSpec
-
-_MAX_BYTES = 1 << 20  # It is some hundred bytes; anything like this is not one.
+from facedeploy.toml import read_toml
 
 
 @dataclass(frozen=True)
@@ -80,23 +78,4 @@ def read_settings(path: Path) -> Settings:
     Raises:
         InputError: the file is missing, is no TOML, or has an unknown key or a wrong value.
     """
-    tomllib: Any = find("tomllib", "tomli")
-    if tomllib is None:
-        msg = f"Python before 3.11 needs tomli to read {path}: run `pip install tomli`"
-        raise InputError(msg)
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            msg = f"{path} is too large to describe a network"
-            raise InputError(msg)
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise InputError(msg) from error
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError.
-        msg = f"{path} is not valid TOML: {error}"
-        raise InputError(msg) from error
-    try:
-        return from_plain(Settings, data)
-    except InputError as error:
-        msg = f"{path}: {error}"
-        raise InputError(msg) from error
+    return read_toml(Settings, path)
