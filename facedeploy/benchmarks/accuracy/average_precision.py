@@ -12,6 +12,7 @@ from facedeploy.errors import InputError
 from facedeploy.faces import Face
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 Detections = tuple[ArrayLike, ArrayLike]
 
@@ -95,14 +96,12 @@ def average_precision(
         raise InputError(msg)
     scores = np.concatenate([np.zeros(0), *(s for _, s in found)])
     right = np.zeros(len(scores), bool)
-    near_ignored = np.zeros(len(scores), bool)
+    counted = np.zeros(len(scores), bool)
     first = 0
     for (boxes, own), truth, skip in zip(found, wanted, neutral, strict=True):
         mine = slice(first, first + len(own))
-        right[mine] = match(boxes, own, truth, iou) >= 0
-        near_ignored[mine] = (iou_matrix(boxes, skip) >= iou).any(axis=1)
+        right[mine], counted[mine] = judge(boxes, own, truth, skip, iou)
         first += len(own)
-    counted = right | ~near_ignored
     total = sum(map(len, wanted))
     thresholds, precision, recall = _curve(scores[counted], right[counted], total)
     curve = tuple(map(OperatingPoint, thresholds.tolist(), precision.tolist(), recall.tolist()))
@@ -115,6 +114,12 @@ def average_precision(
         curve=curve,
         best=max(curve, key=lambda point: point.f1) if curve and total else None,
     )
+
+
+def judge(boxes: Floats, scores: Floats, truths: Floats, ignored: Floats, iou: float) -> tuple[Bools, Bools]:
+    """Which detections of one picture are right, and which count at all; see `average_precision`."""
+    right = match(boxes, scores, truths, iou) >= 0
+    return right, right | ~(iou_matrix(boxes, ignored) >= iou).any(axis=1)
 
 
 def match(boxes: Floats, scores: Floats, truths: Floats, iou: float) -> Indices:
@@ -142,7 +147,7 @@ def match(boxes: Floats, scores: Floats, truths: Floats, iou: float) -> Indices:
     return taken
 
 
-def _curve(scores: Floats, right: NDArray[np.bool_], truths: int) -> tuple[Floats, Floats, Floats]:
+def _curve(scores: Floats, right: Bools, truths: int) -> tuple[Floats, Floats, Floats]:
     """Thresholds, precision and recall, one for each distinct score from the highest down."""
     order = np.argsort(-scores, kind="stable")
     scores, hits = scores[order], np.cumsum(right[order])

@@ -1,0 +1,27 @@
+"""Pictures without labels, on which the answers of PyTorch are the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from facedeploy.benchmarks.accuracy.labels import Picture, check_pictures, no_boxes
+from facedeploy.benchmarks.accuracy.tasks import Reference, Task
+from facedeploy.benchmarks.accuracy.torch_parity import Parity
+from facedeploy.pictures import PICTURES, expand
+
+
+def read_pytorch(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture, ...], Task]:
+    """Read a folder of pictures, or one picture.
+
+    options: weights and factory of the artifacts' model, as for `facedeploy verify`; none for the embedded weights.
+
+    Raises:
+        InputError: there is no such folder, or no picture in it.
+    """
+    files = [f for f in expand([path]) if f.suffix.lower() in PICTURES]
+    home = path if path.is_dir() else path.parent
+    pictures = [Picture(f, f.relative_to(home).as_posix(), no_boxes()) for f in files]
+    weights = Path(options["weights"]) if "weights" in options else None
+    task = Parity(reference=Reference(weights, options.get("factory")))
+    return check_pictures(pictures, path, "give a folder of pictures"), task

@@ -1,0 +1,329 @@
+"""What a benchmark writes down: numbers, and the conditions under which they were measured.
+
+A record is one JSON file, versioned and read strictly. All times are milliseconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from facedeploy.errors import InputError, brief
+from facedeploy.plain import from_plain, to_plain
+
+VERSION = 1
+
+Phase = Literal["whole", "preprocess", "network", "postprocess"]
+PHASES: tuple[Phase, ...] = ("whole", "preprocess", "network", "postprocess")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value, and the bounds of its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How latency was measured. Only numbers with equal `digest` may be set side by side.
+
+    version: of the rules in `protocol`, which a change of any of them raises. pictures: SHA-256 over those of the
+    files, in order; count: how many. threads: of the runtimes; streams: for the throughput. seconds: of measuring,
+    times the number of artifacts; 0 where `rounds` says how many rounds instead. steady, window, cap: warm-up ends when
+    the medians of the last two windows of runs differ by no more than this fraction, after `cap` seconds at the latest.
+    seed: of the order in which artifacts take turns. options: changes to the pipelines. openings: how often the
+    artifacts are opened anew in a run.
+    """
+
+    version: int
+    pictures: str
+    count: int
+    threads: int
+    streams: int
+    seconds: float
+    rounds: int | None
+    steady: float
+    window: int
+    cap: float
+    seed: int
+    options: Mapping[str, Any]
+    openings: int = 1
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of it, 64 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(to_plain(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class State:
+    """The machine at one moment. time: ISO 8601, UTC. load: average of the last minute. mhz: mean over the usable
+    cores; governor: of the clock; temperature: of the hottest sensor, Celsius; throttled: events since boot. None where
+    the system does not say.
+    """
+
+    time: str
+    load: float | None
+    mhz: float | None
+    governor: str | None
+    temperature: float | None
+    throttled: int | None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run ran on. cores: of the machine; usable: numbers of those that this process may use; pinned: whether
+    those are fewer. flags: of the instruction set that matter to inference. virtual: whether a hypervisor is seen.
+    packages: name -> version, of what takes part.
+    """
+
+    cpu: str
+    architecture: str
+    flags: tuple[str, ...]
+    cores: int
+    usable: tuple[int, ...]
+    pinned: bool
+    memory: int | None
+    virtual: bool | None
+    system: str
+    python: str
+    packages: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Of one run. elsewhere: cores that other processes kept busy meanwhile, on average; stolen: that the hypervisor
+    gave to others; None where the system does not say. warmed: seconds of warm-up; steady: whether it ended by its rule
+    and not by its cap. remarks: a sentence for each thing that a reader must know before trusting the numbers.
+    """
+
+    machine: Machine
+    before: State
+    after: State
+    seconds: float
+    elsewhere: float | None
+    stolen: float | None
+    warmed: float
+    steady: bool
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of one phase. p50 and mean with the interval that rounds drawn anew give."""
+
+    p50: Interval
+    p90: float
+    p99: float
+    mean: Interval
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer as the backend ran it. precision: as the backend calls it ("u8", "f32"); milliseconds: a picture's."""
+
+    network: str
+    name: str
+    kind: str
+    precision: str
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Cold:
+    """Of a fresh process. load: opening and compiling. first: the first picture. memory: its largest resident size
+    above what it held before it opened the artifact; None where the system does not say.
+    """
+
+    load: float
+    first: float
+    memory: int | None
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Pictures a second with several streams."""
+
+    streams: int
+    pictures_per_second: Interval
+
+
+@dataclass(frozen=True)
+class VendorCheck:
+    """The same network, timed in turns by us and by the vendor's own tool, or a bare loop over the backend's own API.
+
+    ours, theirs: medians. ratio: ours over theirs.
+    """
+
+    network: str
+    tool: str
+    ours: float
+    theirs: float
+    ratio: Interval
+
+
+@dataclass(frozen=True)
+class Found:
+    """A face that an artifact found in a picture: its box (x1, y1, x2, y2) in pixels."""
+
+    box: tuple[float, float, float, float]
+    score: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One artifact. name: of its folder. digest: SHA-256 of its manifest, which holds those of its files.
+
+    runtime: what the backend says of itself. executed: precision -> number of layers, as the backend ran them; empty
+    where it does not say. spread: by phase. samples: by phase, rounds of one time for each picture, in the order of
+    `Record.pictures`; `Record.openings` says which rounds belong together. ratio: how many times faster than the first
+    artifact, paired round by round; 1 for itself. found: faces of each picture. lost: points of average precision
+    against the faces of the first artifact of the same model; None where that found none.
+    """
+
+    name: str
+    digest: str
+    model: str
+    target: str
+    input_sizes: Mapping[str, tuple[int, ...]]
+    size: int
+    runtime: Mapping[str, Any]
+    executed: Mapping[str, int]
+    layers: tuple[Layer, ...]
+    cold: Cold | None
+    spread: Mapping[str, Spread]
+    samples: Mapping[str, tuple[tuple[float, ...], ...]]
+    ratio: Interval
+    throughput: Throughput | None
+    vendors: tuple[VendorCheck, ...]
+    found: tuple[tuple[Found, ...], ...]
+    lost: float | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measure of one artifact on one data set.
+
+    measure: such as "AP", "AP hard", "yaw", "NME"; unit: "points", "degrees" or "percent". value: with the interval
+    that pictures drawn anew give. change: against the first artifact on the same pictures, paired; None for that one
+    and where the two cannot be paired. faces: labelled ones that count.
+    """
+
+    artifact: str
+    dataset: str
+    measure: str
+    unit: str
+    higher_is_better: bool
+    value: Interval
+    change: Interval | None
+    pictures: int
+    faces: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run. pictures: files by name, in the order of the samples. openings: rounds of each, in order. fastest: name
+    of the artifact that is fastest beyond doubt among those of the first one's model that lose at most `max_drop`
+    points against it.
+    """
+
+    version: int
+    protocol: Protocol
+    protocol_digest: str
+    conditions: Conditions
+    pictures: tuple[str, ...]
+    measurements: tuple[Measurement, ...]
+    scores: tuple[Score, ...]
+    max_drop: float
+    fastest: str | None
+    openings: tuple[int, ...] = ()
+
+
+def check_place(path: Path) -> None:
+    """Check, before any work, that a record can be written there.
+
+    Raises:
+        InputError: its folder does not exist, or it is a folder itself.
+    """
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        msg = f"cannot write {path}: name a file in a folder that exists"
+        raise InputError(msg)
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write it as JSON, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(to_plain(record), indent=1, allow_nan=False) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise InputError(msg) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> Record:
+    """Read what `write_record` wrote.
+
+    Raises:
+        InputError: no such file, no record, one of another version, or one that was changed by hand.
+    """
+    try:
+        data = json.loads(path.read_text(), parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError) as error:
+        msg = f"{path} is no readable record of a benchmark: {brief(error)}"
+        raise InputError(msg) from error
+    if isinstance(data, dict) and data.get("version", VERSION) != VERSION:
+        msg = f"{path} is a record of version {data['version']}; this facedeploy reads version {VERSION}"
+        raise InputError(msg)
+    try:
+        record = from_plain(Record, data)
+    except InputError as error:
+        msg = f"{path} is no record of a benchmark: {error}"
+        raise InputError(msg) from error
+    if record.protocol.digest != record.protocol_digest:
+        msg = f"the protocol in {path} is not the one that its digest was made of: measure again"
+        raise InputError(msg)
+    for measurement in record.measurements:
+        if problem := _problem(record, measurement):
+            msg = f"{path} contradicts itself: {measurement.name} {problem}"
+            raise InputError(msg)
+    return record
+
+
+def _problem(record: Record, measurement: Measurement) -> str | None:
+    """What cannot be, of numbers that others calculate with."""
+    rounds = sum(record.openings) or len(measurement.samples.get("whole", ()))
+    pictures = len(record.pictures)
+    for phase in PHASES:
+        if phase not in measurement.spread or phase not in measurement.samples:
+            return f"says nothing about {phase}"
+        shape = [len(row) for row in measurement.samples[phase]]
+        if shape != [pictures] * rounds:
+            return f"has not {rounds} rounds of {pictures} times of {phase}"
+    for what, interval in (("p50", measurement.spread["whole"].p50), ("ratio", measurement.ratio)):
+        if not 0 < interval.low <= interval.value <= interval.high < math.inf:
+            return f"has a {what} of {interval.value} that is not between {interval.low} and {interval.high}"
+    return None
+
+
+def _refuse_constant(name: str) -> Any:
+    msg = f"{name} is no number"
+    raise ValueError(msg)

@@ -1,0 +1,57 @@
+"""A table of the report, as data that HTML and Markdown are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from facedeploy.benchmarks.record import Interval
+from facedeploy.benchmarks.report.numbers import bounds, number
+
+Tone = Literal["", "good", "bad", "quiet"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A second line of a cell."""
+
+    text: str
+    tone: Tone = "quiet"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """bar: parts of a bar as (what, share of the width 0..1), which only HTML shows."""
+
+    text: str = ""
+    notes: tuple[Note, ...] = ()
+    bar: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    unit: str = ""
+    kind: Literal["text", "number", "bar"] = "number"
+
+
+@dataclass(frozen=True)
+class Table:
+    """marked: the row that the reader looks for."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    about: str = ""
+    marked: int | None = None
+
+
+NOTHING = Cell("-")
+
+
+def plain(value: float | None, decimals: int) -> Cell:
+    return NOTHING if value is None else Cell(number(value, decimals))
+
+
+def with_bounds(interval: Interval, decimals: int) -> Cell:
+    return Cell(number(interval.value, decimals), (Note(bounds(interval, decimals)),))

@@ -1,0 +1,202 @@
+"""Accuracy against latency, with the line that nothing measured is beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from facedeploy.benchmarks.record import Interval
+from facedeploy.benchmarks.report.svg import (
+    Axis,
+    Figure,
+    drawing,
+    element,
+    escaped,
+    line,
+    text_width,
+    tick_text,
+    time_axis,
+    words,
+)
+
+_FONT = 12.0
+_MOST_LABELS = 12
+_WIDEST = 1.5  # Whiskers beyond the outermost points by more than this factor end at the frame.
+_SHAPES = {"fp32": "circle", "fp16": "diamond", "bf16": "triangle", "int8": "square"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """An artifact. x: p50 in milliseconds. y: accuracy; low and high of its whisker may be those of a change. colour:
+    class of its mark; precision: shape of it.
+    """
+
+    label: str
+    x: Interval
+    y: Interval
+    colour: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class _Box:
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+    def meets(self, other: _Box) -> bool:
+        low, high = min(other.y1, other.y2), max(other.y1, other.y2)
+        return self.x1 < other.x2 and other.x1 < self.x2 and self.y1 < high and low < self.y2
+
+    def holds(self, other: _Box) -> bool:
+        return self.x1 <= other.x1 and self.y1 <= other.y1 and other.x2 <= self.x2 and other.y2 <= self.y2
+
+
+def front(points: Sequence[Point], higher_is_better: bool) -> list[Point]:
+    """Those that none is both as fast and as accurate as, and better in one; by rising latency."""
+    sign = -1 if higher_is_better else 1
+    kept: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.x.value, sign * p.y.value)):
+        if not kept or sign * point.y.value < sign * kept[-1].y.value:
+            kept.append(point)
+    return kept
+
+
+def tradeoff(title: str, unit: str, points: Sequence[Point], higher_is_better: bool) -> Figure:
+    """The chart. Of many points those on the line are labelled."""
+    sizes = {"wide middling": (620.0, 400.0), "narrow": (360.0, 340.0)}
+    shapes = {
+        page: _draw(title, unit, points, higher_is_better, width, height) for page, (width, height) in sizes.items()
+    }
+    return Figure(title, "", shapes)
+
+
+def _draw(
+    title: str,
+    unit: str,
+    points: Sequence[Point],
+    higher_is_better: bool,
+    width: float,
+    height: float,
+) -> str:
+    plot = _Box(48, 30, width - 14, height - 44)
+    fastest, slowest = min(p.x.value for p in points), max(p.x.value for p in points)
+    low = max(min(p.x.low for p in points), fastest / _WIDEST)
+    high = min(max(p.x.high for p in points), slowest * _WIDEST)
+    x = time_axis(low, high, plot.x1 + 8, plot.x2 - 8)
+    y = _accuracy_axis(points, higher_is_better, plot)
+    best = front(points, higher_is_better)
+    parts = [*_frame(plot, x, y, unit, higher_is_better), _stairs(best, x, y, plot)]
+    for p in points:
+        parts += _whiskers(p, x, y)
+    parts += [_mark(p, x(p.x.value), y(p.y.value)) for p in points]
+    parts += _labels(
+        best if len(points) > _MOST_LABELS else [*best, *(p for p in points if p not in best)], points, best, x, y, plot
+    )
+    return drawing(width, height, f"{title} against latency", parts)
+
+
+def _accuracy_axis(points: Sequence[Point], higher_is_better: bool, plot: _Box) -> Axis:
+    """Up is always better."""
+    low, high = min(p.y.low for p in points), max(p.y.high for p in points)
+    room = max(0.08 * (high - low), 0.002 * max(abs(low), abs(high)), 1e-3)
+    low, high = low - room, high + room
+    return Axis(low, high, plot.y2, plot.y1) if higher_is_better else Axis(low, high, plot.y1, plot.y2)
+
+
+def _frame(plot: _Box, x: Axis, y: Axis, unit: str, higher_is_better: bool) -> list[str]:
+    parts = []
+    for tick in y.ticks(6):
+        parts += [line(plot.x1, y(tick), plot.x2, y(tick), "grid")]
+        parts += [words(plot.x1 - 6, y(tick) + 4, tick_text(tick), anchor="end", class_="tick")]
+    for tick in x.ticks(7 if plot.x2 > 400 else 5):
+        parts += [line(x(tick), plot.y1, x(tick), plot.y2, "grid")]
+        parts += [words(x(tick), plot.y2 + 16, tick_text(tick), anchor="middle", class_="tick")]
+    parts += [line(plot.x1, plot.y2, plot.x2, plot.y2, "axis")]
+    up = "" if higher_is_better else ", smaller is better"
+    scale = ", logarithmic" if x.log else ""
+    return [
+        *parts,
+        words(2, 16, f"{unit}{up}", class_="tick"),
+        words(plot.x2, plot.y2 + 34, f"p50, ms{scale}", anchor="end", class_="tick"),
+        words(plot.x1, plot.y2 + 34, "\N{LEFTWARDS ARROW} faster", class_="tick"),
+    ]
+
+
+def _stairs(best: Sequence[Point], x: Axis, y: Axis, plot: _Box) -> str:
+    steps = [f"M{x(best[0].x.value):.1f} {plot.y2:.1f}"]
+    for p in best:
+        steps += [f"H{x(p.x.value):.1f}", f"V{y(p.y.value):.1f}"]
+    return element("path", d=" ".join([*steps, f"H{plot.x2:.1f}"]), class_="front")
+
+
+def _whiskers(p: Point, x: Axis, y: Axis) -> list[str]:
+    cx, cy = x(p.x.value), y(p.y.value)
+    return [
+        line(x.inside(p.x.low), cy, x.inside(p.x.high), cy, f"whisker {p.colour}"),
+        line(cx, y(p.y.low), cx, y(p.y.high), f"whisker {p.colour}"),
+    ]
+
+
+def _mark(p: Point, cx: float, cy: float) -> str:
+    name = element("title", escaped(f"{p.label}: p50 {p.x.value:.3g} ms, {p.y.value:.4g}"))
+    shape = _SHAPES.get(p.precision, "circle")
+    if shape == "circle":
+        return element("circle", name, cx=cx, cy=cy, r=5.0, class_=f"mark {p.colour}")
+    corners = {
+        "square": ((-4.6, -4.6), (4.6, -4.6), (4.6, 4.6), (-4.6, 4.6)),
+        "diamond": ((0, -6.4), (6.4, 0), (0, 6.4), (-6.4, 0)),
+        "triangle": ((0, -6), (6, 5), (-6, 5)),
+    }[shape]
+    around = " ".join(f"{cx + dx:.1f},{cy + dy:.1f}" for dx, dy in corners)
+    return element("polygon", name, points=around, class_=f"mark {p.colour}")
+
+
+def _labels(
+    wanted: Sequence[Point], points: Sequence[Point], best: Sequence[Point], x: Axis, y: Axis, plot: _Box
+) -> list[str]:
+    """Beside their points, at best where they cross no line and always where they hide no mark and no other label; a
+    label without such a place is left to the mark's title and the table.
+    """
+    marks = [_Box(x(p.x.value) - 6, y(p.y.value) - 6, x(p.x.value) + 6, y(p.y.value) + 6) for p in points]
+    lines = _line_boxes(points, best, x, y, plot)
+    room = _Box(plot.x1 + 2, plot.y1 - 12, plot.x2 + 12, plot.y2)
+    parts = []
+    for p in wanted:
+        cx, cy, width = x(p.x.value), y(p.y.value), text_width(p.label, _FONT)
+        places = []
+        for i, (dx, dy, far) in enumerate(_PLACES):
+            left = cx + dx - (width if dx < 0 else width / 2 if dx == 0 else 0)
+            box = _Box(left, cy + dy - 9, left + width, cy + dy + 3)
+            if room.holds(box) and not any(box.meets(other) for other in marks):
+                crossed = sum(box.meets(other) for other in lines)
+                places.append((i + _CROSSING * crossed, dx, dy, far, box))
+        if places:
+            _, dx, dy, far, box = min(places, key=lambda place: place[0])
+            marks.append(box)
+            if far:
+                parts.append(line(cx, cy, cx + dx * 0.9, cy + dy - (9 if dy > 0 else -2), "leader"))
+            anchor = "end" if dx < 0 else "middle" if dx == 0 else "start"
+            class_ = "label best" if p in best else "label"
+            parts.append(words(cx + dx, cy + dy, p.label, anchor=anchor, class_=class_))
+    return parts
+
+
+def _line_boxes(points: Sequence[Point], best: Sequence[Point], x: Axis, y: Axis, plot: _Box) -> list[_Box]:
+    """What whiskers and stairs cover."""
+    whiskers = [_Box(x(p.x.value) - 1, y(p.y.high), x(p.x.value) + 1, y(p.y.low)) for p in points]
+    ends = [*(x(p.x.value) for p in best[1:]), plot.x2]
+    steps = [_Box(x(p.x.value), y(p.y.value) - 1, end, y(p.y.value) + 1) for p, end in zip(best, ends, strict=True)]
+    return [*whiskers, *steps]
+
+
+# A line under a label is as bad as this many places further down the list.
+_CROSSING = 4
+# Offsets of a label from its point, the best first, and whether a line must lead there.
+_PLACES = (
+    *((8.0, -7.0, False), (8.0, 15.0, False), (-8.0, -7.0, False), (-8.0, 15.0, False)),
+    *((10.0, 4.0, False), (-10.0, 4.0, False), (0.0, -12.0, False), (0.0, 20.0, False)),
+    *((dx, dy, True) for far in (26.0, 44.0, 64.0) for dx in (14.0, -14.0) for dy in (far, -far)),
+    *((dx, dy, True) for far in (26.0, 44.0, 64.0) for dx in (40.0, -40.0) for dy in (far, -far)),
+)
