@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from facedeploy.artifact import Artifact, write_manifest
+from facedeploy.benchmarks.record import Record, write_record
 from facedeploy.cli.app import main
 from facedeploy.models import registry
 from facedeploy.runtimes.tensorrt_api import gpu_available
@@ -26,8 +27,9 @@ from facedeploy.synthetic import group_photo
 from facedeploy.verification import FACE_LIMITS
 from tests.conftest import GetArtifact, GetMos, GetWeights
 from tests.fill import fill
+from tests.records import make_record
 
-COMMANDS = ("models", "export", "verify", "detect", "benchmark", "build", "doctor")
+COMMANDS = ("models", "export", "verify", "detect", "benchmark", "compare", "build", "doctor")
 HEAVY = {"torch", "cv2", "onnx", "onnxruntime", "openvino", "ncnn", "pnnx", "numpy", "tensorrt", "tensorrt_rtx", "tqdm"}
 # With these the deterministic weights, which are no detector, answer to a drawn picture with a few boxes.
 EAGER = ("-O", "thresholds=[0.5,0.5,0.5]", "-O", "min_face=24")
@@ -172,7 +174,10 @@ def test_version(run: Run) -> None:
         ["benchmark", "somewhere"],
         ["benchmark", "somewhere", "--images", "p.png", "--rounds", "0"],
         ["benchmark", "somewhere", "--images", "p.png", "--rounds", "many"],
-        ["benchmark", "somewhere", "--images", "p.png", "--warmup", "-1"],
+        ["benchmark", "somewhere", "--images", "p.png", "--seconds", "0"],
+        ["benchmark", "somewhere", "--images", "p.png", "--streams", "0"],
+        ["compare"],
+        ["compare", "one.json"],
         ["verify"],
         ["build"],
     ],
@@ -584,55 +589,95 @@ def test_min_face_leaves_out_the_small_ones(run: Run, real_artifact: GetArtifact
     assert count(group, "-O", "min_face=40") > 0
 
 
-def test_benchmark_as_json(run: Run, artifact: GetArtifact, photos: Path) -> None:
+def test_benchmark_as_json(run: Run, artifact: GetArtifact, photos: Path, tmp_path: Path) -> None:
     paths = [artifact(target).path for target in ("onnx-fp32", "torch-fp32")]
-    counts = ("--rounds", 3, "--warmup", 1, "--threads", 1)
-    result = run("benchmark", *paths, "--images", photos, *counts, *EAGER, "--json")
+    result = run(
+        *("benchmark", *paths, "--images", photos, "--rounds", 6, "--threads", 1, *EAGER),
+        *("--no-cold", "--json", "--save", tmp_path / "r.json"),
+    )
     assert result.status == 0
     assert result.err == ""
     (report,) = result.objects
-    assert set(report) == {"rows", "pictures", "rounds", "warmup", "options", "max_drop", "fastest"}
-    assert report["pictures"] == [str(photos / "a.png"), str(photos / "b.png")]
-    assert (report["rounds"], report["warmup"]) == (3, 1)
-    assert report["options"] == {"thresholds": [0.5, 0.5, 0.5], "min_face": 24}
+    assert report == json.loads((tmp_path / "r.json").read_text())
+    assert report["pictures"] == ["a.png", "b.png"]
+    assert report["openings"] == [2, 1, 1, 1, 1]
+    assert report["protocol"]["options"] == {"thresholds": [0.5, 0.5, 0.5], "min_face": 24}
     assert report["max_drop"] == 0.5
-    # The same networks: nothing is lost, and the faster of the two is named.
-    assert [row["lost"] for row in report["rows"]] == [0, 0]
-    assert report["fastest"] == max(report["rows"], key=lambda row: row["ratio"])["artifact"]
-    fields = {"artifact", "model", "target", "runtime", "size", "faces", "load", "first", "host", "ratio", "samples"}
-    fields |= {"network", "network_ratio", "lost"}
-    for row, path in zip(report["rows"], paths, strict=True):
-        assert set(row) == fields | {"p50", "p90", "p99"}
-        assert row["artifact"] == str(path)
+    first, second = report["measurements"]
+    assert (first["name"], second["name"]) == ("onnx-fp32", "torch-fp32")
+    # The same networks: nothing is lost.
+    assert first["lost"] == second["lost"] == 0
+    for row, path in zip((first, second), paths, strict=True):
         assert row["size"] == Artifact.open(path).size
         assert row["runtime"]["threads"] == 1
-        assert len(row["samples"]) == 2 * 3
-        assert 0 < min(row["samples"]) <= row["p50"] <= row["p90"] <= row["p99"] <= max(row["samples"])
-        assert 0 <= row["host"] <= 1
-        assert 0 < row["network"] < row["p90"]
-    first, second = report["rows"]
-    assert (first["target"], second["target"]) == ("onnx-fp32", "torch-fp32")
-    assert first["ratio"] == 1.0
-    assert 0 < first["network_ratio"] < 1, "a pipeline takes longer than its networks alone"
-    assert 0 < second["network_ratio"] < second["ratio"]
-    assert min(first["faces"], second["faces"]) > 0
+        assert row["cold"] is None
+        assert [len(times) for times in row["samples"]["whole"]] == [2] * 6
+        whole = row["spread"]["whole"]
+        assert 0 < whole["p50"]["low"] <= whole["p50"]["value"] <= whole["p50"]["high"]
+        assert whole["p50"]["value"] <= whole["p90"] <= whole["p99"]
+        assert row["spread"]["network"]["mean"]["value"] < whole["mean"]["value"]
+        assert sum(map(len, row["found"])) > 0
+    assert first["ratio"] == {"value": 1.0, "low": 1.0, "high": 1.0}
 
 
 def test_benchmark_as_text(run: Run, artifact: GetArtifact, photos: Path) -> None:
-    path = artifact("torch-fp32").path
-    result = run("benchmark", path, "--images", photos / "a.png", "--rounds", 1, "--warmup", 0)
+    path = artifact("onnx-fp32").path
+    result = run("benchmark", path, "--images", photos / "a.png", "--rounds", 1, "--layers")
     assert result.status == 0
     assert result.err == ""
-    summary, header, row = result.out.splitlines()
-    assert summary.startswith("1 pictures, 1 rounds after 0 of warm-up")
-    assert "p50" in header.split()
-    assert row.split()[:2] == ["mtcnn", "torch-fp32"]
+    summary, header, row, executed, layers, *rest = result.out.splitlines()
+    assert summary.startswith("1 picture, 1 round in 1 opening, ")
+    assert {"p50", "load", "first", "memory", "faces"} <= set(header.split())
+    assert row.split()[:2] == ["onnx-fp32", "onnx-fp32"]
+    assert executed.startswith("layers by the precision they ran in: onnx-fp32 ")
+    assert layers.startswith("onnx-fp32: the slowest of ")
+    notes = [line for line in rest if line.startswith("note: ")]
+    assert any("Fewer than 6 rounds prove nothing" in line for line in notes)
+    assert not any(line.startswith("fastest") for line in rest)
+
+
+def test_benchmark_that_cannot_be_saved_does_not_begin(
+    run: Run, artifact: GetArtifact, photos: Path, tmp_path: Path
+) -> None:
+    call = ("benchmark", artifact("onnx-fp32").path, "--images", photos, "--seconds", 10**6)
+    run(*call, "--save", tmp_path / "absent" / "r.json").refused(tmp_path / "absent" / "r.json")
+    run(*call, "--save", tmp_path).refused(tmp_path)
+
+
+def save(path: Path, record: Record) -> Path:
+    write_record(record, path)
+    return path
+
+
+def test_compare(run: Run, tmp_path: Path) -> None:
+    old, new = (save(tmp_path / f"{i}.json", make_record(seed=i)) for i in (0, 1))
+    text, as_json = run("compare", old, new), run("compare", old, new, "--json")
+    assert text.status == as_json.status == 0
+    assert text.err == ""
+    names = [m.name for m in make_record().measurements]
+    assert [line.split(":")[0] for line in text.out.splitlines()[:3]] == names
+    (result,) = as_json.objects
+    assert set(result) == {"changes", "only_old", "only_new", "remarks"}
+    assert [c["name"] for c in result["changes"]] == names
+    assert set(result["changes"][1]) == {"name", "same_files", "times", "relative"}
+
+
+def test_compare_what_cannot_be_compared(run: Run, tmp_path: Path) -> None:
+    record = make_record()
+    protocol = dataclasses.replace(record.protocol, threads=7)
+    other = dataclasses.replace(record, protocol=protocol, protocol_digest=protocol.digest)
+    old, new = save(tmp_path / "old.json", record), save(tmp_path / "new.json", other)
+    run("compare", old, new).refused("different protocols", "threads")
+    run("compare", old, tmp_path / "absent.json").refused(tmp_path / "absent.json")
+    (tmp_path / "text.json").write_text("this is no record")
+    run("compare", tmp_path / "text.json", old).refused(tmp_path / "text.json")
 
 
 def test_benchmark_of_what_is_not_there(run: Run, artifact: GetArtifact, photos: Path, tmp_path: Path) -> None:
     good = artifact("torch-fp32").path
     run("benchmark", good, tmp_path / "absent", "--images", photos).refused(tmp_path / "absent")
     run("benchmark", good, "--images", tmp_path).refused(tmp_path)
+    run("benchmark", good, "--images", photos, "--threads", 1, "--streams", 2).refused("2 streams", "not 1")
 
 
 @pytest.fixture

@@ -101,6 +101,17 @@ def read_gate(path: Path) -> Gate:
     return gate
 
 
+def check_measurable(gate: Gate, datasets: Sequence[object]) -> None:
+    """See before any work that what the gate limits will be measured.
+
+    Raises:
+        InputError: it limits the drop of a measure, and there is no data set to measure it on.
+    """
+    if gate.measures and not datasets:
+        msg = f"the gate limits the drop of {gate.measures[0]}, and no data set is given: name one with --dataset"
+        raise InputError(msg)
+
+
 def check(gate: Gate, *records: Record) -> tuple[str, ...]:
     """A sentence for each limit that an artifact breaks; none where all may ship.
 

@@ -1,142 +1,35 @@
-"""Latency of whole pipelines, picture in and faces out, measured side by side.
-
-The artifacts take turns, picture by picture, so that a drift of the machine's speed hits all of them alike.
-"""
+"""Latency of whole pipelines, picture in and faces out, measured side by side. docs/benchmarking.md has every rule."""
 
 from __future__ import annotations
 
-import math
+import contextlib
+import functools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from facedeploy.artifact import Artifact
-from facedeploy.calibration.judge import Answer, Judge
+from facedeploy.benchmarks import conditions
+from facedeploy.benchmarks.cold import measure_cold
+from facedeploy.benchmarks.feeds import record_feeds
+from facedeploy.benchmarks.layers import executed, profile
+from facedeploy.benchmarks.measurement import Contestant, Course, make_record
+from facedeploy.benchmarks.protocol import SECONDS, TURN, make_protocol, measure, warm_up
+from facedeploy.benchmarks.record import Protocol, Record, numbered
+from facedeploy.benchmarks.stopwatch import Lap, run_lap, watch
+from facedeploy.benchmarks.throughput import measure_throughput
+from facedeploy.benchmarks.vendors import check_vendor
+from facedeploy.calibration.judge import Answer
 from facedeploy.errors import InputError
-from facedeploy.loading import load
+from facedeploy.loading import check_manifest, load
 from facedeploy.pictures import expand, read_picture
 from facedeploy.pipelines.base import Image, Pipeline
-from facedeploy.preprocess import Pixels
 from facedeploy.runtimes import Substitute
-from facedeploy.runtimes.base import Array, Arrays, Runtime
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Latency:
-    """What was measured of one artifact. Times in milliseconds.
-
-    load: opening and compiling. first: the first picture. samples: one per picture and round, in the order taken.
-    network: median of the part that is spent inside the runtimes. host: the other part (decode, resize, crop,
-    suppression), 0..1 of the whole. ratio: median over rounds of the first artifact's time for a round over this
-    one's: how many times faster. network_ratio: the same with only the network's part of the first artifact's time:
-    over 1, this whole pipeline is faster than that network alone. lost: points of average precision against the first
-    artifact's faces on these pictures (IoU 0.5); None where that found none.
-    """
-
-    artifact: str
-    model: str
-    target: str
-    runtime: dict[str, Any]
-    size: int
-    faces: int
-    load: float
-    first: float
-    p50: float
-    p90: float
-    p99: float
-    network: float
-    host: float
-    ratio: float
-    network_ratio: float
-    lost: float | None
-    samples: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class LatencyReport:
-    """All artifacts of one run, and the conditions of the run.
-
-    fastest: the artifact that is fastest of those of the first one's model that lose at most `max_drop` points against
-    it; None where the first one found no face.
-    """
-
-    rows: tuple[Latency, ...]
-    pictures: tuple[str, ...]
-    rounds: int
-    warmup: int
-    options: dict[str, Any]
-    max_drop: float
-    fastest: str | None
-
-
-class Stopwatch(Runtime):
-    """A runtime that adds up the time spent in another one, without the time that its inputs take to make."""
-
-    backend = "stopwatch"
-    concurrent = False
-
-    def __init__(self, inner: Runtime) -> None:
-        super().__init__(inner.spec, inner.options)
-        self.inner = inner
-        self.seconds = 0.0
-
-    @property
-    def parallel(self) -> int:
-        return self.inner.parallel
-
-    def run_many(self, feeds: Iterable[Mapping[str, Array]]) -> list[Arrays]:
-        return self._watch(self.inner.run_many, feeds)
-
-    def run_pictures(self, pictures: Iterable[Pixels]) -> list[Arrays]:
-        return self._watch(self.inner.run_pictures, pictures)
-
-    def _watch(self, run: Callable[[Iterable[T]], list[Arrays]], feeds: Iterable[T]) -> list[Arrays]:
-        outside = 0.0
-
-        def watched() -> Iterator[T]:
-            nonlocal outside
-            iterator = iter(feeds)
-            while True:
-                start = time.perf_counter()
-                try:
-                    feed = next(iterator)
-                except StopIteration:
-                    return
-                finally:
-                    outside += time.perf_counter() - start
-                yield feed
-
-        start = time.perf_counter()
-        outputs = run(watched())
-        self.seconds += time.perf_counter() - start - outside
-        return outputs
-
-    def _run(self, inputs: Mapping[str, Array]) -> Arrays:
-        start = time.perf_counter()
-        outputs = self.inner.run(inputs)
-        self.seconds += time.perf_counter() - start
-        return outputs
-
-    def _close(self) -> None:
-        self.inner.close()
-
-
-@dataclass
-class _Contestant:
-    artifact: Artifact
-    pipeline: Pipeline
-    watches: list[Stopwatch]
-    load: float
-    runtime: dict[str, Any]
-    first: float = 0.0
-    answers: tuple[Answer, ...] = ()
+Progress = Callable[[str], None]
 
 
 def benchmark(
@@ -144,104 +37,133 @@ def benchmark(
     images: Sequence[str | os.PathLike[str]],
     *,
     threads: int = 0,
-    rounds: int = 30,
-    warmup: int = 5,
+    seconds: float = SECONDS,
+    rounds: int | None = None,
+    streams: int = 1,
+    seed: int = 0,
     runtime: Substitute | None = None,
     options: Mapping[str, Any] | None = None,
     max_drop: float = 0.5,
-) -> LatencyReport:
-    """Time artifacts on real pictures; the first artifact is what the others are compared with.
+    cold: bool = True,
+    layers: bool = False,
+    vendors: bool = False,
+    progress: Progress = lambda step: None,
+) -> Record:
+    """Time artifacts on real pictures, in turns; the first artifact is what the others are compared with.
+
+    seconds: of measuring, times the number of artifacts; or `rounds`, which are so many however long they take.
+    streams: more than one measures throughput too. cold: measure opening, first picture and memory in fresh processes.
+    layers: keep what each layer takes. vendors: time the heaviest networks with the vendors' own tools too.
 
     Raises:
-        InputError: no picture, a wrong count, or what `load` raises.
+        InputError: no artifact, no picture, a wrong number, or what `load` raises.
     """
-    if rounds < 1 or warmup < 0:
-        msg = f"rounds must be at least 1 and warm-up at least 0, not {rounds} and {warmup}"
+    if not artifacts:
+        msg = "there is no artifact to measure: name at least one"
         raise InputError(msg)
+    options = dict(options or {})
     files = expand([Path(i) for i in images])
-    pictures = [read_picture(f) for f in files]
-    contestants: list[_Contestant] = []
-    try:
-        for path in artifacts:
-            contestants.append(_open(Path(path), threads, runtime, options))  # noqa: PERF401  # closed if one fails
-        for c in contestants:
-            c.first = _time(c.pipeline, pictures[0])
-            c.answers = tuple(Answer(tuple(c.pipeline.detect(p))) for p in pictures)
-        _run_rounds(contestants, pictures, warmup)
-        times = _run_rounds(contestants, pictures, rounds)
-    finally:
-        for c in contestants:
-            c.pipeline.close()
-    judge = Judge(contestants[0].answers, 0.0)
-    rows = tuple(_row(c, times[i], times[0], judge) for i, c in enumerate(contestants))
-    files_used = tuple(map(str, files))
-    return LatencyReport(rows, files_used, rounds, warmup, dict(options or {}), max_drop, _fastest(rows, max_drop))
-
-
-def _lost(judge: Judge, answers: Sequence[Answer]) -> float | None:
-    points = judge.loss(answers).ap
-    return None if points is None or math.isnan(points) else points
-
-
-def _fastest(rows: Sequence[Latency], max_drop: float) -> str | None:
-    able = [r for r in rows if r.model == rows[0].model and r.lost is not None and r.lost <= max_drop]
-    return max(able, key=lambda r: r.ratio).artifact if able else None
-
-
-def _open(path: Path, threads: int, runtime: Substitute | None, options: Mapping[str, Any] | None) -> _Contestant:
-    artifact = Artifact.open(path)
-    start = time.perf_counter()
-    pipeline = load(artifact, threads=threads, runtime=runtime, options=options)
-    elapsed = time.perf_counter() - start
-    described = next(iter(pipeline.runtimes.values())).describe()
-    watches = {name: Stopwatch(inner) for name, inner in pipeline.runtimes.items()}
-    pipeline.runtimes.update(watches)
-    return _Contestant(artifact, pipeline, list(watches.values()), elapsed, described)
-
-
-def _run_rounds(contestants: Sequence[_Contestant], pictures: Sequence[Image], rounds: int) -> Array:
-    """Seconds: (contestants, 2, rounds, pictures), of the whole and of the networks in it.
-
-    Who begins changes from round to round.
-    """
-    times = np.zeros((len(contestants), 2, rounds, len(pictures)))
-    for r in range(rounds):
-        order = np.roll(np.arange(len(contestants)), r).tolist()
-        for p, picture in enumerate(pictures):
-            for i in order:
-                before = sum(w.seconds for w in contestants[i].watches)
-                whole = _time(contestants[i].pipeline, picture)
-                times[i, :, r, p] = whole, sum(w.seconds for w in contestants[i].watches) - before
-    return times
-
-
-def _time(pipeline: Pipeline, picture: Image) -> float:
-    start = time.perf_counter()
-    pipeline.detect(picture)
-    return time.perf_counter() - start
-
-
-def _row(c: _Contestant, times: Array, reference: Array, judge: Judge) -> Latency:
-    whole, network = times
-    samples = whole.ravel() * 1e3
-    p50, p90, p99 = np.percentile(samples, (50, 90, 99)).tolist()
-    manifest = c.artifact.manifest
-    return Latency(
-        artifact=str(c.artifact.path),
-        model=manifest.model,
-        target=str(manifest.target),
-        runtime=c.runtime,
-        size=c.artifact.size,
-        faces=sum(len(a.faces) for a in c.answers),
-        load=c.load * 1e3,
-        first=c.first * 1e3,
-        p50=p50,
-        p90=p90,
-        p99=p99,
-        network=float(np.median(network)) * 1e3,
-        host=1 - float(network.sum() / whole.sum()),
-        ratio=float(np.median(reference[0].sum(axis=1) / whole.sum(axis=1))),
-        network_ratio=float(np.median(reference[1].sum(axis=1) / whole.sum(axis=1))),
-        lost=_lost(judge, c.answers),
-        samples=tuple(samples.tolist()),
+    if not files:
+        msg = "there is no picture to measure with: name at least one"
+        raise InputError(msg)
+    opened = [Artifact.open(path) for path in artifacts]
+    for artifact in opened:
+        check_manifest(artifact)
+    pictures = [read_picture(file) for file in files]
+    protocol = make_protocol(
+        files, threads=threads, streams=streams, seconds=seconds, rounds=rounds, seed=seed, options=options
     )
+    names = numbered(artifact.path.resolve().name for artifact in opened)
+    contestants = [Contestant(name, artifact) for name, artifact in zip(names, opened, strict=True)]
+    run = _Run(contestants, pictures, protocol, runtime, options, progress)
+    run.measure(layers=layers, feeds=layers or vendors or streams > 1)
+    if streams > 1:
+        run.throughput()
+    for c in contestants:
+        if vendors:
+            progress(f"{c.name}: the vendor's own tool")
+            c.vendors = check_vendor(c.artifact, c.feeds, protocol.threads, runtime)
+        if cold:
+            progress(f"{c.name}: a fresh process")
+            c.cold = measure_cold(c.artifact.path, files[0], threads=protocol.threads, runtime=runtime, options=options)
+    return make_record(contestants, protocol, run.course, [f.name for f in files], max_drop)
+
+
+@dataclass
+class _Run:
+    """One run, on its way."""
+
+    contestants: Sequence[Contestant]
+    pictures: Sequence[Image]
+    protocol: Protocol
+    runtime: Substitute | None
+    options: Mapping[str, Any]
+    progress: Progress
+    course: Course = field(default_factory=lambda: Course(conditions.now(), conditions.now()))
+
+    def measure(self, *, layers: bool, feeds: bool) -> None:
+        """Open all artifacts as often as the protocol says, and measure them each time."""
+        begun = time.perf_counter()
+        self.course.before = conditions.now()
+        for opening in range(self.protocol.openings):
+            self.progress(f"opening {opening + 1} of {self.protocol.openings}")
+            last = opening == self.protocol.openings - 1
+            with contextlib.ExitStack() as stack:
+                pipelines = [stack.enter_context(self._open(c)) for c in self.contestants]
+                self._measure_opening(pipelines, opening)
+                if last:
+                    self.course.after, self.course.seconds = conditions.now(), time.perf_counter() - begun
+                    for c, pipeline in zip(self.contestants, pipelines, strict=True):
+                        self._look(c, pipeline, layers=layers, feeds=feeds)
+
+    def throughput(self) -> None:
+        self.progress("throughput")
+        found = measure_throughput(
+            [(c.artifact, c.feeds) for c in self.contestants],
+            len(self.pictures[:TURN]),
+            self.protocol,
+            runtime=self.runtime,
+            options=self.options,
+        )
+        for c, throughput in zip(self.contestants, found, strict=True):
+            c.throughput = throughput
+
+    def _open(self, c: Contestant) -> Pipeline:
+        return load(c.artifact, threads=self.protocol.threads, runtime=self.runtime, options=self.options)
+
+    def _measure_opening(self, pipelines: Sequence[Pipeline], opening: int) -> None:
+        plain = [dict(p.runtimes) for p in pipelines]
+        watched = [(p, watch(p)) for p in pipelines]
+        for c, (pipeline, lap) in zip(self.contestants, watched, strict=True):
+            # A backend may compile for every size that it meets, so each picture comes once before anything counts.
+            answers = tuple(Answer(tuple(pipeline.detect(picture))) for picture in self.pictures)
+            c.answers = c.answers or answers
+            begun = time.perf_counter()
+            c.steady &= warm_up(functools.partial(_seconds, pipeline, lap, self.pictures[0]), self.protocol)
+            self.course.warmed += time.perf_counter() - begun
+        for c, times in zip(self.contestants, measure(watched, self.pictures, self.protocol, opening), strict=True):
+            c.times.append(times)
+        for pipeline, runtimes in zip(pipelines, plain, strict=True):
+            pipeline.runtimes.update(runtimes)
+
+    def _look(self, c: Contestant, pipeline: Pipeline, *, layers: bool, feeds: bool) -> None:
+        """What else there is to know of a pipeline, now that its time has been taken."""
+        c.described = next(iter(pipeline.runtimes.values())).describe()
+        c.sizes = _sizes(pipeline)
+        c.executed = executed(pipeline.runtimes)
+        if feeds:
+            seen = self.pictures[:TURN]
+            c.feeds = record_feeds(pipeline, seen)
+            if layers:
+                c.layers = profile(pipeline.runtimes, c.feeds, len(seen))
+
+
+def _seconds(pipeline: Pipeline, lap: Lap, picture: Image) -> float:
+    return run_lap(pipeline, lap, picture)[0]
+
+
+def _sizes(pipeline: Pipeline) -> dict[str, tuple[int, ...]]:
+    """Height and width of the pictures that networks take; nothing where one of them takes any size."""
+    shapes = {name: pipeline.runtimes[name].spec.inputs[0].shape[2:] for name in sorted(pipeline.pictures)}
+    fixed = {name: tuple(d for d in shape if isinstance(d, int)) for name, shape in shapes.items()}
+    return fixed if all(len(size) == 2 for size in fixed.values()) else {}

@@ -9,7 +9,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -260,6 +261,16 @@ def check_place(path: Path) -> None:
     if path.is_dir() or not path.absolute().parent.is_dir():
         msg = f"cannot write {path}: name a file in a folder that exists"
         raise InputError(msg)
+
+
+def numbered(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of artifacts as records have them: of those that are alike, all but the first get a number."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return tuple(found)
 
 
 def write_record(record: Record, path: Path) -> None:

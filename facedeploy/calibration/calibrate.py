@@ -158,7 +158,7 @@ def _ranges(
         raise InputError(msg)
     clips = {tensor: clip(histogram, method) for tensor, histogram in observer.histograms.items()}
     ranges: dict[str, Range] = {}
-    for layer in observer.layers:
+    for layer in observer.watched:
         found = dataclasses.replace(clips[layer.input], divided=factors.get(layer.name, ()))
         ranges[layer.name] = union(ranges[layer.name], found) if layer.name in ranges else found
     return ranges

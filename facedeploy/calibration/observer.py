@@ -35,13 +35,13 @@ class Observer(Runtime):
         """`path`: a file that may be written, for the graph with what is observed among its outputs."""
         super().__init__(spec, options)
         inputs = [t.name for t in spec.inputs]
-        self.layers = tuple(layers)
-        watched = list(dict.fromkeys(v.input for v in layers))
-        outside = [n for n in watched if n not in inputs and n not in {t.name for t in spec.outputs}]
+        self.watched = tuple(layers)
+        names = list(dict.fromkeys(v.input for v in layers))
+        outside = [n for n in names if n not in inputs and n not in {t.name for t in spec.outputs}]
         save_with_outputs(model, outside, path)
         self._inner = OnnxRuntimeRuntime(path, with_outputs(spec, outside), options)
         self._wanted = [t.name for t in spec.outputs]
-        self.histograms = {name: Histogram() for name in watched}
+        self.histograms = {name: Histogram() for name in names}
         # Largest magnitude of each channel of what is watched.
         self.peaks: dict[str, Floats] = {}
         self.runs = 0
@@ -53,7 +53,7 @@ class Observer(Runtime):
             values = outputs[name] if name in outputs else inputs[name]
             self._peaks(name, values)
             if not histogram.add(values):
-                reader = next(v.name for v in self.layers if v.input == name)
+                reader = next(v.name for v in self.watched if v.input == name)
                 msg = (
                     f"layer {reader} of {self.spec.name} reads values that are not finite: look at the weights, and at "
                     "how pixels are scaled"

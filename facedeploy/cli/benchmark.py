@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,11 +14,18 @@ from facedeploy.cli.output import (
     RuntimeName,
     Threads,
     kilobytes,
+    note,
     parse_options,
     parse_runtime,
     print_json,
     print_table,
+    step,
 )
+
+if TYPE_CHECKING:
+    from facedeploy.benchmarks.record import Conditions, Interval, Measurement, Record, Score
+
+_SLOWEST = 10  # Layers of each artifact that are printed; the record has all.
 
 
 def command(
@@ -30,80 +38,211 @@ def command(
         typer.Option(help="Picture or folder of pictures. Repeatable.", show_default=False),
     ],
     threads: Threads = 0,
-    rounds: Annotated[int, typer.Option(min=1, help="Times each picture is measured.")] = 30,
-    warmup: Annotated[int, typer.Option(min=0, help="Times before that, not measured.")] = 5,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Time to measure in, times the number of artifacts, without warm-up.")
+    ] = 3.0,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Times each picture is measured, instead of a time.", show_default=False)
+    ] = None,
+    streams: Annotated[
+        int, typer.Option(min=1, help="Measure pictures a second too, so many at once where a backend can.")
+    ] = 1,
+    vendors: Annotated[
+        bool, typer.Option("--vendors", help="Time the heaviest networks with the vendors' own tools too.")
+    ] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Measure each layer too.")] = False,
+    cold: Annotated[
+        bool, typer.Option("--cold/--no-cold", help="Measure load, first picture and memory in fresh processes.")
+    ] = True,
     max_drop: Annotated[
         float, typer.Option(min=0, metavar="POINTS", help="AP that the fastest may lose against the first.")
     ] = 0.5,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND:PATH", help="Labelled pictures for accuracy, e.g. widerface:DIR. Repeatable."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Pictures of each data set, evenly spread.", show_default=False)
+    ] = None,
+    processes: Annotated[int, typer.Option(min=0, help="That compute accuracy; 0 takes every core.")] = 0,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Ray cluster that computes accuracy; `local` starts one here."),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keeps what was found in data sets, so that a stopped run goes on."),
+    ] = None,
+    gate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML file of limits; exit status 1 where one is broken.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a report: HTML, Markdown and JSON.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the record, for `facedeploy compare`.")
+    ] = None,
     runtime: RuntimeName = None,
     option: Options = None,
     json: Json = False,
 ) -> None:
     """Time whole pipelines, picture in and faces out, side by side in one run."""
+    from facedeploy.benchmarks.accuracy.datasets import parse_dataset
+    from facedeploy.benchmarks.accuracy.evaluate import evaluate
+    from facedeploy.benchmarks.gate import check, check_measurable, read_gate
     from facedeploy.benchmarks.latency import benchmark
+    from facedeploy.benchmarks.record import check_place, write_record
+    from facedeploy.benchmarks.report import check_report_folder, write_report
+    from facedeploy.pictures import expand
     from facedeploy.plain import to_plain
 
-    report = benchmark(
+    datasets = [parse_dataset(text) for text in dataset or ()]
+    limits = None if gate is None else read_gate(gate)
+    if limits is not None:
+        check_measurable(limits, datasets)
+    if save is not None:
+        check_place(save)
+    if report is not None:
+        check_report_folder(report)
+    record = benchmark(
         artifacts,
         images,
         threads=threads,
+        seconds=seconds,
         rounds=rounds,
-        warmup=warmup,
+        streams=streams,
         runtime=parse_runtime(runtime),
         options=parse_options(option),
         max_drop=max_drop,
+        cold=cold,
+        layers=layers,
+        vendors=vendors,
+        progress=step,
     )
-    if json:
-        print_json(to_plain(report))
-        return
-    first = report.rows[0]
-    print(
-        f"{len(report.pictures)} pictures, {report.rounds} rounds after {report.warmup} of warm-up, "
-        f"{first.runtime['threads']} threads; milliseconds; "
-        f"faster: times {first.model} {first.target}; than network: times its networks alone"
-    )
-    print_table(
-        (
-            "model",
-            "target",
-            "version",
-            "size",
-            "load",
-            "first",
-            "p50",
-            "p90",
-            "p99",
-            "network",
-            "host",
-            "faces",
-            "AP lost",
-            "faster",
-            "than network",
-        ),
-        [
-            (
-                r.model,
-                r.target,
-                str(r.runtime["version"]).split("-")[0],
-                kilobytes(r.size),
-                f"{r.load:.0f}",
-                f"{r.first:.1f}",
-                f"{r.p50:.1f}",
-                f"{r.p90:.1f}",
-                f"{r.p99:.1f}",
-                f"{r.network:.1f}",
-                f"{r.host:.0%}",
-                r.faces,
-                "-" if r.lost is None else f"{r.lost:.1f}",
-                f"{r.ratio:.2f}",
-                f"{r.network_ratio:.2f}",
-            )
-            for r in report.rows
-        ],
-    )
-    if report.fastest is not None:
-        chosen = next(r for r in report.rows if r.artifact == report.fastest)
-        print(
-            f"fastest with at most {max_drop:g} points of AP lost against {first.target} on these pictures: "
-            f"{chosen.artifact} ({chosen.target}, {chosen.ratio:.2f} times)"
+    if datasets:
+        scores = evaluate(
+            artifacts,
+            datasets,
+            processes=processes,
+            work=answers,
+            ray=ray,
+            runtime=parse_runtime(runtime),
+            options=parse_options(option),
+            limit=limit,
         )
+        record = replace(record, scores=scores)
+    if save is not None:
+        write_record(record, save)
+    if json:
+        print_json(to_plain(record))
+    else:
+        _print_record(record)
+    if report is not None:
+        pictures = {file.name: file for file in expand(images)}
+        write_report([record], report, title="facedeploy benchmark", images=pictures)
+    broken = () if limits is None else check(limits, record)
+    for sentence in broken:
+        note(f"facedeploy: {sentence}")
+    if broken:
+        raise typer.Exit(1)
+
+
+def _print_record(record: Record) -> None:
+    first = record.measurements[0]
+    print(
+        f"{_count(len(record.pictures), 'picture')}, {_count(sum(record.openings), 'round')} in "
+        f"{_count(len(record.openings), 'opening')}, {_count(record.protocol.threads, 'thread')}; milliseconds; "
+        f"95 % intervals; faster: times {first.name}, paired; than network: times its networks alone"
+    )
+    _print_measurements(record.measurements)
+    _print_executed(record.measurements)
+    for m in record.measurements:
+        _print_layers(m)
+        for v in m.vendors:
+            print(
+                f"{m.name}: {v.network} {v.ours:.2f} ms here, {v.theirs:.2f} ms in {v.tool}: "
+                f"{_interval(v.ratio, 3)} times as long"
+            )
+    _print_scores(record.scores)
+    _print_conditions(record.conditions, first)
+    if record.fastest is not None:
+        chosen = next(m for m in record.measurements if m.name == record.fastest)
+        print(
+            f"fastest with at most {record.max_drop:g} points of AP lost against {first.name} on these pictures: "
+            f"{chosen.name} ({chosen.ratio.value:.2f} times)"
+        )
+
+
+def _print_measurements(measurements: tuple[Measurement, ...]) -> None:
+    streams = any(m.throughput for m in measurements)
+    header = ("artifact", "target", "p50", "", "p90", "p99", "network", "host", "load", "first", "memory", "size")
+    more = ("pictures/s", "") if streams else ()
+    rows = []
+    for m in measurements:
+        whole, network = m.spread["whole"], m.spread["network"]
+        cold = (f"{m.cold.load:.0f}", f"{m.cold.first:.1f}") if m.cold else ("-", "-")
+        memory = kilobytes(m.cold.memory) if m.cold and m.cold.memory is not None else "-"
+        rate = m.throughput.pictures_per_second if m.throughput else None
+        row = (
+            *(m.name, m.target, f"{whole.p50.value:.1f}", _range(whole.p50, 1), f"{whole.p90:.1f}", f"{whole.p99:.1f}"),
+            *(f"{network.p50.value:.1f}", f"{1 - network.mean.value / whole.mean.value:.0%}", *cold, memory),
+            *(kilobytes(m.size), *((f"{rate.value:.1f}", _range(rate, 1)) if rate else ("-", "-")[: len(more)])),
+            *(sum(map(len, m.found)), "-" if m.lost is None else f"{m.lost:.1f}"),
+            *(f"{m.ratio.value:.2f}", _range(m.ratio, 2)),
+            f"{measurements[0].spread['network'].p50.value / whole.p50.value:.2f}",
+        )
+        rows.append(row)
+    print_table((*header, *more, "faces", "AP lost", "faster", "", "than network"), rows)
+
+
+def _print_scores(scores: tuple[Score, ...]) -> None:
+    if not scores:
+        return
+    rows = []
+    for s in scores:
+        change = ("-", "") if s.change is None else (f"{s.change.value:+.2f}", _range(s.change, 2))
+        value = f"{s.value.value:.2f}", _range(s.value, 2)
+        rows.append((s.dataset, s.measure, s.unit, s.artifact, *value, *change, s.pictures, s.faces))
+    header = ("data set", "measure", "unit", "artifact", "value", "", "change", "", "pictures", "faces")
+    print_table(header, rows)
+
+
+def _print_executed(measurements: tuple[Measurement, ...]) -> None:
+    said = [f"{m.name} {', '.join(f'{n} {p}' for p, n in m.executed.items())}" for m in measurements if m.executed]
+    if said:
+        print(f"layers by the precision they ran in: {'; '.join(said)}")
+
+
+def _print_layers(m: Measurement) -> None:
+    if m.layers:
+        print(f"{m.name}: the slowest of {len(m.layers)} layers")
+        rows = [(v.network, v.name, v.kind, v.precision, f"{v.milliseconds:.3f}") for v in m.layers[:_SLOWEST]]
+        print_table(("network", "layer", "kind", "precision", "ms"), rows)
+
+
+def _print_conditions(c: Conditions, first: Measurement) -> None:
+    machine = c.machine
+    known: tuple[str | None, ...] = (
+        f"{machine.cpu}, cores {','.join(map(str, machine.usable))} of {machine.cores}",
+        f"{c.after.mhz:.0f} MHz" if c.after.mhz else None,
+        c.after.governor and f"governor {c.after.governor}",
+        None if c.after.temperature is None else f"{c.after.temperature:.0f} Celsius",
+        None if c.before.load is None else f"load {c.before.load:.2f} before and {c.after.load:.2f} after",
+        None if c.elsewhere is None else f"{c.elsewhere:.2f} cores busy elsewhere",
+        None if c.stolen is None else f"{c.stolen:.2f} stolen",
+    )
+    print("; ".join(filter(None, known)))
+    versions = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
+    print(f"{'virtual machine, ' if machine.virtual else ''}{machine.system}, Python {machine.python}; {versions}")
+    for remark in c.remarks:
+        print(f"note: {remark}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _range(interval: Interval, digits: int) -> str:
+    return f"({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+
+
+def _interval(interval: Interval, digits: int) -> str:
+    return f"{interval.value:.{digits}f} {_range(interval, digits)}"

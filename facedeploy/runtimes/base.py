@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -47,6 +47,16 @@ class RuntimeOptions:
             raise InputError(msg)
         if self.threads == 0:
             object.__setattr__(self, "threads", available_cores())
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """A layer as the backend ran it. kind and precision: as the backend calls them. milliseconds: of one input."""
+
+    name: str
+    kind: str
+    precision: str
+    milliseconds: float
 
 
 class Runtime(abc.ABC):
@@ -118,6 +128,18 @@ class Runtime(abc.ABC):
     def describe(self) -> dict[str, Any]:
         """Backend, version, threads, and the precision where that is the runtime's choice and not the graph's."""
         return {"backend": self.backend, "threads": self.options.threads}
+
+    def executed(self) -> dict[str, int]:
+        """Precision, as the backend calls it -> number of layers that run in it; empty where it does not say."""
+        return {}
+
+    def layers(self, feeds: Sequence[Any]) -> tuple[LayerTime, ...]:
+        """What each layer takes over some inputs, measured by the backend in a copy of the network.
+
+        feeds: inputs as of `run_pictures` where the options have a `preprocess`, else as of `run_many`. Empty where the
+        backend cannot say.
+        """
+        return ()
 
     def close(self) -> None:
         """Release what the runtime holds. Closing twice is fine."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from facedeploy.errors import ConversionError, FacedeployError, brief
 from facedeploy.extras import require
-from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
+from facedeploy.runtimes.base import Array, Arrays, LayerTime, Runtime, RuntimeOptions
 from facedeploy.spec import NetworkSpec
 
+_FEWEST_RUNS = 10  # Of layers that are timed, so that the profiler's microseconds do not show.
 
-def open_session(path: Path, threads: int) -> Any:
-    """A session on the CPU.
+
+def open_session(path: Path, threads: int, profile: Path | None = None) -> Any:
+    """A session on the CPU. profile: beginning of the name of the file that the profiler writes, if it shall.
 
     Raises:
         ConversionError: ONNX Runtime does not take the file.
@@ -27,6 +34,9 @@ def open_session(path: Path, threads: int) -> Any:
     settings.log_severity_level = 3
     # Workers that spin after a call take the cores from whatever runs next in this process.
     settings.add_session_config_entry("session.force_spinning_stop", "1")
+    if profile is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(profile)
     try:
         return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no public base class.
@@ -42,6 +52,7 @@ class OnnxRuntimeRuntime(Runtime):
 
     def __init__(self, path: Path, spec: NetworkSpec, options: RuntimeOptions) -> None:
         super().__init__(spec, options)
+        self._path = path
         self._session: Any = open_session(path, options.threads)
         self._version = require("onnxruntime", "onnx").__version__
         self._names = [t.name for t in spec.outputs]
@@ -59,8 +70,45 @@ class OnnxRuntimeRuntime(Runtime):
             raise FacedeployError(msg) from error
         return dict(zip(self._names, outputs, strict=True))
 
+    def executed(self) -> dict[str, int]:
+        """Of the graph as the session rewrote it, the type of each node's first input; from a run on zeros. What only
+        rounds or undoes that is not counted: its type says nothing about what is computed in.
+        """
+        shapes = self.spec.input_shapes("minimum")
+        zeros = {t.name: np.zeros(shapes[t.name], t.dtype) for t in self.spec.inputs}
+        ran = self._profiled([zeros], 1)
+        return dict(Counter(v.precision for v in ran if v.kind not in ("QuantizeLinear", "DequantizeLinear")))
+
+    def layers(self, feeds: Sequence[Any]) -> tuple[LayerTime, ...]:
+        """The session's profiler, without the first time that each input is seen."""
+        tensors = feeds if self.options.preprocess is None else [self._normalised(f) for f in feeds]
+        return self._profiled(tensors, 1 + -(-_FEWEST_RUNS // max(len(tensors), 1)))
+
+    def _profiled(self, feeds: Sequence[Mapping[str, Array]], repeats: int) -> tuple[LayerTime, ...]:
+        """Run a profiled copy; the last `repeats` - 1 times count, or the only one."""
+        self._check_open()
+        with tempfile.TemporaryDirectory() as folder:
+            session = open_session(self._path, self.options.threads, Path(folder) / "profile")
+            for _ in range(repeats):
+                for feed in feeds:
+                    session.run(self._names, dict(feed))
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+        runs: dict[str, list[Any]] = {}
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                runs.setdefault(event["name"].removesuffix("_kernel_time"), []).append(event)
+        counted = len(feeds) * max(repeats - 1, 1)
+        return tuple(_layer(name, found[-counted:]) for name, found in runs.items())
+
     def _close(self) -> None:
         del self._session
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "version": self._version, "provider": "CPUExecutionProvider"}
+
+
+def _layer(name: str, events: Sequence[Any]) -> LayerTime:
+    given = events[0]["args"]
+    kinds = [kind for value in (*given.get("input_type_shape", ()), *given["output_type_shape"]) for kind in value]
+    microseconds = sum(e["dur"] for e in events) / len(events)
+    return LayerTime(name, given["op_name"], kinds[0] if kinds else "", microseconds / 1e3)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ import numpy as np
 from facedeploy.errors import BackendUnavailableError, ConversionError, FacedeployError, brief
 from facedeploy.extras import require
 from facedeploy.preprocess import Pixels, Preprocess
-from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
+from facedeploy.runtimes.base import Array, Arrays, LayerTime, Runtime, RuntimeOptions
 from facedeploy.spec import NetworkSpec
 from facedeploy.target import Precision
 
-# A running request and the arrays whose memory it reads.
-_Started = tuple[Any, Mapping[str, Array]]
+# A running request, the arrays whose memory it reads, and those that it writes to.
+_Started = tuple[Any, Mapping[str, Array], Arrays]
+# Nodes of the compiled graph that compute nothing.
+_NO_LAYERS = frozenset({"Const", "Constant", "Input", "Output", "Parameter", "Result"})
+_FEWEST_RUNS = 10  # Of layers that are timed, so that the counters' microseconds do not show.
 
 
 class OpenVinoRuntime(Runtime):
@@ -103,13 +107,46 @@ class OpenVinoRuntime(Runtime):
         self._check_picture(picture)
         return {name: picture}
 
-    def _compile(self, preprocess: Preprocess | None = None) -> Any:
+    def executed(self) -> dict[str, int]:
+        """Of the network as it was compiled, what the plugin calls `runtimePrecision`."""
+        self._check_open()
+        compiled = next(iter(self._pools.values())).compiled
+        return dict(Counter(precision for _, kind, precision in _nodes(compiled) if kind not in _NO_LAYERS))
+
+    def layers(self, feeds: Sequence[Any]) -> tuple[LayerTime, ...]:
+        """The plugin's own counters (`PERF_COUNT`), without the first time that each input is seen."""
+        self._check_open()
+        pixels = self.options.preprocess is not None
+        compiled = self._compile(self._preprocess if pixels else None, {"PERF_COUNT": True, "NUM_STREAMS": 1})
+        pool = _Pool(compiled, self.spec, 1)
+        check = self._checked_picture if pixels else self._checked
+        first = self._counted(pool, list(map(check, feeds)))
+        repeats = -(-_FEWEST_RUNS // max(len(feeds), 1))
+        then = self._counted(pool, list(map(check, feeds)) * repeats)
+        # The counters are means over all runs until now.
+        runs, all_runs = len(feeds), len(feeds) * (1 + repeats)
+        precisions = {name: precision for name, _, precision in _nodes(compiled)}
+        return tuple(
+            LayerTime(
+                name, kind, precisions.get(name, ""), max(0.0, (mean * all_runs - before * runs) / (all_runs - runs))
+            )
+            for (name, kind, before), (_, _, mean) in zip(first, then, strict=True)
+            if mean
+        )
+
+    def _counted(self, pool: _Pool, feeds: Sequence[Mapping[str, Array]]) -> list[tuple[str, str, float]]:
+        """Name, kind and mean milliseconds of every node, after running some inputs one after the other."""
+        for feed in feeds:
+            pool.run([feed])
+        return [(v.node_name, v.node_type, v.real_time.total_seconds() * 1e3) for v in pool.counters()]
+
+    def _compile(self, preprocess: Preprocess | None = None, changes: Mapping[str, Any] | None = None) -> Any:
         try:
             model = self._core.read_model(str(self._xml))
             self._check_names(model)
             if preprocess:
                 model = self._with_pixels(model, preprocess)
-            return self._core.compile_model(model, "CPU", self._settings)
+            return self._core.compile_model(model, "CPU", {**self._settings, **(changes or {})})
         except RuntimeError as error:
             msg = f"OpenVINO does not load {self._xml}: {brief(error)}"
             raise ConversionError(msg) from error
@@ -146,14 +183,20 @@ class OpenVinoRuntime(Runtime):
 
 
 class _Pool:
-    """A compiled network and its idle inference requests."""
+    """A compiled network and its idle inference requests, each with the arrays that its results were written to."""
 
     def __init__(self, compiled: Any, spec: NetworkSpec, in_flight: int) -> None:
         self.compiled = compiled
         self._spec = spec
         self._in_flight = in_flight
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._names = [t.name for t in spec.outputs]
         self._tensor = require("openvino", "openvino").Tensor
+        # Where the sizes are known, a result is written to where it stays, which spares a copy; and to the same place
+        # again when nobody holds that any more, which spares the system a page fault for every 4 kB.
+        ports = zip(spec.outputs, compiled.outputs, strict=True)
+        known = {t.name: port for t, port in ports if port.partial_shape.is_static and port.shape}
+        self._fixed = {name: (tuple(port.shape), port.element_type.to_dtype()) for name, port in known.items()}
 
     def run(self, feeds: Iterable[Mapping[str, Array]]) -> list[Arrays]:
         outputs: list[Arrays] = []
@@ -165,37 +208,66 @@ class _Pool:
                     outputs.append(self.finish(running.popleft()))
             outputs.extend(map(self.finish, running))
         except BaseException:
-            for request, _ in running:  # They still read memory that is about to be freed.
+            for request, _, _ in running:  # They still read memory that is about to be freed.
                 request.wait()
             raise
         return outputs
 
+    def counters(self) -> list[Any]:
+        """What the last request counted of each node."""
+        request, outputs = self._idle.get_nowait()
+        self._idle.put((request, outputs))
+        return list(request.profiling_info)
+
     def start(self, inputs: Mapping[str, Array]) -> _Started:
         try:
-            request = self._idle.get_nowait()
+            request, outputs = self._idle.get_nowait()
         except queue.Empty:
-            request = self.compiled.create_infer_request()
+            request, outputs = self.compiled.create_infer_request(), {}
         # OpenVINO shares only memory that is contiguous and may be written.
         inputs = {
             name: a if a.flags.writeable and a.flags.c_contiguous else np.array(a, order="C")
             for name, a in inputs.items()
         }
+        changed = dict(inputs)
+        if len(outputs) < len(self._fixed) or _holders(outputs) > _NOBODY:
+            outputs = {name: np.empty(shape, dtype) for name, (shape, dtype) in self._fixed.items()}
+            changed.update(outputs)
         try:
-            for name, array in inputs.items():
+            for name, array in changed.items():
                 request.set_tensor(name, self._tensor(array, shared_memory=True))
             request.start_async()
         except RuntimeError as error:
             msg = f"OpenVINO refuses an input of {self._spec.name}: {brief(error)}"
             raise FacedeployError(msg) from error
-        return request, inputs
+        return request, inputs, outputs
 
     def finish(self, started: _Started) -> Arrays:
-        request, _ = started
+        request, _, outputs = started
         try:
             request.wait()
         except RuntimeError as error:
             msg = f"OpenVINO stops in {self._spec.name}: {brief(error)}"
             raise FacedeployError(msg) from error
-        outputs = {t.name: np.array(request.get_tensor(t.name).data) for t in self._spec.outputs}
-        self._idle.put(request)
-        return outputs
+        result = {n: outputs[n] if n in outputs else np.array(request.get_tensor(n).data) for n in self._names}
+        self._idle.put((request, outputs))
+        return result
+
+
+def _holders(arrays: Arrays) -> int:
+    """References to the most held of some arrays, those of this function and of the dict among them. An array that is
+    a part of another one holds that.
+    """
+    return max((sys.getrefcount(array) for array in arrays.values()), default=0)
+
+
+_NOBODY = _holders({"": np.empty(1)})
+
+
+def _nodes(compiled: Any) -> Iterator[tuple[str, str, str]]:
+    """Name, kind and precision of the nodes that a compiled network runs."""
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        info = node.get_rt_info()
+        # What a neighbour does on the way has no implementation of its own.
+        if not info["primitiveType"].astype(str).startswith("unknown"):
+            yield node.get_friendly_name(), info["layerType"].astype(str), info["runtimePrecision"].astype(str)

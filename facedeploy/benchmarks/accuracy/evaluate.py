@@ -17,7 +17,7 @@ from facedeploy.benchmarks.accuracy.labels import Detections, Picture, check_siz
 from facedeploy.benchmarks.accuracy.scores import scores
 from facedeploy.benchmarks.accuracy.store import Store
 from facedeploy.benchmarks.accuracy.tasks import Answers, Measure
-from facedeploy.benchmarks.record import Score
+from facedeploy.benchmarks.record import Score, numbered
 from facedeploy.calibration.judge import threshold_of
 from facedeploy.errors import InputError
 from facedeploy.export.source import reopen
@@ -87,9 +87,10 @@ def evaluate(
         folder = work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ask = _asker(stack, processes, ray)
         found = {key: _run(job, digests, folder, ask) for key, job in jobs.items()}
+    names = numbered(Path(a).resolve().name for a in artifacts)
     rows: list[Score] = []
     for dataset, cells in zip(sets, plan, strict=True):
-        columns = [(c.job.detector.name, _measures(dataset, c, found, digests)) for c in cells]
+        columns = [(n, _measures(dataset, c, found, digests)) for n, c in zip(names, cells, strict=True)]
         name = dataset.name if [d.name for d in sets].count(dataset.name) == 1 else dataset.text
         mine = list(scores(name, len(dataset.pictures), columns))
         if not mine:

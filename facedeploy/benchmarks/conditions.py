@@ -1,0 +1,110 @@
+"""Under what conditions a run took place, and what a reader must know of them before trusting its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from facedeploy.benchmarks import machine
+from facedeploy.benchmarks.machine import Ticks
+from facedeploy.benchmarks.protocol import Floats
+from facedeploy.benchmarks.record import Conditions, State
+from facedeploy.benchmarks.statistics import FEWEST
+
+# From where on a thing is said: cores, cores, part of the clock, part of a median.
+_BUSY, _STOLEN, _CLOCK, _DRIFT = 0.1, 0.02, 0.05, 0.1
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The machine at the beginning or the end of a run."""
+
+    state: State
+    ticks: Ticks | None
+
+
+def now() -> Moment:
+    """This machine now."""
+    return Moment(machine.read_state(), machine.read_ticks())
+
+
+def make_conditions(
+    before: Moment,
+    after: Moment,
+    *,
+    seconds: float,
+    warmed: float,
+    unsteady: Sequence[str],
+    times: Floats,
+    lengths: Sequence[int],
+    threads: int,
+    also: Sequence[str] = (),
+) -> Conditions:
+    """The conditions of a run on this machine.
+
+    unsteady: artifacts whose warm-up its cap ended. times: of the first artifact, (rounds, pictures). lengths: rounds
+    of each opening. threads: of the runtimes. also: further remarks.
+    """
+    here = machine.read_machine()
+    others = machine.elsewhere(before.ticks, after.ticks)
+    stolen = machine.stolen(before.ticks, after.ticks)
+    remarks = (
+        *_of_company(others, stolen, len(here.usable), threads),
+        *_of_states(before.state, after.state),
+        *_of_warm_up(unsteady),
+        *_of_rounds(times, lengths),
+        *also,
+    )
+    return Conditions(here, before.state, after.state, seconds, others, stolen, warmed, not unsteady, remarks)
+
+
+def _of_company(others: float | None, stolen: float | None, cores: int, threads: int) -> Iterator[str]:
+    if others is None:
+        yield "This system does not say what else ran meanwhile."
+    elif others > _BUSY:
+        yield (
+            f"Other processes kept {others:.2f} of {cores} cores busy: times are too long, and only ratios of this "
+            "run, whose artifacts took turns, may be trusted."
+        )
+        if threads + others > cores + _BUSY:
+            yield (
+                f"They and {_threads(threads)} had to share cores, from which backends whose threads wait for each "
+                "other suffer most: take fewer threads."
+            )
+    if stolen is not None and stolen > _STOLEN:
+        yield f"The hypervisor gave {stolen:.2f} of {cores} cores to others: times vary with what those do."
+
+
+def _of_states(before: State, after: State) -> Iterator[str]:
+    if before.throttled is not None and after.throttled is not None and after.throttled > before.throttled:
+        yield f"The processor was throttled {after.throttled - before.throttled} times: let it cool, or lift its quota."
+    if before.mhz and after.mhz and abs(after.mhz / before.mhz - 1) > _CLOCK:
+        yield f"The clock went from {before.mhz:.0f} to {after.mhz:.0f} MHz."
+    if before.governor not in (None, "performance"):
+        yield f"The clock is governed by {before.governor}: it follows the load, and times with it."
+
+
+def _of_warm_up(unsteady: Sequence[str]) -> Iterator[str]:
+    if unsteady:
+        yield f"{', '.join(unsteady)} did not become steady before warm-up ended."
+
+
+def _of_rounds(times: Floats, lengths: Sequence[int]) -> Iterator[str]:
+    if len(times) < FEWEST:
+        yield (
+            f"Fewer than {FEWEST} rounds prove nothing: intervals are what single rounds say, and nothing is called "
+            "fastest."
+        )
+        return
+    medians = [float(np.median(part)) for part in np.split(times, np.cumsum(lengths)[:-1])]
+    if max(medians) > (1 + _DRIFT) * min(medians):
+        yield (
+            f"The machine changed during the run: the first artifact took {max(medians) / min(medians) - 1:.0%} longer "
+            "in its slowest opening than in its fastest."
+        )
+
+
+def _threads(count: int) -> str:
+    return "the thread" if count == 1 else f"{count} threads"

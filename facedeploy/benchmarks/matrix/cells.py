@@ -1,0 +1,160 @@
+"""One cell: an artifact that is exported once for what goes into it, and verified."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import facedeploy
+from facedeploy.artifact import Artifact, sha256
+from facedeploy.benchmarks.matrix.plan import Cell
+from facedeploy.errors import ArtifactError, ConversionError, InputError, ParityError, SlowerError
+from facedeploy.plain import from_plain, to_plain
+from facedeploy.runtimes import Substitute
+from facedeploy.verification import verify
+
+Progress = Callable[[str], None]
+
+# What may change the bytes of an artifact, or what is thought of it.
+_PACKAGES = ("facedeploy", "torch", "onnx", "onnxruntime", "openvino", "ncnn", "pnnx", "tensorrt", "tensorrt_rtx")
+_KEY_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a cell. path: of its artifact; None where `refused` says why there is none. problems: what
+    `verify` objects to.
+    """
+
+    name: str
+    path: Path | None
+    refused: str | None
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What is kept of a cell between runs."""
+
+    refused: str | None
+    problems: tuple[str, ...]
+
+
+def make(
+    cell: Cell, images: Sequence[Path], folder: Path, *, runtime: Substitute | None = None, progress: Progress
+) -> Made:
+    """Export a cell and verify it, or take what an earlier run left under the same key.
+
+    images: to compare the faces on. folder: of all cells. runtime: as in `load`.
+
+    Raises:
+        InputError, CheckpointError, BackendUnavailableError: the matrix asks for what cannot be done.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{cell.name.replace(os.sep, '_').replace(':', '_')}-{key(cell)}"
+    path, kept = folder / stem, folder / f"{stem}.json"
+    found = _read(kept, path)
+    if found is None:
+        refused = None
+        if not _whole(path):
+            shutil.rmtree(path, ignore_errors=True)
+            progress(f"export {cell.name}")
+            refused = _export(cell, path)
+        problems: tuple[str, ...] = ()
+        if refused is None:
+            progress(f"verify {cell.name}")
+            problems = verify(path, _weights(cell), images, runtime=runtime, options=cell.options).problems
+        found = _Kept(refused, problems)
+        temporary = kept.with_name(f".{kept.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(to_plain(found)))
+        temporary.replace(kept)
+    return Made(cell.name, None if found.refused else path, found.refused, found.problems)
+
+
+def key(cell: Cell) -> str:
+    """Of the contents of all that goes into a cell: its checkpoint, its pictures, the code, the backends."""
+    contents: dict[str, Any] = {
+        "model": cell.model if not cell.model.endswith(".onnx") else _content(Path(cell.model)),
+        "target": str(cell.target),
+        "input_size": cell.input_size,
+        "weights": _content(cell.weights),
+        "config": _content(cell.config),
+        "calibration": None if cell.int8 is None else _content(cell.int8.calibration),
+        "int8": None if cell.int8 is None else to_plain(replace(cell.int8, calibration=None)),
+        "options": cell.options,
+        "code": code_digest("benchmarks", "cli"),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
+
+
+@functools.cache
+def code_digest(*without: str) -> str:
+    """SHA-256 of this package's source, but for some folders, so that a change of it does things anew."""
+    return _content(Path(facedeploy.__file__).parent, without) or ""
+
+
+def _content(path: Path | None, without: Sequence[str] = ()) -> str | None:
+    """SHA-256 of a file, or of all files of a folder with their names, but for those in some folders of it."""
+    if path is None or path.is_file():
+        return None if path is None else sha256(path)
+    total = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        inside = file.relative_to(path)
+        if file.is_file() and file.suffix != ".pyc" and not any(inside.is_relative_to(folder) for folder in without):
+            total.update(f"{inside}\0{sha256(file)}\0".encode())
+    return total.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _export(cell: Cell, path: Path) -> str | None:
+    """Export; the reason where a backend, parity or speed says no."""
+    try:
+        facedeploy.export(
+            cell.model,
+            cell.target,
+            _weights(cell) if not cell.model.endswith(".onnx") else None,
+            path,
+            input_size=cell.input_size,
+            config=cell.config,
+            options=cell.options,
+            int8=cell.int8,
+        )
+    except (ConversionError, ParityError, SlowerError) as error:
+        return str(error)
+    return None
+
+
+def _weights(cell: Cell) -> Path | None:
+    return Path(cell.model) if cell.model.endswith(".onnx") else cell.weights
+
+
+def _read(kept: Path, path: Path) -> _Kept | None:
+    """What an earlier run left, if it is whole."""
+    try:
+        found = from_plain(_Kept, json.loads(kept.read_text()))
+    except (OSError, ValueError, InputError):
+        return None
+    return found if found.refused is not None or _whole(path) else None
+
+
+def _whole(path: Path) -> bool:
+    try:
+        Artifact.open(path)
+    except (InputError, ArtifactError):
+        return False
+    return True
