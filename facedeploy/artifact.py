@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from facedeploy.errors import ArtifactError, InputError
-from facedeploy.plain import from_plain, to_plain
+from facedeploy.plain import from_plain, write_json
 from facedeploy.spec import NetworkSpec
 from facedeploy.target import Target
 
@@ -245,10 +245,7 @@ def _publish(temporary: Path, target: Path) -> None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write or replace `manifest.json` in one step. It is the last thing that goes into a folder."""
-    text = json.dumps(to_plain(manifest), indent=1, allow_nan=False)
-    temporary = folder / f"{MANIFEST}{_PARTIAL}"
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(folder / MANIFEST)
+    write_json(manifest, folder / MANIFEST)
 
 
 def describe_file(folder: Path, name: str) -> FileEntry:

@@ -7,9 +7,12 @@ guessing; the error names the place, as in `networks[0].files[1].size`.
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from facedeploy.errors import InputError
@@ -29,6 +32,20 @@ def to_plain(value: Any) -> Any:
         return value
     msg = f"{type(value).__name__} has no plain form"
     raise TypeError(msg)
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write the plain form of `value` as JSON, in one step; a file that is there is replaced.
+
+    Raises:
+        OSError: it cannot be written; then nothing is left.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        temporary.write_text(json.dumps(to_plain(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def from_plain(cls: type[T], data: Any, where: str = "") -> T:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from facedeploy.errors import InputError, brief
-from facedeploy.plain import from_plain, to_plain
+from facedeploy.plain import from_plain, to_plain, write_json
 
 VERSION = 1
 
@@ -279,15 +278,11 @@ def write_record(record: Record, path: Path) -> None:
     Raises:
         InputError: it cannot be written there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(to_plain(record), indent=1, allow_nan=False) + "\n")
-        temporary.replace(path)
+        write_json(record, path)
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}"
         raise InputError(msg) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_record(path: Path) -> Record:

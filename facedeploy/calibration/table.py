@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from facedeploy.errors import InputError
-from facedeploy.plain import from_plain, to_plain
+from facedeploy.plain import from_plain, write_json
 
 Method = Literal["minmax", "percentile", "kl", "mse"]
 
@@ -84,10 +84,7 @@ class Table:
 
 def write_table(table: Table, path: str | os.PathLike[str]) -> None:
     """Write the table as JSON, in one step; a file that is there is replaced."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.partial")
-    temporary.write_text(json.dumps(to_plain(table), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(target)
+    write_json(table, Path(path))
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:

@@ -11,6 +11,8 @@ import typer
 from facedeploy.cli.output import (
     Json,
     Options,
+    Processes,
+    Ray,
     RuntimeName,
     Threads,
     kilobytes,
@@ -64,11 +66,8 @@ def command(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Pictures of each data set, evenly spread.", show_default=False)
     ] = None,
-    processes: Annotated[int, typer.Option(min=0, help="That compute accuracy; 0 takes every core.")] = 0,
-    ray: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Ray cluster that computes accuracy; `local` starts one here."),
-    ] = None,
+    processes: Processes = 0,
+    ray: Ray = None,
     answers: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keeps what was found in data sets, so that a stopped run goes on."),
@@ -94,6 +93,7 @@ def command(
     from facedeploy.pictures import expand
     from facedeploy.plain import to_plain
 
+    standin, changes = parse_runtime(runtime), parse_options(option)
     datasets = [parse_dataset(text) for text in dataset or ()]
     limits = None if gate is None else read_gate(gate)
     if limits is not None:
@@ -109,8 +109,8 @@ def command(
         seconds=seconds,
         rounds=rounds,
         streams=streams,
-        runtime=parse_runtime(runtime),
-        options=parse_options(option),
+        runtime=standin,
+        options=changes,
         max_drop=max_drop,
         cold=cold,
         layers=layers,
@@ -124,8 +124,8 @@ def command(
             processes=processes,
             work=answers,
             ray=ray,
-            runtime=parse_runtime(runtime),
-            options=parse_options(option),
+            runtime=standin,
+            options=changes,
             limit=limit,
         )
         record = replace(record, scores=scores)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from facedeploy.cli.output import Json, note, print_json, step
+from facedeploy.cli.output import Json, Processes, Ray, note, print_json, step
 
 
 def command(
@@ -16,11 +16,8 @@ def command(
         Path | None,
         typer.Option("-o", "--output", help="Folder of artifacts, records and the report. Default: STEM-matrix."),
     ] = None,
-    processes: Annotated[int, typer.Option(min=0, help="That compute accuracy; 0 takes every core.")] = 0,
-    ray: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Ray cluster that computes accuracy; `local` starts one here."),
-    ] = None,
+    processes: Processes = 0,
+    ray: Ray = None,
     gate: Annotated[
         Path | None, typer.Option(help="TOML file of limits; exit status 1 where one is broken.", show_default=False)
     ] = None,

@@ -16,6 +16,11 @@ from facedeploy.models.specs import read_size
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core.", show_default=True)]
+Processes = Annotated[int, typer.Option(min=0, help="That compute accuracy; 0 takes every core.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Ray cluster that computes accuracy; `local` starts one here."),
+]
 Options = Annotated[
     list[str] | None,
     typer.Option(

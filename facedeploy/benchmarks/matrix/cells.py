@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -15,16 +14,18 @@ from typing import Any
 
 import facedeploy
 from facedeploy.artifact import Artifact, sha256
+from facedeploy.benchmarks.machine import PACKAGES
 from facedeploy.benchmarks.matrix.plan import Cell
 from facedeploy.errors import ArtifactError, ConversionError, InputError, ParityError, SlowerError
-from facedeploy.plain import from_plain, to_plain
+from facedeploy.extras import installed_versions
+from facedeploy.plain import from_plain, to_plain, write_json
 from facedeploy.runtimes import Substitute
 from facedeploy.verification import verify
 
 Progress = Callable[[str], None]
 
 # What may change the bytes of an artifact, or what is thought of it.
-_PACKAGES = ("facedeploy", "torch", "onnx", "onnxruntime", "openvino", "ncnn", "pnnx", "tensorrt", "tensorrt_rtx")
+_PACKAGES = ("onnx", "onnxsim", "pnnx", *PACKAGES)
 _KEY_DIGITS = 12
 
 
@@ -73,9 +74,7 @@ def make(
             progress(f"verify {cell.name}")
             problems = verify(path, _weights(cell), images, runtime=runtime, options=cell.options).problems
         found = _Kept(refused, problems)
-        temporary = kept.with_name(f".{kept.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(to_plain(found)))
-        temporary.replace(kept)
+        write_json(found, kept)
     return Made(cell.name, None if found.refused else path, found.refused, found.problems)
 
 
@@ -91,7 +90,7 @@ def key(cell: Cell) -> str:
         "int8": None if cell.int8 is None else to_plain(replace(cell.int8, calibration=None)),
         "options": cell.options,
         "code": code_digest("benchmarks", "cli"),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": installed_versions(*_PACKAGES),
     }
     return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
 
@@ -112,13 +111,6 @@ def _content(path: Path | None, without: Sequence[str] = ()) -> str | None:
         if file.is_file() and file.suffix != ".pyc" and not any(inside.is_relative_to(folder) for folder in without):
             total.update(f"{inside}\0{sha256(file)}\0".encode())
     return total.hexdigest()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _export(cell: Cell, path: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def read_plan(path: Path) -> Plan:
     )
 
 
-def _cells(model: _Model, file: _File, path: Path, place: Any) -> list[Cell]:
+def _cells(model: _Model, file: _File, path: Path, place: Callable[[str], Path]) -> list[Cell]:
     own = model.model.endswith(".onnx")
     source = str(place(model.model)) if own else model.model
     if not own and ":" not in source:
