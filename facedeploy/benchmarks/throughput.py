@@ -44,6 +44,7 @@ def measure_throughput(
     for i, seconds in zip(able, times, strict=True):
         each = mean_of(seconds[:, None])
         rounds = Rounds((len(seconds),), protocol.seed)
+        # mypy infers no type for a lambda with a default.
         rate = rounds.interval(lambda rows, each=each: repeats * pictures / each(rows))  # type: ignore[misc]
         found[i] = Throughput(protocol.streams, rate)
     return found

@@ -55,7 +55,12 @@ def _counts(boxes: Floats, scores: Floats, truths: Floats, kept: Bools) -> tuple
     right = np.zeros(len(order), bool)
     right[candidates[np.unique(face[candidates], return_index=True)[1]]] = True
     above = np.searchsorted(-scores[order], -THRESHOLDS, side="right")
-    return tuple(np.concatenate([[0], np.cumsum(v)])[above] for v in (counts, right))  # type: ignore[return-value]
+
+    def above_each(values: Bools) -> NDArray[np.intp]:
+        found: NDArray[np.intp] = np.concatenate([[0], np.cumsum(values)])[above]
+        return found
+
+    return above_each(counts), above_each(right)
 
 
 def pixel_overlap(a: Floats, b: Floats) -> Floats:

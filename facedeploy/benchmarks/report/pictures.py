@@ -70,6 +70,7 @@ def _panel(c: Compared, image: Image, called: Mapping[str, str]) -> Panel:
     scale = VIEW / (x2 - x1)
     height = scale * (y2 - y1)
     if scale < 1:
+        # OpenCV types a result as any numbers; that of uint8 is uint8.
         part = cv2.resize(part, (VIEW, max(round(height), 1)), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     data = cv2.imencode(".jpg", part, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
 
