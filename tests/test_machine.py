@@ -206,14 +206,15 @@ def moment(
 def remarks(
     after: Moment, times: list[list[float]] | None = None, before: Moment | None = None, threads: int = 0
 ) -> tuple[str, ...]:
+    rounds = np.array(times or [[1.0]] * 10)
     made = make_conditions(
         before or moment(),
         after,
         seconds=10.0,
         warmed=1.0,
         unsteady=[],
-        times=np.array(times or [[1.0]] * 10),
-        lengths=(5, 5) if times is None else (len(times) // 2, len(times) - len(times) // 2),
+        times={"a": rounds, "steady": np.ones_like(rounds)},
+        lengths=(len(rounds) // 2, len(rounds) - len(rounds) // 2),
         threads=threads,
     )
     return made.remarks
@@ -264,6 +265,12 @@ def test_openings_that_differ_are_remarked() -> None:
     assert remark.startswith("Fewer than 6 rounds prove nothing")
 
 
+def test_times_that_swing_are_remarked() -> None:
+    (remark,) = remarks(moment(seconds=10), [*[[1.0, 2.0]] * 2, *[[1.2, 2.4]] * 8] * 2)
+    assert "half of a's are at least 20% above" in remark
+    assert remarks(moment(seconds=10), [[1.0, 2.0], [1.05, 2.1]] * 10) == ()
+
+
 def test_warm_up_that_did_not_end_is_remarked() -> None:
     made = make_conditions(
         moment(),
@@ -271,7 +278,7 @@ def test_warm_up_that_did_not_end_is_remarked() -> None:
         seconds=1,
         warmed=1,
         unsteady=["a", "b"],
-        times=np.ones((10, 1)),
+        times={"a": np.ones((10, 1))},
         lengths=(10,),
         threads=1,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,8 @@ from facedeploy.benchmarks.protocol import Floats
 from facedeploy.benchmarks.record import Conditions, State
 from facedeploy.benchmarks.statistics import FEWEST
 
-# From where on a thing is said: cores, cores, part of the clock, part of a median.
-_BUSY, _STOLEN, _CLOCK, _DRIFT = 0.1, 0.02, 0.05, 0.1
+# From where on a thing is said: cores, cores, part of the clock, parts of a median.
+_BUSY, _STOLEN, _CLOCK, _DRIFT, _SWING = 0.1, 0.02, 0.05, 0.1, 0.1
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ def make_conditions(
     seconds: float,
     warmed: float,
     unsteady: Sequence[str],
-    times: Floats,
+    times: Mapping[str, Floats],
     lengths: Sequence[int],
     threads: int,
     also: Sequence[str] = (),
 ) -> Conditions:
     """The conditions of a run on this machine.
 
-    unsteady: artifacts whose warm-up its cap ended. times: of the first artifact, (rounds, pictures). lengths: rounds
-    of each opening. threads: of the runtimes. also: further remarks.
+    unsteady: artifacts whose warm-up its cap ended. times: of each artifact, (rounds, pictures). lengths: rounds of
+    each opening. threads: of the runtimes. also: further remarks.
     """
     here = machine.read_machine()
     others = machine.elsewhere(before.ticks, after.ticks)
@@ -91,19 +91,36 @@ def _of_warm_up(unsteady: Sequence[str]) -> Iterator[str]:
         yield f"{', '.join(unsteady)} did not become steady before warm-up ended."
 
 
-def _of_rounds(times: Floats, lengths: Sequence[int]) -> Iterator[str]:
-    if len(times) < FEWEST:
+def _of_rounds(times: Mapping[str, Floats], lengths: Sequence[int]) -> Iterator[str]:
+    first = next(iter(times.values()))
+    if len(first) < FEWEST:
         yield (
             f"Fewer than {FEWEST} rounds prove nothing: intervals are what single rounds say, and nothing is called "
             "fastest."
         )
         return
-    medians = [float(np.median(part)) for part in np.split(times, np.cumsum(lengths)[:-1])]
+    medians = [float(np.median(part)) for part in _openings(first, lengths)]
     if max(medians) > (1 + _DRIFT) * min(medians):
         yield (
             f"The machine changed during the run: the first artifact took {max(medians) / min(medians) - 1:.0%} longer "
             "in its slowest opening than in its fastest."
         )
+    swings = {name: _swing(_openings(samples, lengths)) for name, samples in times.items()}
+    worst = max(swings, key=lambda name: swings[name])
+    if swings[worst] > _SWING:
+        yield (
+            f"Times swing: half of {worst}'s are at least {swings[worst]:.0%} above its fastest twentieth. Backends "
+            "do not suffer alike from what shares a machine, so ratios between them may be others at another hour."
+        )
+
+
+def _openings(times: Floats, lengths: Sequence[int]) -> list[Floats]:
+    return np.split(times, np.cumsum(lengths)[:-1])
+
+
+def _swing(openings: Sequence[Floats]) -> float:
+    """How far a typical time of a picture is above the fastest twentieth of its opening, as a part of that."""
+    return float(np.median([np.median(part / np.percentile(part, 5, axis=0)) for part in openings])) - 1
 
 
 def _threads(count: int) -> str:

@@ -86,7 +86,7 @@ def make_record(
             seconds=course.seconds,
             warmed=course.warmed,
             unsteady=[c.name for c in contestants if not c.steady],
-            times=contestants[0].milliseconds["whole"],
+            times={c.name: c.milliseconds["whole"] for c in contestants},
             lengths=lengths,
             threads=protocol.threads,
             also=[remark for m in measurements for remark in _vendor_remarks(m)],

@@ -1,8 +1,8 @@
 """Are our times those of the vendor's own tool? The heaviest network of an artifact, timed by us and by it, in turns.
 
-OpenVINO brings `benchmark_app`; it runs in processes of its own. ncnn and ONNX Runtime bring no tool in their wheels,
-so there it is the bare loop over their Python API that anybody would write, with the same settings. Both sides get the
-same input; ours is what a pipeline calls, with its checks and with outputs that the caller may keep.
+Theirs is the bare loop over the Python API that anybody would write, with the same settings, and of OpenVINO also
+`benchmark_app`, which runs in processes of its own. Both sides get the same input; ours is what a pipeline calls, with
+its checks and with outputs that the caller may keep.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from facedeploy.errors import FacedeployError
 from facedeploy.extras import require
 from facedeploy.preprocess import Pixels
 from facedeploy.runtimes import Substitute, open_network
-from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
+from facedeploy.runtimes.base import Array, Arrays, RuntimeOptions
 from facedeploy.runtimes.ncnn import ncnn_options
 from facedeploy.runtimes.onnxruntime import open_session
 from facedeploy.spec import NetworkSpec
@@ -71,17 +71,18 @@ def check_vendor(
             yield lambda: ours.run(feed)
 
     with tempfile.TemporaryDirectory() as folder:
+        theirs: dict[str, Turn] = {}
         if backend == "openvino":
             with open_network(manifest.model, manifest.target, entry, artifact.path, RuntimeOptions(threads)) as ours:
-                tool, theirs = "benchmark_app", _benchmark_app(files["xml"], ours, feed, Path(folder))
+                precision, dynamic = ours.describe()["precision"], bool(spec.axes)
+            theirs["benchmark_app"] = _benchmark_app(files["xml"], precision, threads, dynamic, feed, Path(folder))
+            theirs["a bare loop of openvino"] = _loop(_bare_openvino(files["xml"], precision, threads, feed))
         elif backend == "onnx":
-            tool, theirs = "a bare loop of onnxruntime", _loop(_bare_onnxruntime(files["onnx"], spec, feed, threads))
+            theirs["a bare loop of onnxruntime"] = _loop(_bare_onnxruntime(files["onnx"], spec, feed, threads))
         elif backend == "ncnn":
             options = {"num_threads": threads, **ncnn_options(manifest.target.precision)}
-            tool, theirs = "a bare loop of ncnn", _loop(_bare_ncnn(files["param"], files["bin"], spec, feed, options))
-        else:
-            return ()
-        return (_compare(name, tool, _loop(opened), theirs),)
+            theirs["a bare loop of ncnn"] = _loop(_bare_ncnn(files["param"], files["bin"], spec, feed, options))
+        return tuple(_compare(name, tool, _loop(opened), turn) for tool, turn in theirs.items())
 
 
 def _heaviest(feeds: Mapping[str, Feeds]) -> tuple[str, Any]:
@@ -131,18 +132,20 @@ def _loop(opened: Callable[[], AbstractContextManager[Run]]) -> Turn:
     return turn
 
 
-def _benchmark_app(xml: Path, ours: Runtime, feed: Mapping[str, Array], folder: Path) -> Turn:
+def _benchmark_app(
+    xml: Path, precision: str, threads: int, dynamic: bool, feed: Mapping[str, Array], folder: Path
+) -> Turn:
     """A turn of OpenVINO's benchmark_app, told to do what our runtime does: median milliseconds."""
     for i, array in enumerate(feed.values()):
         np.save(folder / f"{i}.npy", array)
     command = [
         *(sys.executable, "-c", "from openvino.tools.benchmark.main import main; main()", "-m", str(xml)),
-        *("-d", "CPU", "-api", "sync", "-hint", "none", "-nstreams", "1", "-nthreads", str(ours.options.threads)),
-        *("-infer_precision", ours.describe()["precision"], "-ip", "f32", "-t", str(_SECONDS)),
+        *("-d", "CPU", "-api", "sync", "-hint", "none", "-nstreams", "1", "-nthreads", str(threads)),
+        *("-infer_precision", precision, "-ip", "f32", "-t", str(_SECONDS)),
         *("-i", ",".join(f"{name}:{folder / f'{i}.npy'}" for i, name in enumerate(feed))),
         *("-json_stats", "-report_type", "no_counters", "-report_folder", str(folder)),
     ]
-    if ours.spec.axes:
+    if dynamic:
         command += ["-data_shape", ",".join(f"{k}[{','.join(map(str, v.shape))}]" for k, v in feed.items())]
 
     def turn() -> float:
@@ -161,6 +164,20 @@ def _benchmark_app(xml: Path, ours: Runtime, feed: Mapping[str, Array], folder: 
             raise FacedeployError(msg) from error
 
     return turn
+
+
+def _bare_openvino(
+    xml: Path, precision: str, threads: int, feed: Mapping[str, Array]
+) -> Callable[[], AbstractContextManager[Run]]:
+    openvino = require("openvino", "openvino")
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+
+    @contextmanager
+    def opened() -> Iterator[Run]:
+        request = openvino.Core().compile_model(xml, "CPU", settings).create_infer_request()
+        yield lambda: request.infer(feed, share_inputs=True, share_outputs=True)
+
+    return opened
 
 
 def _bare_onnxruntime(

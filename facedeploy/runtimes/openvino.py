@@ -78,8 +78,7 @@ class OpenVinoRuntime(Runtime):
         return 1 if self.options.streams == 1 else 8 * self.options.streams
 
     def _run(self, inputs: Mapping[str, Array]) -> Arrays:
-        pool = self._pool(pixels=False)
-        return pool.finish(pool.start(inputs))
+        return self._pool(pixels=False).run([inputs])[0]
 
     def run_many(self, feeds: Iterable[Mapping[str, Array]]) -> list[Arrays]:
         """Run over several inputs; one computes while the next is being prepared."""
@@ -91,6 +90,9 @@ class OpenVinoRuntime(Runtime):
 
     def _pool(self, *, pixels: bool) -> _Pool:
         """The network for pixels or for tensors, compiled when it is first needed."""
+        pool = self._pools.get(pixels)
+        if pool:
+            return pool
         self._check_open()
         with self._lock:
             if pixels not in self._pools:
@@ -190,7 +192,8 @@ class _Pool:
         self._spec = spec
         self._in_flight = in_flight
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._names = [t.name for t in spec.outputs]
+        self._inputs = [t.name for t in spec.inputs]
+        self._outputs = [t.name for t in spec.outputs]
         self._tensor = require("openvino", "openvino").Tensor
         # Where the sizes are known, a result is written to where it stays, which spares a copy; and to the same place
         # again when nobody holds that any more, which spares the system a page fault for every 4 kB.
@@ -203,10 +206,10 @@ class _Pool:
         running: deque[_Started] = deque()
         try:
             for feed in feeds:
-                running.append(self.start(feed))
+                running.append(self._start(feed))
                 if len(running) > self._in_flight:
-                    outputs.append(self.finish(running.popleft()))
-            outputs.extend(map(self.finish, running))
+                    outputs.append(self._finish(running.popleft()))
+            outputs.extend(map(self._finish, running))
         except BaseException:
             for request, _, _ in running:  # They still read memory that is about to be freed.
                 request.wait()
@@ -219,7 +222,7 @@ class _Pool:
         self._idle.put((request, outputs))
         return list(request.profiling_info)
 
-    def start(self, inputs: Mapping[str, Array]) -> _Started:
+    def _start(self, inputs: Mapping[str, Array]) -> _Started:
         try:
             request, outputs = self._idle.get_nowait()
         except queue.Empty:
@@ -229,36 +232,39 @@ class _Pool:
             name: a if a.flags.writeable and a.flags.c_contiguous else np.array(a, order="C")
             for name, a in inputs.items()
         }
-        changed = dict(inputs)
-        if len(outputs) < len(self._fixed) or _holders(outputs) > _NOBODY:
-            outputs = {name: np.empty(shape, dtype) for name, (shape, dtype) in self._fixed.items()}
-            changed.update(outputs)
         try:
-            for name, array in changed.items():
-                request.set_tensor(name, self._tensor(array, shared_memory=True))
+            # By index: a look-up by name goes through the names of all ports.
+            for i, name in enumerate(self._inputs):
+                request.set_input_tensor(i, self._tensor(inputs[name], shared_memory=True))
+            if len(outputs) < len(self._fixed) or _holders(outputs) > _NOBODY:
+                outputs = {name: np.empty(shape, dtype) for name, (shape, dtype) in self._fixed.items()}
+                for name, array in outputs.items():
+                    request.set_tensor(name, self._tensor(array, shared_memory=True))
             request.start_async()
         except RuntimeError as error:
             msg = f"OpenVINO refuses an input of {self._spec.name}: {brief(error)}"
             raise FacedeployError(msg) from error
         return request, inputs, outputs
 
-    def finish(self, started: _Started) -> Arrays:
+    def _finish(self, started: _Started) -> Arrays:
         request, _, outputs = started
         try:
             request.wait()
         except RuntimeError as error:
             msg = f"OpenVINO stops in {self._spec.name}: {brief(error)}"
             raise FacedeployError(msg) from error
-        result = {n: outputs[n] if n in outputs else np.array(request.get_tensor(n).data) for n in self._names}
+        results = dict(outputs)
+        if len(results) < len(self._outputs):
+            results = {n: results[n] if n in results else np.array(request.get_tensor(n).data) for n in self._outputs}
         self._idle.put((request, outputs))
-        return result
+        return results
 
 
 def _holders(arrays: Arrays) -> int:
     """References to the most held of some arrays, those of this function and of the dict among them. An array that is
     a part of another one holds that.
     """
-    return max((sys.getrefcount(array) for array in arrays.values()), default=0)
+    return max([sys.getrefcount(array) for array in arrays.values()], default=0)
 
 
 _NOBODY = _holders({"": np.empty(1)})
