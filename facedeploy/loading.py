@@ -11,7 +11,7 @@ from typing import Any
 from facedeploy import pipelines
 from facedeploy.artifact import Artifact, Manifest
 from facedeploy.errors import ArtifactError
-from facedeploy.export.source import from_model
+from facedeploy.export.source import configured, from_model
 from facedeploy.models import registry
 from facedeploy.models.model import Model
 from facedeploy.models.specs import InputSize
@@ -97,7 +97,7 @@ def _problems(known: Model, manifest: Manifest) -> list[str]:
     problems = []
     if not _fits(known, manifest):
         problems.append(f"its networks are not those of {manifest.model}")
-    if [s.part for s in manifest.source] != [*known.checkpoint_parts]:
+    if [s.part for s in manifest.source] != [*known.source_parts]:
         problems.append("its sources do not name each part of the checkpoint once")
     return problems
 
@@ -142,5 +142,5 @@ def load_reference(
     weights: None for the embedded ones. specs: the networks' shapes; the default is the model's own.
     """
     known = registry.get(model)
-    entry = pipelines.configure(known.family, options or {}, known.options)
+    entry = configured(known, weights, options)
     return from_model(known, weights, specs or known.network_specs(), entry).open(threads)

@@ -105,7 +105,7 @@ def open_source(
     if config is not None:
         msg = f"{model} needs no --config: that is for an ONNX file or a network of your own"
         raise InputError(msg)
-    pipeline = pipelines.configure(known.family, options or {}, known.options)
+    pipeline = configured(known, weights, options)
     return from_model(known, weights, known.network_specs(input_size), pipeline)
 
 
@@ -136,7 +136,7 @@ def reopen(artifact: Artifact, weights: Path | None = None, factory: str | None 
             return onnx_file.from_file(weights, specs[0], manifest.pipeline)
         return factories.from_factory(factory, weights, specs[0], manifest.pipeline)
     known = registry.get(manifest.model)
-    check_files(artifact, known.find_weights(weights))
+    check_files(artifact, known.find_files(weights))
     return from_model(known, weights, specs, manifest.pipeline)
 
 
@@ -147,6 +147,16 @@ _ORIGINS: dict[Origin, str] = {
 }
 
 
+def configured(known: Model, weights: Path | None, options: Mapping[str, Any] | None) -> PipelineEntry:
+    """The pipeline of a published model, with the constants that came with its weights, and some options changed.
+
+    Raises:
+        InputError: there is no such option, or a file of constants is missing or wrong.
+    """
+    base = {**known.options, **known.read_constants(weights)}
+    return pipelines.configure(known.family, options or {}, base)
+
+
 def from_model(known: Model, weights: Path | None, specs: Sequence[NetworkSpec], pipeline: PipelineEntry) -> Source:
     """A published model.
 
@@ -154,7 +164,7 @@ def from_model(known: Model, weights: Path | None, specs: Sequence[NetworkSpec],
         InputError, CheckpointError: no such checkpoint, or it is not of this model.
     """
     require("torch", "export")
-    files = known.find_weights(weights)
+    files = known.find_files(weights)
     modules = known.load(weights)
     networks = known.networks(modules)
     folded = functools.cache(lambda: known.fold(networks))

@@ -15,11 +15,14 @@ from facedeploy.errors import CheckpointError
 
 StateDict = dict[str, Tensor]
 
+_AROUND = ("state_dict", "fpn_model")
+
 
 def read_state_dict(path: Path) -> StateDict:
     """Read a state dict from a PyTorch (.pt, .pth) or safetensors file.
 
-    An outer `state_dict` and a `module.` prefix on every key (left by DataParallel) are removed.
+    What is around it (`state_dict`; `fpn_model` of img2pose) and a `module.` prefix on every key (left by DataParallel)
+    are removed.
 
     Raises:
         CheckpointError: the file is missing, damaged, needs code to load, or holds no state dict.
@@ -28,8 +31,9 @@ def read_state_dict(path: Path) -> StateDict:
         msg = f"there is no checkpoint {path}"
         raise CheckpointError(msg)
     data = _read(path)
-    if isinstance(data, Mapping) and isinstance(data.get("state_dict"), Mapping):
-        data = data["state_dict"]
+    for name in _AROUND:
+        if isinstance(data, Mapping) and isinstance(data.get(name), Mapping):
+            data = data[name]
     if (
         not isinstance(data, Mapping)
         or not data
@@ -45,12 +49,16 @@ def load(module: nn.Module, state: StateDict, where: str) -> None:
     """Load a state dict into a module: every key and shape must match.
 
     Two kinds of keys may be missing, as nothing is computed with them: BatchNorm's counters, which PyTorch did not
-    save before 0.4.1, and those that begin as the module's `dead_keys`.
+    save before 0.4.1, and those that begin as the module's `dead_keys`. Those that begin as its `spare_keys`, which it
+    does not have, may be there. A module whose keys were once called otherwise has `renamed`, from a key to its own.
 
     Raises:
         CheckpointError: names what is missing, unknown or of another shape.
     """
     own = module.state_dict()
+    renamed = getattr(module, "renamed", lambda key: key)
+    spare = tuple(getattr(module, "spare_keys", ()))
+    state = {renamed(k): v for k, v in state.items() if not k.startswith(spare)}
     dead = tuple(getattr(module, "dead_keys", ()))
     optional = {k for k in own if k.endswith(".num_batches_tracked") or k.startswith(dead)}
     state = {**{k: own[k] for k in optional}, **state}

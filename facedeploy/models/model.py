@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from facedeploy.errors import InputError
 from facedeploy.extras import require
 from facedeploy.models.specs import InputSize, Size
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".pt", ".pth", ".safetensors")
 _EMBEDDED = Path(__file__).with_name("weights")
+_LARGEST_CONSTANT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Model:
     size. family: the pipeline that runs it. weights, licence: of the official checkpoint. parts: names of the files
     of a checkpoint; none means one a network. any_size: whether networks without a fixed size can be exported too.
     embedded: name of the checkpoint in this package, for the model that needs no --weights. options: of the pipeline,
-    where they differ from the family's.
+    where they differ from the family's. constants: option of the pipeline -> NumPy file of numbers that come with the
+    weights, in the same folder, and go into the artifact.
     float32: network -> what fp16 targets leave in float32, as beginnings of names of weights ("" is all). Of several
     such rungs the first that gives the same boxes is taken.
     """
@@ -46,6 +50,7 @@ class Model:
     any_size: bool = False
     embedded: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    constants: Mapping[str, str] = field(default_factory=dict)
     float32: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
 
     def network_specs(self, input_size: InputSize | None = None) -> tuple[NetworkSpec, ...]:
@@ -60,6 +65,11 @@ class Model:
     def checkpoint_parts(self) -> tuple[str, ...]:
         """Names of the files that a checkpoint of the model consists of."""
         return self.parts or tuple(n.name for n in self.network_specs())
+
+    @property
+    def source_parts(self) -> tuple[str, ...]:
+        """What an artifact of the model is made from: the parts of its checkpoint, and its constants."""
+        return (*self.checkpoint_parts, *self.constants)
 
     @property
     def embedded_ranges(self) -> Path | None:
@@ -120,6 +130,30 @@ class Model:
             found[name] = files[0]
         return found
 
+    def find_files(self, path: Path | None) -> dict[str, Path]:
+        """The files of `find_weights`, and those of the constants, by option.
+
+        Raises:
+            InputError: one is missing.
+        """
+        found = self.find_weights(path)
+        for option, name in self.constants.items():
+            file = next(iter(found.values())).parent / name
+            if not file.is_file():
+                msg = f"{self.id} needs the file {name} of the published code: put it beside the weights, as {file}"
+                raise InputError(msg)
+            found[option] = file
+        return found
+
+    def read_constants(self, path: Path | None) -> dict[str, Any]:
+        """The constants of the checkpoint at `path`, as options of the pipeline.
+
+        Raises:
+            InputError: a file is missing or holds no plain numbers.
+        """
+        files = self.find_files(path) if self.constants else {}
+        return {option: _read_numbers(files[option]) for option in self.constants}
+
     def load(self, path: Path | None) -> Modules:
         """Modules with the weights of the checkpoint at `path`, or of the embedded one, by part.
 
@@ -132,3 +166,18 @@ class Model:
         for name, file in self.find_weights(path).items():
             checkpoint.load(modules[name], checkpoint.read_state_dict(file), str(file))
         return modules
+
+
+def _read_numbers(path: Path) -> Any:
+    try:
+        if path.stat().st_size > _LARGEST_CONSTANT:
+            msg = f"{path} is too large: it should hold a few numbers"
+            raise InputError(msg)
+        values = np.load(path, allow_pickle=False)
+        if not np.issubdtype(values.dtype, np.floating) or not np.isfinite(values).all():
+            msg = f"{path} must hold finite floating-point numbers, not {values.dtype}"
+            raise InputError(msg)
+    except (OSError, ValueError, EOFError, AttributeError) as error:
+        msg = f"{path} is not a NumPy file of numbers: copy it again"
+        raise InputError(msg) from error
+    return values.tolist()
