@@ -210,7 +210,7 @@ def test_models_as_json(run: Run) -> None:
     assert set(models) == set(registry.MODELS)
     assert set(models["mtcnn"]) == {"id", "title", "weights", "licence", "networks"}
     networks = models["mtcnn"]["networks"]
-    assert all(set(n) == {"network", "parameters", "shape", "macs"} for n in networks)
+    assert all(set(n) == {"network", "parameters", "size", "shape", "macs"} for n in networks)
     assert [(n["network"], n["parameters"]) for n in networks] == [("pnet", 6874), ("rnet", 60115), ("onet", 224404)]
 
 

@@ -26,7 +26,13 @@ def command(json: Json = False) -> None:
         print(f"  weights: {model.weights}; licence: {model.licence}")
         if rows:
             table = [
-                (f"  {r.network}", f"{r.parameters:,}", "x".join(map(str, r.shape)), f"{r.macs / 1e6:,.1f}")
+                (
+                    f"  {r.network}",
+                    f"{r.parameters:,}",
+                    f"{r.size / 1e6:,.1f}",
+                    "x".join(map(str, r.shape)),
+                    f"{r.macs / 1e6:,.1f}",
+                )
                 for r in rows
             ]
-            print_table(("  network", "parameters", "input", "million MACs"), table)
+            print_table(("  network", "parameters", "fp32 MB", "input", "million MACs"), table)

@@ -10,12 +10,13 @@ from facedeploy.spec import Shape
 
 @dataclass(frozen=True)
 class NetworkStatistics:
-    """parameters: numbers in the checkpoint. macs: multiply-accumulates of convolutions and linear layers for one
-    input of `shape`; the batch is 1 where it is dynamic.
+    """Of one network as it is exported. parameters: weights and biases; size: bytes of those in float32. macs:
+    multiply-accumulates of convolutions and linear layers for one input of `shape`; the batch is 1 where it is dynamic.
     """
 
     network: str
     parameters: int
+    size: int
     shape: Shape
     macs: int
 
@@ -26,17 +27,19 @@ def measure(model: Model) -> tuple[NetworkStatistics, ...]:
     Raises:
         BackendUnavailableError: PyTorch is not installed.
     """
-    modules = model.fold(model.networks(model.build()))
+    architecture = model.define()
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    with torch.device("meta"):  # Shapes without numbers: a large model need not be made.
+        modules = architecture.fold(architecture.networks(architecture.build()))
     rows = []
     for spec in model.network_specs():
-        module = modules[spec.name].to("meta")
+        module = modules[spec.name].eval()
         shapes = [(1, *s[1:]) for s in spec.input_shapes("optimum").values()]
         counter = FlopCounterMode(display=False)
         with torch.no_grad(), counter:
             module(*(torch.empty(s, device="meta") for s in shapes))
         parameters = sum(p.numel() for p in module.parameters())
-        rows.append(NetworkStatistics(spec.name, parameters, shapes[0], counter.get_total_flops() // 2))
+        rows.append(NetworkStatistics(spec.name, parameters, 4 * parameters, shapes[0], counter.get_total_flops() // 2))
     return tuple(rows)
