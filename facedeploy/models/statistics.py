@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from facedeploy.extras import require
 from facedeploy.models.model import Model
 from facedeploy.spec import Shape
 
@@ -27,15 +28,15 @@ def measure(model: Model) -> tuple[NetworkStatistics, ...]:
     Raises:
         BackendUnavailableError: PyTorch is not installed.
     """
-    architecture = model.define()
+    require("torch", "export")
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):  # Shapes without numbers: a large model need not be made.
-        modules = architecture.fold(architecture.networks(architecture.build()))
+        modules = model.fold(model.networks(model.build()))
     rows = []
     for spec in model.network_specs():
-        module = modules[spec.name].eval()
+        module = modules[spec.name]
         shapes = [(1, *s[1:]) for s in spec.input_shapes("optimum").values()]
         counter = FlopCounterMode(display=False)
         with torch.no_grad(), counter:
