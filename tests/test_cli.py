@@ -194,11 +194,11 @@ def test_models_as_text(run: Run) -> None:
     result = run("models")
     assert result.status == 0
     assert result.err == ""
-    rows = {words[0]: words[1:] for words in map(str.split, result.out.splitlines()) if len(words) == 4}
-    assert {name: rows[name][0] for name in ("pnet", "rnet", "onet")} == {
-        "pnet": "6,874",
-        "rnet": "60,115",
-        "onet": "224,404",
+    rows = {words[0]: words[1:] for words in map(str.split, result.out.splitlines()) if len(words) == 5}
+    assert {name: rows[name][:2] for name in ("pnet", "rnet", "onet")} == {
+        "pnet": ["6,874", "0.0"],
+        "rnet": ["60,115", "0.2"],
+        "onet": ["224,404", "0.9"],
     }
     assert "licence: none stated" in result.out
 
