@@ -12,12 +12,15 @@ from typing import Any
 
 import cv2
 
+from facedeploy.artifact import Artifact
 from facedeploy.errors import InputError
 from facedeploy.faces import Face
 from facedeploy.loading import load
 from facedeploy.pictures import PICTURES, VIDEOS, expand, frames
 from facedeploy.pipelines.base import Image
+from facedeploy.pipelines.composed import ComposedPipeline
 from facedeploy.pipelines.draw import draw
+from facedeploy.pipelines.landmarks106 import Landmarks106Pipeline
 from facedeploy.runtimes import Substitute
 
 _FALLBACK_RATE = 25.0  # For a video that does not say its own.
@@ -54,13 +57,17 @@ def detect(
     threads: int = 0,
     runtime: Substitute | None = None,
     options: Mapping[str, Any] | None = None,
+    landmarks: str | os.PathLike[str] | None = None,
 ) -> Iterator[Detected]:
     """Yield the faces with at least the score `threshold` of every picture and video frame, in order.
 
-    save: folder for copies with the faces drawn; nothing that exists is overwritten.
+    save: folder for copies with the faces drawn; nothing that exists is overwritten. options: changes to the first
+    artifact's pipeline. landmarks: a second artifact, which gives the faces 106 landmarks and their pose; `runtime`
+    stands in for it too where it holds an ONNX file.
 
     Raises:
-        InputError: an input cannot be read, a file to save exists, or the artifact does not say what a face is.
+        InputError: an input cannot be read, a file to save exists, the artifact does not say what a face is, or the
+            second one gives no landmarks of faces that are already found.
     """
     files = expand(inputs)
     with contextlib.ExitStack() as stack:
@@ -71,6 +78,10 @@ def detect(
                 "name them under [outputs] in the TOML file of the model and export it again (docs/own-model.md)"
             )
             raise InputError(msg)
+        if landmarks is not None:
+            second = _load_landmarks(landmarks, threads, runtime)
+            stack.callback(second.close)
+            pipeline = ComposedPipeline(pipeline, second, threshold)
         album = stack.enter_context(_Album(save, files)) if save else None
         for frame in stack.enter_context(_progress(files)):
             faces = tuple(f for f in pipeline.detect(frame.image) if f.score >= threshold)
@@ -78,6 +89,22 @@ def detect(
                 album.add(frame.path, draw(frame.image, faces))
             height, width = frame.image.shape[:2]
             yield Detected(frame.path, frame.number, width, height, faces)
+
+
+def _load_landmarks(artifact: str | os.PathLike[str], threads: int, runtime: Substitute | None) -> Landmarks106Pipeline:
+    """Open the artifact that is to look at faces already found.
+
+    Raises:
+        InputError: it finds faces itself.
+    """
+    opened = Artifact.open(artifact)
+    if opened.manifest.pipeline.family != "landmarks106":
+        msg = f"{artifact} is of {opened.manifest.model}, and --landmarks takes an artifact of landmarks106"
+        raise InputError(msg)
+    stands_in = all("onnx" in n.files for n in opened.manifest.networks)
+    pipeline = load(opened, threads=threads, runtime=runtime if stands_in else None)
+    assert isinstance(pipeline, Landmarks106Pipeline)
+    return pipeline
 
 
 class _Album:

@@ -446,6 +446,7 @@ def test_folder_must_hold_one_checkpoint(mos_weights: GetWeights, tmp_path: Path
 
 
 def test_models_are_listed() -> None:
-    assert list(registry.MODELS) == ["mos-tiny", "mtcnn", "mos-m", "mos-m-published", "mos-s", "mos-s-published"]
+    published = ("mos-m", "mos-m-published", "mos-s", "mos-s-published")
+    assert list(registry.MODELS) == ["mos-tiny", "mtcnn", *published, "landmarks106", "img2pose", "mogface"]
     for name in MODULES:
         assert registry.get(name).checkpoint_parts == registry.get(f"{name}-published").checkpoint_parts == ("mos",)

@@ -23,6 +23,10 @@ def command(
     inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders, videos.", show_default=False)],
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out faces with a lower score.")] = None,
     save: Annotated[Path | None, typer.Option(help="Folder for pictures with the faces drawn.")] = None,
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(help="Artifact of landmarks106, which gives the faces found 106 landmarks and their pose."),
+    ] = None,
     threads: Threads = 0,
     runtime: RuntimeName = None,
     option: Options = None,
@@ -39,6 +43,7 @@ def command(
         threads=threads,
         runtime=parse_runtime(runtime),
         options=parse_options(option),
+        landmarks=landmarks,
     )
     for picture in found:
         if json:

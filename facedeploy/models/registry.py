@@ -81,6 +81,56 @@ MODELS = {
         ),
         *_mos("m", "MobileNetV2"),
         *_mos("s", "ShuffleNetV2"),
+        Model(
+            id="landmarks106",
+            title="106 landmarks and head pose of a face that is already found: detect --landmarks",
+            architecture="landmarks106:LANDMARKS106",
+            specs=specs.landmarks106,
+            family="landmarks106",
+            input_size=(96, 96),
+            weights="modelscope.cn, damo/cv_mobilenet_face-2d-keypoints_alignment, pytorch_model.pt",
+            licence="Apache-2.0",
+            # Points are pixels of a crop of 96: a half near there is rounded to a sixteenth.
+            float32={"landmarks": (("points.9.",), ("points.", "pose."), ("",))},
+        ),
+        Model(
+            id="img2pose",
+            title="img2pose: boxes, 5 landmarks and a pose in six degrees of freedom; ResNet-18 with a feature pyramid",
+            architecture="img2pose_networks:IMG2POSE",
+            specs=specs.img2pose,
+            family="img2pose",
+            input_size=(608, 800),
+            weights="github.com/vitoralbiero/img2pose, models/img2pose_v1.pth or img2pose_v1_ft_300w_lp.pth",
+            licence="CC BY-NC 4.0 (not for commercial use)",
+            parts=("img2pose",),
+            constants={
+                "pose_mean": "WIDER_train_pose_mean_v1.npy",
+                "pose_std": "WIDER_train_pose_stddev_v1.npy",
+                "points68": "reference_3d_68_points_trans.npy",
+                "points5": "reference_3d_5_points_trans.npy",
+            },
+            # Proposals are pixels, which half precision resolves to half of one at 800.
+            float32={
+                "proposer": (("head.cls_logits.", "head.bbox_pred."), ("head.",), ("",)),
+                "head": ((), ("score.", "hidden.", "dof."), ("",)),
+            },
+        ),
+        Model(
+            id="mogface",
+            title="MogFace (ResNet-101): boxes down to a few pixels; very large",
+            architecture="mogface_networks:MOGFACE",
+            specs=specs.mogface,
+            family="mogface",
+            input_size=(480, 640),
+            weights="modelscope.cn, damo/cv_resnet101_face-detection_cvpr22papermogface, pytorch_model.pt",
+            licence="none stated by damo-cv/MogFace; Apache-2.0 for modelscope's code",
+            parts=("mogface",),
+            any_size=True,
+            float32={
+                "features": ((), ("backbone.",), ("",)),
+                "head": ((), ("pred_net.pred_loc.", "pred_net.pred_cls."), ("",)),
+            },
+        ),
     )
 }
 

@@ -13,6 +13,7 @@ InputSize = Size | Literal["any"]
 
 _STRIDES = (8, 16, 32)
 _LARGEST = 16384
+_ANY_LARGEST = 4096
 
 
 def read_size(text: str) -> Size | None:
@@ -116,3 +117,79 @@ def _mos_maps(
         raise InputError(msg)
     maps = [(-(-size[0] // s), -(-size[1] // s)) for s in _STRIDES]
     return TensorSpec("image", (1, 3, *size)), (), [*maps], sum(anchors * h * w for h, w in maps)
+
+
+def img2pose(size: InputSize) -> tuple[NetworkSpec, ...]:
+    """A proposer of pictures of one size, and a head that looks at 100 proposals a call."""
+    if size == "any" or size[0] % 32 or size[1] % 32 or min(size) < 64:
+        shown = size if size == "any" else f"{size[0]}x{size[1]}"
+        msg = f"img2pose takes pictures of a fixed size, 64 pixels or more and multiples of 32, not {shown}"
+        raise InputError(msg)
+    maps = [(size[0] // s, size[1] // s) for s in (4, 8, 16, 32)]
+    cells = sum(h * w for h, w in maps) + -(-maps[-1][0] // 2) * -(-maps[-1][1] // 2)
+    proposals = 100
+    # All maps under each other, as wide as the first.
+    features = TensorSpec("features", (1, 256, sum(h for h, _ in maps), maps[0][1]))
+    proposer = NetworkSpec(
+        "proposer",
+        inputs=(TensorSpec("image", (1, 3, *size)),),
+        outputs=(
+            features,
+            TensorSpec("objectness", (1, 3 * cells)),
+            TensorSpec("proposals", (1, 3 * cells, 4)),
+        ),
+    )
+    head = NetworkSpec(
+        "head",
+        inputs=(features, TensorSpec("grid", (1, 14, 14 * proposals, 2))),
+        outputs=(TensorSpec("scores", (1, proposals)), TensorSpec("dofs", (1, 6, proposals))),
+    )
+    return proposer, head
+
+
+def landmarks106(size: InputSize) -> tuple[NetworkSpec, ...]:
+    """Crops of one size, any number of them."""
+    if size != (96, 96):
+        shown = size if size == "any" else f"{size[0]}x{size[1]}"
+        msg = f"landmarks106 takes crops of 96x96 from pictures of any size, not {shown}: leave --input-size out"
+        raise InputError(msg)
+    crops = NetworkSpec(
+        "landmarks",
+        inputs=(TensorSpec("image", ("batch", 3, *size)),),
+        outputs=(TensorSpec("points", ("batch", 212)), TensorSpec("pose", ("batch", 3))),
+        axes=(Axis("batch", 1, 8, 64),),
+    )
+    return (crops,)
+
+
+def mogface(size: InputSize) -> tuple[NetworkSpec, ...]:
+    """Six maps of a picture, with strides 4 to 128, and a head that takes any of them."""
+    strides = tuple(4 << level for level in range(6))
+    if size == "any":
+        # Compilers that tune for the optimum take no picture of any size; parity is measured there.
+        axes = tuple(Axis(name, 32, 320, _ANY_LARGEST) for name in ("height", "width"))
+        image = TensorSpec("image", (1, 3, "height", "width"))
+        maps: list[tuple[int | str, int | str]] = [(f"rows{s}", f"columns{s}") for s in strides]
+        largest, optimum = (_ANY_LARGEST // 4,) * 2, (40, 40)
+    else:
+        if min(size) < 32:
+            msg = f"MogFace takes pictures of at least 32x32, not {size[0]}x{size[1]}"
+            raise InputError(msg)
+        axes, image = (), TensorSpec("image", (1, 3, *size))
+        maps = [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
+        # The finest map is three quarters of the work.
+        largest = optimum = (-(-size[0] // 4), -(-size[1] // 4))
+    features = NetworkSpec(
+        "features",
+        inputs=(image,),
+        outputs=tuple(TensorSpec(f"p{i}", (1, 256, *shape)) for i, shape in enumerate(maps, 2)),
+        axes=axes,
+    )
+    sides = zip(("height", "width"), optimum, largest, strict=True)
+    head = NetworkSpec(
+        "head",
+        inputs=(TensorSpec("features", (1, 256, "height", "width")),),
+        outputs=(TensorSpec("score", (1, 1, "height", "width")), TensorSpec("box", (1, 4, "height", "width"))),
+        axes=tuple(Axis(name, 1, best, most) for name, best, most in sides),
+    )
+    return features, head

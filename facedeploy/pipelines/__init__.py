@@ -9,6 +9,9 @@ from typing import Any
 from facedeploy.artifact import PipelineEntry
 from facedeploy.errors import InputError
 from facedeploy.pipelines.base import Pipeline
+from facedeploy.pipelines.img2pose import Img2PoseConfig, Img2PosePipeline
+from facedeploy.pipelines.landmarks106 import Landmarks106Config, Landmarks106Pipeline
+from facedeploy.pipelines.mogface import MogFaceConfig, MogFacePipeline
 from facedeploy.pipelines.mos import MosConfig, MosPipeline, MosPublishedPipeline
 from facedeploy.pipelines.mtcnn import MtcnnConfig, MtcnnPipeline
 from facedeploy.pipelines.own import BoxesConfig, BoxesPipeline, TensorsConfig, TensorsPipeline
@@ -21,6 +24,9 @@ _FAMILIES: dict[str, tuple[type, type[Any]]] = {
     "mtcnn": (MtcnnConfig, MtcnnPipeline),
     "mos": (MosConfig, MosPipeline),
     "mos-published": (MosConfig, MosPublishedPipeline),
+    "landmarks106": (Landmarks106Config, Landmarks106Pipeline),
+    "img2pose": (Img2PoseConfig, Img2PosePipeline),
+    "mogface": (MogFaceConfig, MogFacePipeline),
     "boxes": (BoxesConfig, BoxesPipeline),
     "tensors": (TensorsConfig, TensorsPipeline),
 }

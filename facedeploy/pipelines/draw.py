@@ -16,6 +16,7 @@ _POINT = (60, 80, 255)
 _AXES = ((60, 60, 230), (80, 200, 60), (230, 120, 50))  # x, y, z as red, green, blue
 _INK = (20, 20, 20)
 _PLATE = 40  # Pixels: narrower faces get their score without a plate behind it.
+_FEW = 10  # More landmarks than these are drawn as fine dots.
 _SHIFT = 4  # OpenCV draws with sub-pixel corners given in 1/16 pixel.
 
 
@@ -31,8 +32,10 @@ def draw(image: Image, faces: Sequence[Face]) -> Image:
         width = int(np.clip(side / 60, 1, 6))
         x1, y1, x2, y2 = (_fixed(v) for v in face.box)
         cv2.rectangle(canvas, (x1, y1), (x2, y2), _BOX, width, cv2.LINE_AA, _SHIFT)
-        for x, y in face.landmarks or ():
-            radius = _fixed(float(np.clip(side / 40, 1, 8)))
+        points = face.landmarks or ()
+        dense = len(points) > _FEW
+        radius = _fixed(float(np.clip(side / (160 if dense else 40), 0.3 if dense else 1, 8)))
+        for x, y in points:
             cv2.circle(canvas, (_fixed(x), _fixed(y)), radius, _POINT, -1, cv2.LINE_AA, _SHIFT)
         if face.yaw is not None and face.pitch is not None and face.roll is not None:
             centre = np.array([face.box[0] + face.box[2], face.box[1] + face.box[3]]) / 2

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from facedeploy.errors import InputError
 from facedeploy.faces import Face
 from facedeploy.pipelines.base import Image, Pipeline
-from facedeploy.pipelines.nms import nms
+from facedeploy.pipelines.nms import suppress
 from facedeploy.pipelines.resize import fit, picture
 from facedeploy.pipelines.voting import vote
 from facedeploy.preprocess import Pixels, Preprocess
@@ -143,11 +143,8 @@ class MosPipeline(Pipeline):
 
     def _suppress(self, found: Candidates, scale: NDArray[np.float64]) -> NDArray[np.intp]:
         """Indices of the kept candidates, best first. Overlap is measured in the picture, where a pixel counts."""
-        # In the order of priors, so that of equal scores position decides and not a backend's rounding.
-        best = np.sort(np.argsort(-found.scores, kind="stable")[: self.config.top])
-        boxes = found.boxes[best] / np.tile(scale, 2)
-        kept: NDArray[np.intp] = best[nms(boxes, found.scores[best], self.config.nms)[: self.config.keep]]
-        return kept
+        boxes = found.boxes / np.tile(scale, 2)
+        return suppress(boxes, found.scores, self.config.nms, top=self.config.top, keep=self.config.keep)
 
     def _angles(self, outputs: Arrays, priors: NDArray[np.intp]) -> Floats:
         """Yaw, pitch and roll (N, 3) of the faces of some priors."""

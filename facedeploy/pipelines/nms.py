@@ -19,39 +19,52 @@ def nms(
     threshold: float,
     mode: Mode = "union",
     groups: NDArray[np.integer] | None = None,
+    pixel: float = 1.0,
 ) -> Indices:
     """Indices of the kept boxes, best score first; of equal scores the last box comes first.
 
     Scores within 1e-5 count as equal. A sigmoid near 1 orders its windows by rounding noise, and each backend
     would otherwise keep another window of a pair.
 
-    boxes: (N, 4) as inclusive pixel corners, so a width is x2 - x1 + 1. A box is dropped when its overlap with a
-    better kept one is greater than `threshold`; overlap is the intersection over the union, or over the smaller
-    area. Boxes of different `groups` (N,) never suppress each other.
+    boxes: (N, 4) as inclusive pixel corners, so a width is x2 - x1 + `pixel`; 0 is for corners between pixels. A box is
+    dropped when its overlap with a better kept one is greater than `threshold`; overlap is the intersection over the
+    union, or over the smaller area. Boxes of different `groups` (N,) never suppress each other.
     """
     order = np.argsort(np.round(scores, 5), kind="stable")[::-1]
     groups = np.zeros(len(boxes), np.intp) if groups is None else groups
-    better, worse = overlapping_pairs(boxes[order], threshold, mode, groups[order])
+    better, worse = overlapping_pairs(boxes[order], threshold, mode, groups[order], pixel)
     return order[resolve(len(order), better, worse)]
 
 
+def suppress(
+    boxes: NDArray[np.float64], scores: NDArray[np.floating], threshold: float, *, top: int, keep: int
+) -> Indices:
+    """Of the `top` best boxes, the `keep` best that `nms` leaves: indices, best score first."""
+    # In the order of the boxes, so that of equal scores position decides and not a backend's rounding.
+    best = np.sort(np.argsort(-scores, kind="stable")[:top])
+    kept: Indices = best[nms(boxes[best], scores[best], threshold)[:keep]]
+    return kept
+
+
 def overlapping_pairs(
-    boxes: NDArray[np.float64], threshold: float, mode: Mode, groups: NDArray[np.integer]
+    boxes: NDArray[np.float64], threshold: float, mode: Mode, groups: NDArray[np.integer], pixel: float = 1.0
 ) -> tuple[Indices, Indices]:
     """All pairs i < j of boxes of one group that overlap by more than the threshold."""
-    left, right = _near_pairs(boxes, threshold if mode == "union" else 0.0, groups)
+    left, right = _near_pairs(boxes, threshold if mode == "union" else 0.0, groups, pixel)
     low = np.maximum(boxes[left, :2], boxes[right, :2])
     high = np.minimum(boxes[left, 2:], boxes[right, 2:])
-    inter = np.maximum(high - low + 1, 0).prod(axis=1)
-    area = (boxes[:, 2:] - boxes[:, :2] + 1).prod(axis=1)
+    inter = np.maximum(high - low + pixel, 0).prod(axis=1)
+    area = (boxes[:, 2:] - boxes[:, :2] + pixel).prod(axis=1)
     pair = area[left], area[right]
     base = pair[0] + pair[1] - inter if mode == "union" else np.minimum(*pair)
-    over = inter / base > threshold
+    over = inter / np.maximum(base, np.finfo(np.float64).tiny) > threshold  # Boxes of no area overlap nothing.
     a, b = left[over], right[over]
     return np.minimum(a, b), np.maximum(a, b)
 
 
-def _near_pairs(boxes: NDArray[np.float64], threshold: float, groups: NDArray[np.integer]) -> tuple[Indices, Indices]:
+def _near_pairs(
+    boxes: NDArray[np.float64], threshold: float, groups: NDArray[np.integer], pixel: float
+) -> tuple[Indices, Indices]:
     """Pairs that may overlap by more than `threshold` of their union: a few neighbours instead of all N * N.
 
     Two such boxes have their left edges within (1 - t) of the left one's width, and likewise from top to bottom.
@@ -62,7 +75,7 @@ def _near_pairs(boxes: NDArray[np.float64], threshold: float, groups: NDArray[np
     if count <= _FEW:
         left, right = np.nonzero(np.tri(count, k=-1, dtype=bool) & (groups[:, None] == groups))
         return left, right
-    width, height = boxes[:, 2] - boxes[:, 0] + 1, boxes[:, 3] - boxes[:, 1] + 1
+    width, height = boxes[:, 2] - boxes[:, 0] + pixel, boxes[:, 3] - boxes[:, 1] + pixel
     strip_width = np.ones(int(groups.max(initial=0)) + 1)
     np.maximum.at(strip_width, groups, width * (1 - threshold))
     strip = np.floor((boxes[:, 0] - boxes[:, 0].min(initial=0)) / strip_width[groups]).astype(np.intp)

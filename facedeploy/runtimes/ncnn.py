@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from facedeploy.errors import ConversionError, FacedeployError
+from facedeploy.export.ncnn.share import unshared
 from facedeploy.extras import require
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.spec import NetworkSpec
@@ -63,8 +64,9 @@ class NcnnRuntime(Runtime):
             if hasattr(self._net.opt, name):
                 setattr(self._net.opt, name, value)
         self._precision = precision
-        # load_param answers 0 for a graph whose layers it does not know, so the layers are looked at too.
-        loaded = self._net.load_param(str(param)) == 0 and self._net.load_model(str(weights)) == 0
+        with unshared(param, weights) as files:
+            # load_param answers 0 for a graph whose layers it does not know, so the layers are looked at too.
+            loaded = self._net.load_param(str(files[0])) == 0 and self._net.load_model(str(files[1])) == 0
         names = (list(self._net.input_names()), list(self._net.output_names())) if loaded else ([], [])
         wanted = ([t.name for t in spec.inputs], [t.name for t in spec.outputs])
         if not loaded or sorted(names[0]) != sorted(wanted[0]) or not set(wanted[1]) <= set(names[1]):

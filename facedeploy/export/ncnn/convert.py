@@ -14,6 +14,7 @@ from facedeploy.export.lowering import DeformConvForm, lower
 from facedeploy.export.ncnn import deform_conv, graph, int8, table, weights
 from facedeploy.export.ncnn.match import int8_layers, layers_of
 from facedeploy.export.ncnn.reductions import repeat_axes
+from facedeploy.export.ncnn.share import share
 from facedeploy.export.passes.float16 import exact_weights
 from facedeploy.export.positions import Step, exact_steps, spread
 from facedeploy.extras import require
@@ -63,6 +64,7 @@ def compile_network(job: Job) -> Compiled:
         quantised = tuple(n for n in job.int8 if n in found)
         files["table"] = f"{name}.table"
         (job.folder / files["table"]).write_text(table.render(table.scales_of(layers, arrays)), encoding="utf-8")
+    layers, arrays = share(layers, arrays)
     (job.folder / files["param"]).write_text(graph.render(layers), encoding="utf-8")
     (job.folder / files["bin"]).write_bytes(weights.write(layers, arrays))
     options = ncnn_options(job.precision)

@@ -19,14 +19,23 @@ from numpy.typing import NDArray
 
 from facedeploy.errors import ConversionError
 from facedeploy.export.ncnn.graph import Layer
-from facedeploy.export.ncnn.weights import FEATURE_MASK, INT8_TERM, INT8_TYPES, REQUANTISE, Arrays, groups, number
+from facedeploy.export.ncnn.weights import (
+    FEATURE_MASK,
+    INT8_TERM,
+    INT8_TYPES,
+    REQUANTISE,
+    Arrays,
+    groups,
+    is_dynamic,
+    number,
+)
 
 STEPS = 127
 # Bit of the feature mask, known to ncnn since October 2022. Winograd in int8 multiplies integers so large that the sum
 # over channels leaves 32 bits, so ncnn2table spends only 6 bits on the weights of such layers. The mask leaves all 8,
 # whatever the options of the app that loads the file.
 _NO_WINOGRAD = 1 << 6
-_KERNEL_WIDTH, _KERNEL_HEIGHT, _WEIGHT_SIZE, _PAD_VALUE, _DYNAMIC_WEIGHT = 1, 11, 6, 18, 19
+_KERNEL_WIDTH, _KERNEL_HEIGHT, _WEIGHT_SIZE, _PAD_VALUE = 1, 11, 6, 18
 # What may write and read an int8 blob: the pairs that ncnn2int8 makes. An InnerProduct writes none, and pooling,
 # concatenation, PReLU and sums read none.
 _CHAINED = ("Convolution", "ConvolutionDepthWise")
@@ -38,7 +47,7 @@ def has_int8_form(layer: Layer) -> bool:
     Padding that is not zero is put around the int8 values without being scaled. A grouped convolution that is not
     depthwise leaves its output unwritten on x86 with AVX, where a group has 8 outputs or more (seen in 20261020).
     """
-    if layer.type not in INT8_TYPES or number(layer, _DYNAMIC_WEIGHT):
+    if layer.type not in INT8_TYPES or is_dynamic(layer):
         return False
     depthwise = layer.type != "ConvolutionDepthWise" or _is_depthwise(layer)
     return depthwise and not float(dict(layer.params).get(_PAD_VALUE, "0"))

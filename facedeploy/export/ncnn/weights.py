@@ -38,11 +38,13 @@ INT8_TERM = 8
 REQUANTISE = 100  # Added to the term where the output is int8 as well.
 INT8_TYPES = ("Convolution", "ConvolutionDepthWise", "InnerProduct")
 _GROUPS = 7
+DYNAMIC_WEIGHT = 19  # Of the convolutions: whether weight and bias are inputs, and not in the bin.
+LOAD_TYPE = 21  # Of MemoryData: 0 where its array is tagged.
 # One factor of a Gemm is a tagged weight where parameter 5 says so; parameters 8 and 9 are its sides.
 _GEMM, _GEMM_CONSTANT, _GEMM_SIDES = "Gemm", 5, (8, 9)
 # layer type -> ids of the parameters whose product is the size of a bare array, and how many such arrays there are;
 # a parameter of 0 is an axis that is not there.
-_BARE = {"PReLU": ((0,), 1), "MemoryData": ((0, 1, 11, 2), 1), "BatchNorm": ((0,), 4)}
+_BARE = {"PReLU": ((0,), 1), "MemoryData": ((0, 1, 11, 2), 1), "BatchNorm": ((0,), 4), "GroupNorm": ((1,), 2)}
 
 Arrays = tuple[NDArray[Any], ...]
 
@@ -78,9 +80,8 @@ def read(layers: Sequence[Layer], data: bytes) -> dict[str, Arrays]:
             bias = (number(layer, 0),) if has_bias(layer) else ()
             arrays[layer.name] = (weight, *(take(count, np.float32) for count in (*bias, *counts)))
         elif layer.type in _BARE:
-            keys, copies = _BARE[layer.type]
-            count = math.prod(number(layer, key) or 1 for key in keys)
-            arrays[layer.name] = tuple(take(count, np.float32) for _ in range(copies))
+            count = _bare_size(layer)
+            arrays[layer.name] = tuple(take(count, np.float32) for _ in range(_BARE[layer.type][1]))
     if offset != len(data):
         msg = f"{len(data) - offset} bytes of the ncnn weights belong to no layer that is known here"
         raise ConversionError(msg)
@@ -123,11 +124,19 @@ def to_half(
 
 def _tagged_size(layer: Layer) -> int | None:
     """How many numbers the tagged weight of a layer has; None where it has none."""
+    if is_dynamic(layer):
+        return None
     if layer.type in _WITH_BIAS:
         return number(layer, _WITH_BIAS[layer.type][0])
+    if layer.type == "MemoryData" and not number(layer, LOAD_TYPE, 1):
+        return _bare_size(layer)
     if layer.type == _GEMM and number(layer, _GEMM_CONSTANT):
         return math.prod(number(layer, key) for key in _GEMM_SIDES)
     return None
+
+
+def _bare_size(layer: Layer) -> int:
+    return math.prod(number(layer, key) or 1 for key in _BARE[layer.type][0])
 
 
 def _scale_counts(layer: Layer) -> tuple[int, ...]:
@@ -149,6 +158,11 @@ def groups(layer: Layer) -> int:
 
 def has_bias(layer: Layer) -> bool:
     return layer.type in _WITH_BIAS and number(layer, _WITH_BIAS[layer.type][1]) != 0
+
+
+def is_dynamic(layer: Layer) -> bool:
+    """Whether a layer gets its weight as an input."""
+    return layer.type in ("Convolution", "ConvolutionDepthWise") and number(layer, DYNAMIC_WEIGHT) != 0
 
 
 def _mask(layer: Layer) -> Layer:

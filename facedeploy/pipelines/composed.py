@@ -1,0 +1,27 @@
+"""A detector, and a network that says more of the faces that it finds."""
+
+from __future__ import annotations
+
+from facedeploy.faces import Face
+from facedeploy.pipelines.base import Image, Pipeline
+from facedeploy.pipelines.landmarks106 import Landmarks106Pipeline
+
+
+class ComposedPipeline(Pipeline):
+    """Faces of the detector with a score of at least `threshold`, with the landmarks and the pose of the second.
+
+    Closing it closes both.
+    """
+
+    def __init__(self, detector: Pipeline, landmarks: Landmarks106Pipeline, threshold: float = 0.0) -> None:
+        super().__init__({})
+        self.detector = detector
+        self.landmarks = landmarks
+        self.threshold = threshold
+
+    def detect(self, image: Image) -> list[Face]:
+        return self.landmarks.locate(image, [f for f in self.detector.detect(image) if f.score >= self.threshold])
+
+    def close(self) -> None:
+        self.detector.close()
+        self.landmarks.close()
