@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from facedeploy.errors import InputError
 from facedeploy.extras import require
 from facedeploy.models.specs import InputSize, Size
@@ -169,6 +167,8 @@ class Model:
 
 
 def _read_numbers(path: Path) -> Any:
+    import numpy as np  # Here, as the command line lists models without it.
+
     try:
         if path.stat().st_size > _LARGEST_CONSTANT:
             msg = f"{path} is too large: it should hold a few numbers"
