@@ -165,7 +165,7 @@ class BoxesPipeline(TensorsPipeline):
         landmarks = None
         if named.landmarks is not None:
             points = self._points(outputs[named.landmarks][0, priors[kept]], scale)
-            landmarks = points.reshape(len(kept), -1, 2).tolist()
+            landmarks = points.reshape(len(kept), points.shape[1] // 2, 2).tolist()
         angles = {n: self._angle(outputs[output], priors[kept]) for n in _ANGLES if (output := getattr(named, n))}
         return [
             Face(

@@ -1,0 +1,1 @@
+"""Artifacts as C++ bundles for phones."""

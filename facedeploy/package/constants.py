@@ -1,0 +1,142 @@
+"""What the C++ library must know of a model, from the manifest. Field by field the structs of config.hpp."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from facedeploy.artifact import PipelineEntry
+from facedeploy.errors import InputError
+from facedeploy.pipelines.mos import MosConfig
+from facedeploy.pipelines.own import BoxesConfig, Outputs
+from facedeploy.plain import from_plain
+from facedeploy.preprocess import Preprocess
+from facedeploy.spec import NetworkSpec, Shape
+
+PROTOCOLS = ("fit", "stretch")
+_COORDINATES = 2
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the network sees: its size in pixels, and what becomes of a picture."""
+
+    height: int
+    width: int
+    protocol: str
+    colours: str
+    mean: tuple[float, float, float]
+    scale: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which faces stay, as in `MosConfig` and `BoxesConfig` of the pipelines."""
+
+    score_threshold: float
+    nms: float
+    top: int
+    keep: int
+
+
+@dataclass(frozen=True)
+class MosConstants:
+    """Of the family `mos`. channels: of the feature maps. patch_channels: of the pose network's patches. level: whether
+    that also takes the map that a patch is of.
+    """
+
+    input: Input
+    selection: Selection
+    anchors: int
+    channels: int
+    patch_channels: int
+    level: bool
+    pose_batch: int
+
+
+@dataclass(frozen=True)
+class BoxesConstants:
+    """Of the family `boxes`. unit: coordinates are parts of the input's sides. landmarks: points of a face."""
+
+    input: Input
+    selection: Selection
+    priors: int
+    unit: bool
+    classes: int
+    face_class: int
+    landmarks: int
+    yaw: bool
+    pitch: bool
+    roll: bool
+
+
+Constants = MosConstants | BoxesConstants
+
+
+def constants(specs: Sequence[NetworkSpec], entry: PipelineEntry) -> Constants:
+    """The constants of a model's networks and pipeline.
+
+    Raises:
+        InputError: the C++ library has not this family or protocol, or the network takes pictures of any size.
+    """
+    if entry.family == "mos":
+        mos = from_plain(MosConfig, entry.config)
+        selection = Selection(mos.score_threshold, mos.nms, mos.top, mos.keep)
+        return _mos(specs, _input(specs[0], mos.protocol, mos.preprocess), selection)
+    if entry.family == "boxes":
+        boxes = from_plain(BoxesConfig, entry.config)
+        selection = Selection(boxes.score_threshold, boxes.nms, boxes.top, boxes.keep)
+        return _boxes(specs[0], boxes.outputs, _input(specs[0], boxes.protocol, boxes.preprocess), selection)
+    msg = (
+        f"the C++ library has no pipeline of the family {entry.family}: package an artifact of mos-tiny, mos-m, mos-s "
+        "or of a network of your own whose outputs are boxes"
+    )
+    raise InputError(msg)
+
+
+def _input(spec: NetworkSpec, protocol: str, preprocess: Preprocess) -> Input:
+    if protocol not in PROTOCOLS:
+        msg = f"the C++ library has no protocol {protocol}: export again with -O protocol=fit or -O protocol=stretch"
+        raise InputError(msg)
+    height, width = spec.inputs[0].shape[2:]
+    if not isinstance(height, int) or not isinstance(width, int):
+        msg = "the C++ library needs a network of a fixed size: export with --input-size HEIGHTxWIDTH"
+        raise InputError(msg)
+    return Input(height, width, protocol, preprocess.colours, preprocess.mean, preprocess.scales)
+
+
+def _mos(specs: Sequence[NetworkSpec], image: Input, selection: Selection) -> MosConstants:
+    detector, pose = specs
+    patches = _shape(pose, "patches")
+    return MosConstants(
+        image,
+        selection,
+        anchors=_shape(pose, "angles")[2],
+        channels=_shape(detector, "features8")[1],
+        patch_channels=patches[1],
+        level=any(t.name == "level" for t in pose.inputs),
+        pose_batch=pose.max_batch,
+    )
+
+
+def _boxes(spec: NetworkSpec, named: Outputs, image: Input, selection: Selection) -> BoxesConstants:
+    priors = _shape(spec, named.boxes)[1]
+    return BoxesConstants(
+        image,
+        selection,
+        priors=priors,
+        unit=named.boxes_in == "unit",
+        classes=math.prod(_shape(spec, named.scores)) // priors,
+        face_class=named.face_class or 0,
+        landmarks=0 if named.landmarks is None else math.prod(_shape(spec, named.landmarks)) // priors // _COORDINATES,
+        yaw=named.yaw is not None,
+        pitch=named.pitch is not None,
+        roll=named.roll is not None,
+    )
+
+
+def _shape(spec: NetworkSpec, name: str) -> Shape:
+    """A tensor's shape; what is dynamic, which no constant is, as 1."""
+    tensor = next(t for t in (*spec.inputs, *spec.outputs) if t.name == name)
+    return tuple(d if isinstance(d, int) else 1 for d in tensor.shape)
