@@ -30,6 +30,10 @@ class BackendUnavailableError(FacedeployError):
     """A backend is not installed, or this machine cannot run it."""
 
 
+class DeviceError(FacedeployError):
+    """Another machine cannot be reached, was lost, or does not do what it is asked."""
+
+
 class ConversionError(FacedeployError):
     """A converter or compiler failed, or wrote something that its own runtime does not load."""
 

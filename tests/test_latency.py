@@ -250,6 +250,7 @@ def test_a_protocol_is_of_the_pictures(photos: Path) -> None:
     # What is not used does not count.
     assert make(rounds=3, seconds=1.0).digest == make(rounds=3, seconds=2.0).digest
     assert make(seconds=1.0).digest != make(seconds=2.0).digest
+    assert make(seconds=2).digest == make(seconds=2.0).digest
 
 
 # --- records ---

@@ -10,7 +10,7 @@ import numpy as np
 from facedeploy.benchmarks import machine
 from facedeploy.benchmarks.machine import Ticks
 from facedeploy.benchmarks.protocol import Floats
-from facedeploy.benchmarks.record import Conditions, State
+from facedeploy.benchmarks.record import Board, Conditions, During, State
 from facedeploy.benchmarks.statistics import FEWEST
 
 # From where on a thing is said: cores, cores, part of the clock, parts of a median.
@@ -41,11 +41,12 @@ def make_conditions(
     lengths: Sequence[int],
     threads: int,
     also: Sequence[str] = (),
+    during: During | None = None,
 ) -> Conditions:
     """The conditions of a run on this machine.
 
     unsteady: artifacts whose warm-up its cap ended. times: of each artifact, (rounds, pictures). lengths: rounds of
-    each opening. threads: of the runtimes. also: further remarks.
+    each opening. threads: of the runtimes. also: further remarks. during: what the board's sensors said.
     """
     here = machine.read_machine()
     others = machine.elsewhere(before.ticks, after.ticks)
@@ -53,11 +54,12 @@ def make_conditions(
     remarks = (
         *_of_company(others, stolen, len(here.usable), threads),
         *_of_states(before.state, after.state),
+        *_of_board(here.board, before.state, after.state, during, seconds),
         *_of_warm_up(unsteady),
         *_of_rounds(times, lengths),
         *also,
     )
-    return Conditions(here, before.state, after.state, seconds, others, stolen, warmed, not unsteady, remarks)
+    return Conditions(here, before.state, after.state, seconds, others, stolen, warmed, not unsteady, remarks, during)
 
 
 def _of_company(others: float | None, stolen: float | None, cores: int, threads: int) -> Iterator[str]:
@@ -82,8 +84,33 @@ def _of_states(before: State, after: State) -> Iterator[str]:
         yield f"The processor was throttled {after.throttled - before.throttled} times: let it cool, or lift its quota."
     if before.mhz and after.mhz and abs(after.mhz / before.mhz - 1) > _CLOCK:
         yield f"The clock went from {before.mhz:.0f} to {after.mhz:.0f} MHz."
-    if before.governor not in (None, "performance"):
+    # Of a board it is told which clocks may move; those that jetson_clocks fixed keep their governor.
+    if before.governor not in (None, "performance") and not (before.sensors and before.sensors.unfixed is not None):
         yield f"The clock is governed by {before.governor}: it follows the load, and times with it."
+
+
+def _of_board(board: Board | None, before: State, after: State, during: During | None, seconds: float) -> Iterator[str]:
+    if board and board.mode and board.highest and board.mode != board.highest:
+        yield f"The board is in power mode {board.mode}; {board.highest} would allow more (nvpmodel sets it)."
+    if before.sensors is None or after.sensors is None:
+        return
+    unfixed = tuple(dict.fromkeys((*(before.sensors.unfixed or ()), *(after.sensors.unfixed or ()))))
+    if unfixed:
+        yield (
+            f"Clocks that are not fixed ({', '.join(unfixed)}) follow the load, and times with them: `sudo "
+            "jetson_clocks` fixes them."
+        )
+    meanwhile = during.throttled if during else ()
+    hot = sorted({*before.sensors.throttled, *after.sensors.throttled, *meanwhile})
+    if hot:
+        yield f"Heat slowed the board down ({', '.join(hot)}): let it cool, or give it a fan."
+    counted = {name: count - before.sensors.events.get(name, count) for name, count in after.sensors.events.items()}
+    events = ", ".join(f"{name} {count} times" for name, count in counted.items() if count > 0)
+    if events:
+        yield (
+            f"The board lowered its clocks for moments in {seconds:.0f} s ({events}): oc1 is too low a voltage of the "
+            "supply, oc2 and oc3 are too much power, which a lower power mode avoids; hot is heat."
+        )
 
 
 def _of_warm_up(unsteady: Sequence[str]) -> Iterator[str]:

@@ -14,6 +14,8 @@ from typing import Any
 from facedeploy.artifact import Artifact
 from facedeploy.benchmarks import conditions
 from facedeploy.benchmarks.cold import measure_cold
+from facedeploy.benchmarks.devices.jetson_sensors import read_sensors
+from facedeploy.benchmarks.devices.sampler import Sampler
 from facedeploy.benchmarks.feeds import record_feeds
 from facedeploy.benchmarks.layers import executed, profile
 from facedeploy.benchmarks.measurement import Contestant, Course, make_record
@@ -100,6 +102,7 @@ class _Run:
     options: Mapping[str, Any]
     progress: Progress
     course: Course = field(default_factory=lambda: Course(conditions.now(), conditions.now()))
+    sampler: Sampler = field(default_factory=lambda: Sampler(read_sensors))
 
     def measure(self, *, layers: bool, feeds: bool) -> None:
         """Open all artifacts as often as the protocol says, and measure them each time."""
@@ -113,6 +116,7 @@ class _Run:
                 self._measure_opening(pipelines, opening)
                 if last:
                     self.course.after, self.course.seconds = conditions.now(), time.perf_counter() - begun
+                    self.course.during = self.sampler.during()
                     for c, pipeline in zip(self.contestants, pipelines, strict=True):
                         self._look(c, pipeline, layers=layers, feeds=feeds)
 
@@ -141,7 +145,9 @@ class _Run:
             begun = time.perf_counter()
             c.steady &= warm_up(functools.partial(_seconds, pipeline, lap, self.pictures[0]), self.protocol)
             self.course.warmed += time.perf_counter() - begun
-        for c, times in zip(self.contestants, measure(watched, self.pictures, self.protocol, opening), strict=True):
+        with self.sampler:
+            measured = measure(watched, self.pictures, self.protocol, opening)
+        for c, times in zip(self.contestants, measured, strict=True):
             c.times.append(times)
         for pipeline, runtimes in zip(pipelines, plain, strict=True):
             pipeline.runtimes.update(runtimes)

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from facedeploy.benchmarks.devices.jetson import read_board
+from facedeploy.benchmarks.devices.jetson_sensors import read_sensors
 from facedeploy.benchmarks.record import Machine, State
 from facedeploy.extras import installed_versions
 
@@ -68,6 +70,7 @@ def read_machine(root: Path = ROOT, usable: Sequence[int] | None = None) -> Mach
         system=platform.platform(),
         python=platform.python_version(),
         packages=installed_versions(*PACKAGES),
+        board=read_board(root),
     )
 
 
@@ -90,6 +93,7 @@ def read_state(root: Path = ROOT, usable: Sequence[int] | None = None) -> State:
         governor="/".join(governors) or None,
         temperature=_temperature(root),
         throttled=_throttled(root),
+        sensors=read_sensors(root),
     )
 
 

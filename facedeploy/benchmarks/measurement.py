@@ -17,6 +17,7 @@ from facedeploy.benchmarks.record import (
     PHASES,
     VERSION,
     Cold,
+    During,
     Found,
     Interval,
     Layer,
@@ -61,12 +62,15 @@ class Contestant:
 
 @dataclass
 class Course:
-    """How a run went. before, after: the machine; seconds: between them, of which `warmed` for warm-up."""
+    """How a run went. before, after: the machine; seconds: between them, of which `warmed` for warm-up. during: what a
+    board's sensors said in between.
+    """
 
     before: Moment
     after: Moment
     seconds: float = 0.0
     warmed: float = 0.0
+    during: During | None = None
 
 
 def make_record(
@@ -90,6 +94,7 @@ def make_record(
             lengths=lengths,
             threads=protocol.threads,
             also=[remark for m in measurements for remark in _vendor_remarks(m)],
+            during=course.during,
         ),
         pictures=tuple(files),
         measurements=measurements,

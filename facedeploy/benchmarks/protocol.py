@@ -70,7 +70,7 @@ def make_protocol(
         count=len(files),
         threads=resolved.threads,
         streams=streams,
-        seconds=seconds if rounds is None else 0.0,
+        seconds=float(seconds) if rounds is None else 0.0,  # The digest of 2 is not that of 2.0.
         rounds=rounds,
         steady=STEADY,
         window=WINDOW,

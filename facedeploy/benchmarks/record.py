@@ -68,10 +68,64 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class Board:
+    """What a board or a phone says that it is: model "NVIDIA Jetson Orin Nano Developer Kit", module "p3767-0005", soc
+    "tegra234", release "L4T 36.4.3 (JetPack 6.2)". mode: of power, now; highest: the mode that allows most of those
+    that it offers. None where it does not say.
+    """
+
+    model: str | None
+    module: str | None
+    soc: str | None
+    release: str | None
+    mode: str | None = None
+    highest: str | None = None
+
+
+@dataclass(frozen=True)
+class Sensors:
+    """What the sensors of a board or a phone say at one moment, by the names that it gives them.
+
+    rails: watts. clocks: MHz. temperatures: Celsius. events: since boot, such as over-currents. unfixed: clocks that
+    may move by themselves; None where it does not say. throttled: parts that heat slows down now. fan: part of its full
+    drive, 0 to 1; rpm: turns a minute. What it does not say, or what cannot be, is absent.
+    """
+
+    rails: Mapping[str, float]
+    clocks: Mapping[str, float]
+    temperatures: Mapping[str, float]
+    events: Mapping[str, int]
+    unfixed: tuple[str, ...] | None = None
+    throttled: tuple[str, ...] = ()
+    fan: float | None = None
+    rpm: float | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """The least, the mean and the most of what one sensor said."""
+
+    low: float
+    mean: float
+    high: float
+
+
+@dataclass(frozen=True)
+class During:
+    """What the sensors said during a run, in units of `Sensors`. samples: how often they were asked."""
+
+    samples: int
+    rails: Mapping[str, Span]
+    clocks: Mapping[str, Span]
+    temperatures: Mapping[str, Span]
+    throttled: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class State:
     """The machine at one moment. time: ISO 8601, UTC. load: average of the last minute. mhz: mean over the usable
-    cores; governor: of the clock; temperature: of the hottest sensor, Celsius; throttled: events since boot. None where
-    the system does not say.
+    cores; governor: of the clock; temperature: of the hottest sensor, Celsius; throttled: events since boot. sensors:
+    of a board or a phone. None where the system does not say.
     """
 
     time: str
@@ -80,13 +134,14 @@ class State:
     governor: str | None
     temperature: float | None
     throttled: int | None
+    sensors: Sensors | None = None
 
 
 @dataclass(frozen=True)
 class Machine:
     """What a run ran on. cores: of the machine; usable: numbers of those that this process may use; pinned: whether
     those are fewer. flags: of the instruction set that matter to inference. virtual: whether a hypervisor is seen.
-    packages: name -> version, of what takes part.
+    packages: name -> version, of what takes part. board: where it is one that says more of itself.
     """
 
     cpu: str
@@ -100,13 +155,15 @@ class Machine:
     system: str
     python: str
     packages: Mapping[str, str]
+    board: Board | None = None
 
 
 @dataclass(frozen=True)
 class Conditions:
     """Of one run. elsewhere: cores that other processes kept busy meanwhile, on average; stolen: that the hypervisor
     gave to others; None where the system does not say. warmed: seconds of warm-up; steady: whether it ended by its rule
-    and not by its cap. remarks: a sentence for each thing that a reader must know before trusting the numbers.
+    and not by its cap. remarks: a sentence for each thing that a reader must know before trusting the numbers. during:
+    what the board's sensors said meanwhile.
     """
 
     machine: Machine
@@ -118,6 +175,7 @@ class Conditions:
     warmed: float
     steady: bool
     remarks: tuple[str, ...]
+    during: During | None = None
 
 
 @dataclass(frozen=True)
@@ -296,6 +354,15 @@ def read_record(path: Path) -> Record:
     except (OSError, ValueError, RecursionError) as error:
         msg = f"{path} is no readable record of a benchmark: {brief(error)}"
         raise InputError(msg) from error
+    return check_record(data, path)
+
+
+def check_record(data: Any, path: object) -> Record:
+    """Build a record from plain data. path: where it is from, for messages.
+
+    Raises:
+        InputError: it is no record, one of another version, or one that was changed by hand.
+    """
     if isinstance(data, dict) and data.get("version", VERSION) != VERSION:
         msg = f"{path} is a record of version {data['version']}; this facedeploy reads version {VERSION}"
         raise InputError(msg)

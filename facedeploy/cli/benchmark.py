@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from facedeploy.cli.output import (
+    Device,
     Json,
     Options,
     Processes,
@@ -39,6 +40,7 @@ def command(
         list[Path],
         typer.Option(help="Picture or folder of pictures. Repeatable.", show_default=False),
     ],
+    device: Device = "local",
     threads: Threads = 0,
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Time to measure in, times the number of artifacts, without warm-up.")
@@ -86,13 +88,21 @@ def command(
     """Time whole pipelines, picture in and faces out, side by side in one run."""
     from facedeploy.benchmarks.accuracy.datasets import parse_dataset
     from facedeploy.benchmarks.accuracy.evaluate import evaluate
+    from facedeploy.benchmarks.devices import open_device
+    from facedeploy.benchmarks.devices.remote import benchmark_on
+    from facedeploy.benchmarks.devices.request import Settings
     from facedeploy.benchmarks.gate import check, check_measurable, read_gate
     from facedeploy.benchmarks.latency import benchmark
     from facedeploy.benchmarks.record import check_place, write_record
     from facedeploy.benchmarks.report import check_report_folder, write_report
+    from facedeploy.errors import InputError
     from facedeploy.pictures import expand
     from facedeploy.plain import to_plain
 
+    machine = None if device == "local" else open_device(device)
+    if machine is not None and (dataset or ray):
+        msg = f"accuracy is computed on this machine, not on {device}: give --dataset and --ray without --device"
+        raise InputError(msg)
     standin, changes = parse_runtime(runtime), parse_options(option)
     datasets = [parse_dataset(text) for text in dataset or ()]
     limits = None if gate is None else read_gate(gate)
@@ -102,9 +112,7 @@ def command(
         check_place(save)
     if report is not None:
         check_report_folder(report)
-    record = benchmark(
-        artifacts,
-        images,
+    settings = Settings(
         threads=threads,
         seconds=seconds,
         rounds=rounds,
@@ -115,8 +123,11 @@ def command(
         cold=cold,
         layers=layers,
         vendors=vendors,
-        progress=step,
     )
+    if machine is None:
+        record = benchmark(artifacts, images, **settings.named(), progress=step)
+    else:
+        record = benchmark_on(machine, artifacts, images, settings, progress=step)
     if datasets:
         scores = evaluate(
             artifacts,
@@ -219,6 +230,8 @@ def _print_layers(m: Measurement) -> None:
 
 
 def _print_conditions(c: Conditions, first: Measurement) -> None:
+    from facedeploy.benchmarks.report.board import UNKNOWN, board_facts
+
     machine = c.machine
     known: tuple[str | None, ...] = (
         f"{machine.cpu}, cores {','.join(map(str, machine.usable))} of {machine.cores}",
@@ -232,6 +245,9 @@ def _print_conditions(c: Conditions, first: Measurement) -> None:
     print("; ".join(filter(None, known)))
     versions = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
     print(f"{'virtual machine, ' if machine.virtual else ''}{machine.system}, Python {machine.python}; {versions}")
+    said = [f"{name}: {text}" for name, text in board_facts(c).items() if text != UNKNOWN]
+    if said:
+        print("; ".join(said))
     for remark in c.remarks:
         print(f"note: {remark}")
 

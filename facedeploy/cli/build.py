@@ -7,14 +7,19 @@ from typing import Annotated
 
 import typer
 
-from facedeploy.cli.output import step
+from facedeploy.cli.output import Device, step
 
 
 def command(
     artifact: Annotated[Path, typer.Argument(help="A trt artifact.", show_default=False)],
+    device: Device = "local",
 ) -> None:
-    """Build the TensorRT engines of an artifact for this machine, on the device that will run them."""
+    """Build the TensorRT engines of an artifact for the machine that will run them: this one, or a device."""
+    from facedeploy.benchmarks.devices import open_device
+    from facedeploy.benchmarks.devices.remote import build_on
     from facedeploy.export.build import build
 
-    built = build(artifact, progress=step)
+    built = (
+        build(artifact, progress=step) if device == "local" else build_on(open_device(device), artifact, progress=step)
+    )
     print(f"{built.path}: {len(built.manifest.networks)} engines built")

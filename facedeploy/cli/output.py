@@ -16,6 +16,10 @@ from facedeploy.models.specs import read_size
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core.", show_default=True)]
+Device = Annotated[
+    str,
+    typer.Option(metavar="local|ssh://[USER@]HOST[:PORT]", help="Machine that does the work (docs/devices.md)."),
+]
 Processes = Annotated[int, typer.Option(min=0, help="That compute accuracy; 0 takes every core.")]
 Ray = Annotated[
     str | None,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from facedeploy.artifact import Artifact, NetworkEntry, describe_file, write_manifest
 from facedeploy.errors import BackendUnavailableError, InputError
@@ -23,23 +24,43 @@ def build(artifact: str | os.PathLike[str], *, progress: Callable[[str], None] =
         ConversionError: TensorRT refuses a network.
     """
     opened = Artifact.open(artifact)
-    manifest = opened.manifest
-    if manifest.target.backend != "trt":
-        msg = f"{opened.path} is a {manifest.target} artifact and needs no build"
+    trt = find_builder(opened)
+    engines = {}
+    for network in opened.manifest.networks:
+        progress(f"{network.spec.name}: build the engine")
+        engines[network.spec.name] = build_engine(trt, opened.file(network.spec.name, "onnx"), network.spec)
+    return add_engines(opened, engines, trt.__name__, trt.__version__)
+
+
+def check_buildable(artifact: Artifact) -> None:
+    """Check that there is something to build.
+
+    Raises:
+        InputError: the artifact is for another backend.
+    """
+    if artifact.manifest.target.backend != "trt":
+        msg = f"{artifact.path} is a {artifact.manifest.target} artifact and needs no build"
         raise InputError(msg)
+
+
+def find_builder(artifact: Artifact) -> Any:
+    """The module that builds an artifact's engines here. Raises as `build` does."""
+    check_buildable(artifact)
     trt = find_tensorrt()
     if trt is None:
         msg = "TensorRT is not installed: a Jetson has it from JetPack; elsewhere `pip install 'facedeploy[tensorrt]'`"
         raise BackendUnavailableError(msg)
-    networks = []
-    for network in manifest.networks:
-        progress(f"{network.spec.name}: build the engine")
-        engine = build_engine(trt, opened.file(network.spec.name, "onnx"), network.spec)
-        networks.append(_with_engine(opened, network, engine))
-    tools = {**manifest.tools, trt.__name__: trt.__version__}
-    write_manifest(opened.path, dataclasses.replace(manifest, networks=tuple(networks), tools=tools))
-    built = Artifact.open(opened.path)
-    _remove_unused(opened, built)
+    return trt
+
+
+def add_engines(artifact: Artifact, engines: Mapping[str, bytes], tool: str, version: str) -> Artifact:
+    """Put engines, by network, into an artifact. tool, version: of what built them, for the manifest."""
+    manifest = artifact.manifest
+    networks = tuple(_with_engine(artifact, network, engines[network.spec.name]) for network in manifest.networks)
+    tools = {**manifest.tools, tool: version}
+    write_manifest(artifact.path, dataclasses.replace(manifest, networks=networks, tools=tools))
+    built = Artifact.open(artifact.path)
+    _remove_unused(artifact, built)
     return built
 
 

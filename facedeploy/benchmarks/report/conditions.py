@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 
 from facedeploy.benchmarks.record import Record
+from facedeploy.benchmarks.report.board import FACTS, UNKNOWN, board_facts
 from facedeploy.benchmarks.report.numbers import number, percent
 from facedeploy.benchmarks.report.table import Cell, Column, Table
 from facedeploy.plain import to_plain
 
-UNKNOWN = "not known"
 _ARROW = "\N{RIGHTWARDS ARROW}"
 _GIGABYTE = 1e9
 
@@ -18,8 +18,10 @@ _GIGABYTE = 1e9
 def conditions_tables(records: Sequence[Record], headings: Sequence[str]) -> tuple[Table, ...]:
     """A row for each fact that is the same for all records; and a row for each record, with the facts that are not."""
     facts = [_facts(record) for record in records]
+    # Only boards and phones say these.
+    silent = {name for name in FACTS if all(fact[name] == UNKNOWN for fact in facts)}
     differing = [name for name in facts[0] if any(fact[name] != facts[0][name] for fact in facts)]
-    same = [(Cell(name), Cell(text)) for name, text in facts[0].items() if name not in differing]
+    same = [(Cell(name), Cell(text)) for name, text in facts[0].items() if name not in differing and name not in silent]
     tables = [Table("Conditions", (Column("", kind="text"), Column("", kind="text")), tuple(same))]
     if differing:
         columns = [Column(name, kind="text") for name in ("model", *differing)]
@@ -67,6 +69,7 @@ def _facts(record: Record) -> dict[str, str]:
         "throttled since boot": _states(before.throttled, after.throttled, "", 0),
         "other processes": UNKNOWN if conditions.elsewhere is None else f"{conditions.elsewhere:.2f} cores",
         "stolen by the hypervisor": UNKNOWN if conditions.stolen is None else f"{conditions.stolen:.2f} cores",
+        **board_facts(conditions),
         "protocol": f"version {protocol.version}, {record.protocol_digest[:12]}",
     }
 

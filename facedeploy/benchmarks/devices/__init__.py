@@ -1,0 +1,35 @@
+"""Other machines to measure and to build on: what they hold, what they run. docs/devices.md says how.
+
+The worker imports this on the device before it knows what is installed there, so only the standard library is imported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from facedeploy.errors import InputError
+
+if TYPE_CHECKING:
+    from facedeploy.benchmarks.devices.base import Device
+
+
+def open_device(url: str) -> Device:
+    """The device that `url` names: `local` (a process of this machine), or `ssh://[user@]host[:port][?python=PATH]`.
+    Nothing is connected yet.
+
+    Raises:
+        InputError: it names none, or one of a kind that is not there yet.
+    """
+    if url == "local":
+        from facedeploy.benchmarks.devices.base import LocalDevice
+
+        return LocalDevice()
+    if url.startswith("ssh://"):
+        from facedeploy.benchmarks.devices.ssh import parse_ssh
+
+        return parse_ssh(url)
+    if url.startswith("adb://"):
+        msg = f"{url}: phones over adb are not there yet; devices are local and ssh://[user@]host[:port]"
+        raise InputError(msg)
+    msg = f"{url!r} is no device: devices are local and ssh://[user@]host[:port]"
+    raise InputError(msg)

@@ -1,0 +1,50 @@
+"""What a device is: a place where a local command runs shell scripts. All else is made of that."""
+
+from __future__ import annotations
+
+import abc
+import shlex
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Device(abc.ABC):
+    """name: as the user wrote it. python: the command that is Python there. shell: the path of its POSIX shell."""
+
+    name: str
+    python: str = "python3"
+    shell: str = "/bin/sh"
+
+    @abc.abstractmethod
+    def command(self, script: str) -> list[str]:
+        """The command of this machine that runs `script` in the device's shell, with its three streams."""
+
+    @abc.abstractmethod
+    def failed(self, status: int) -> bool:
+        """Whether the status of `command` is that of a connection that failed, and not the script's."""
+
+    @property
+    def python_word(self) -> str:
+        """`python` as a shell script has it; a ~ is the user's home there."""
+        home, slash, rest = self.python.partition("/")
+        return f'"$HOME"/{shlex.quote(rest)}' if home + slash == "~/" else shlex.quote(self.python)
+
+    @property
+    def by_hand(self) -> str:
+        """What a user can type to see for himself why a device cannot be reached."""
+        return " ".join(self.command("true"))
+
+
+@dataclass(frozen=True)
+class LocalDevice(Device):
+    """This machine, in processes of their own."""
+
+    name: str = "local"
+    python: str = sys.executable
+
+    def command(self, script: str) -> list[str]:
+        return [self.shell, "-c", script]
+
+    def failed(self, status: int) -> bool:
+        return False

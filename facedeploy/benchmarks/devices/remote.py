@@ -1,0 +1,210 @@
+"""Benchmark and build on a device: ask what it is, send what it lacks, let it work, read its answer with care."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from facedeploy import errors, pipelines
+from facedeploy.artifact import MANIFEST, Artifact, Manifest
+from facedeploy.benchmarks.devices.base import Device
+from facedeploy.benchmarks.devices.bundle import make_bundle
+from facedeploy.benchmarks.devices.channel import SILENCE, talk
+from facedeploy.benchmarks.devices.content import HOME, Content, Progress, pull, push
+from facedeploy.benchmarks.devices.probe import ALWAYS, NEEDED, check, probe
+from facedeploy.benchmarks.devices.request import MARK, Answer, File, Folder, Request, Settings, What
+from facedeploy.benchmarks.record import Record, check_record, numbered
+from facedeploy.errors import DeviceError, FacedeployError, InputError, brief
+from facedeploy.export.build import add_engines, check_buildable
+from facedeploy.loading import check_manifest
+from facedeploy.pictures import expand
+from facedeploy.plain import from_plain, to_plain
+from facedeploy.target import Backend
+
+LIMIT = 6 * 3600.0
+_BEAT = 10.0
+_MOST = 512 << 20  # Bytes of an answer; a record is some hundred for each picture, round and artifact.
+_BEGINNING = json.dumps({MARK: 0})[:-2].encode()
+
+
+def benchmark_on(
+    device: Device,
+    artifacts: Sequence[str | os.PathLike[str]],
+    images: Sequence[str | os.PathLike[str]],
+    settings: Settings,
+    *,
+    limit: float = LIMIT,
+    silence: float = SILENCE,
+    progress: Progress = lambda step: None,
+) -> Record:
+    """What `facedeploy.benchmarks.latency.benchmark` measures, on a device.
+
+    limit: seconds of work there. silence: seconds without a sign of life until either side gives the other up.
+
+    Raises:
+        InputError: no artifact, no picture, or the device lacks something. DeviceError: it cannot be reached, was lost,
+        or answers nonsense; nothing is left running there. Others: what `benchmark` raises there.
+    """
+    opened = [Artifact.open(path) for path in artifacts]
+    files = expand([Path(i) for i in images])
+    if not opened or not files:
+        msg = f"there is no {'picture' if opened else 'artifact'} to measure with: name at least one"
+        raise InputError(msg)
+    for artifact in opened:
+        check_manifest(artifact)
+        pipelines.configure(artifact.manifest.pipeline.family, settings.options, artifact.manifest.pipeline.config)
+    backends: set[Backend] = {"onnx"} if settings.runtime else {a.manifest.target.backend for a in opened}
+    work = _Work(device, progress, limit, silence)
+    work.check((*ALWAYS, *(NEEDED[b] for b in sorted(backends))))
+    pictures = [File(f.name, work.add(f)) for f in files]
+    asked = work.request("benchmark", [work.add_artifact(a) for a in opened], pictures, settings)
+    return _read_record(device, asked, work.ask(asked, "measuring").record)
+
+
+def build_on(
+    device: Device,
+    artifact: str | os.PathLike[str],
+    *,
+    limit: float = LIMIT,
+    silence: float = SILENCE,
+    progress: Progress = lambda step: None,
+) -> Artifact:
+    """Build the engines of a `trt` artifact on a device, and add them to the artifact here.
+
+    The device keeps them, and builds the same ones for the same GPU with the same TensorRT only once.
+
+    Raises:
+        InputError: the artifact is for another backend, or the device lacks something. DeviceError: as `benchmark_on`.
+        Others: what `facedeploy.export.build.build` raises there.
+    """
+    opened = Artifact.open(artifact)
+    check_buildable(opened)
+    networks = [n.spec.name for n in opened.manifest.networks]
+    work = _Work(device, progress, limit, silence)
+    work.check(ALWAYS[:1])
+    asked = work.request("build", [work.add_artifact(opened, _unbuilt(opened.manifest))], (), Settings())
+    built = work.ask(asked, "building").built
+    if built is None or [e.network for e in built.engines] != networks or built.tool not in NEEDED["trt"]:
+        msg = f"{device.name} built something else than {', '.join(networks)}: the artifact stays as it is"
+        raise DeviceError(msg)
+    progress(f"{device.name}: {'kept from an earlier build' if built.kept else 'built'} for {built.gpu or 'any GPU'}")
+    engines = {e.network: pull(device, e.sha256, e.size) for e in built.engines}
+    return add_engines(opened, engines, built.tool, built.version)
+
+
+class _Work:
+    """A request to one device, on its way."""
+
+    def __init__(self, device: Device, progress: Progress, limit: float, silence: float) -> None:
+        self._device, self._progress, self._limit, self._silence = device, progress, limit, silence
+        self._bundle = Content.of(make_bundle())
+        self._contents = [self._bundle]
+
+    def check(self, needed: Iterable[tuple[str, ...]]) -> None:
+        check(self._device, probe(self._device), needed)
+
+    def add(self, source: Path | bytes) -> str:
+        """Have a file sent; its digest."""
+        self._contents.append(Content.of(source))
+        return self._contents[-1].sha256
+
+    def add_artifact(self, artifact: Artifact, changed: Manifest | None = None) -> Folder:
+        """Have an artifact sent, or what a changed manifest leaves of it."""
+        manifest = artifact.path / MANIFEST if changed is None else json.dumps(to_plain(changed)).encode()
+        names = dict.fromkeys(f.path for n in (changed or artifact.manifest).networks for f in n.files.values())
+        files = (File(MANIFEST, self.add(manifest)), *(File(name, self.add(artifact.path / name)) for name in names))
+        return Folder(artifact.path.resolve().name, files)
+
+    def request(self, what: What, artifacts: Sequence[Folder], pictures: Sequence[File], settings: Settings) -> Request:
+        beat = min(_BEAT, self._silence / 4)
+        code = self._bundle.sha256
+        return Request(what, tuple(artifacts), tuple(pictures), settings, code, self._limit, beat, self._silence)
+
+    def ask(self, request: Request, doing: str) -> Answer:
+        """Send what is missing and the request; the answer.
+
+        Raises:
+            FacedeployError: what the device says is wrong, or a DeviceError.
+        """
+        push(self._device, self._contents, self._progress)
+        said = talk(
+            self._device,
+            f"{HOME}exec {self._device.python_word} objects/{request.code}",
+            doing,
+            most=_MOST,
+            send=[json.dumps(to_plain(request)).encode() + b"\n"],
+            beat=request.beat,
+            silence=request.silence,
+            limit=request.limit + request.silence,
+        )
+        answer = Answer()
+        for line in _lines(said):
+            answer = _read_answer(self._device, line)
+            if answer.step is not None:
+                self._progress(f"{self._device.name}: {answer.step}")
+        if answer.error is not None:
+            kind, sentence = answer.error
+            msg = f"on {self._device.name}: {sentence}"
+            raise _error(kind)(msg)
+        return answer
+
+
+def _unbuilt(manifest: Manifest) -> Manifest:
+    """The same without engines: what they are built of."""
+    networks = tuple(
+        replace(n, engine="pending", files={role: file for role, file in n.files.items() if role != "engine"})
+        for n in manifest.networks
+    )
+    return replace(manifest, networks=networks)
+
+
+def _lines(said: Iterable[bytes]) -> Iterator[bytes]:
+    """Those of a device's lines that are answers: a login script, or a library, may say others."""
+    held = bytearray()
+    for block in said:
+        held += block
+        if b"\n" in block:
+            *lines, rest = bytes(held).split(b"\n")
+            held = bytearray(rest)
+            yield from (line for line in lines if line.startswith(_BEGINNING))
+
+
+def _read_answer(device: Device, line: bytes) -> Answer:
+    try:
+        return from_plain(Answer, _shown(json.loads(line)[MARK]))
+    except (ValueError, KeyError, RecursionError, InputError) as error:
+        msg = f"{device.name} answers what cannot be read ({brief(error)}): is its disk or memory full?"
+        raise DeviceError(msg) from error
+
+
+def _shown(data: Any) -> Any:
+    """The same with no text that a terminal would obey."""
+    if isinstance(data, str):
+        return "".join(c if c.isprintable() else " " for c in data)
+    if isinstance(data, list):
+        return [_shown(v) for v in data]
+    if isinstance(data, dict):
+        return {_shown(k): _shown(v) for k, v in data.items()}
+    return data
+
+
+def _error(kind: str) -> type[FacedeployError]:
+    """The class of an error that a device names."""
+    found = getattr(errors, kind, None)
+    return found if isinstance(found, type) and issubclass(found, FacedeployError) else DeviceError
+
+
+def _read_record(device: Device, asked: Request, data: Any) -> Record:
+    """The record that a device answers, if it is one of what it was asked."""
+    record = check_record(data, f"what {device.name} answers")
+    digests = [a.files[0].sha256 for a in asked.artifacts]
+    names = numbered(a.name for a in asked.artifacts)
+    told = [(m.name, m.digest) for m in record.measurements]
+    if told != list(zip(names, digests, strict=True)) or record.pictures != tuple(p.path for p in asked.pictures):
+        msg = f"{device.name} measured something else than it was asked: run the command again"
+        raise DeviceError(msg)
+    return record
