@@ -50,6 +50,12 @@ class NetworkSpec:
         batch = self.inputs[0].shape[0]
         return batch if isinstance(batch, int) else self.axis(batch).maximum
 
+    @property
+    def picture_size(self) -> tuple[int, int] | None:
+        """(height, width) of the picture that is the first input; None where that may have any size."""
+        height, width = self.inputs[0].shape[2:]
+        return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
     def input_shapes(self, which: str) -> dict[str, Shape]:
         """Shapes of the inputs with every axis at its "minimum", "optimum" or "maximum"."""
         return {

@@ -170,6 +170,5 @@ def _seconds(pipeline: Pipeline, lap: Lap, picture: Image) -> float:
 
 def _sizes(pipeline: Pipeline) -> dict[str, tuple[int, ...]]:
     """Height and width of the pictures that networks take; nothing where one of them takes any size."""
-    shapes = {name: pipeline.runtimes[name].spec.inputs[0].shape[2:] for name in sorted(pipeline.pictures)}
-    fixed = {name: tuple(d for d in shape if isinstance(d, int)) for name, shape in shapes.items()}
-    return fixed if all(len(size) == 2 for size in fixed.values()) else {}
+    sizes = {name: pipeline.runtimes[name].spec.picture_size for name in sorted(pipeline.pictures)}
+    return {} if None in sizes.values() else {name: size for name, size in sizes.items() if size is not None}

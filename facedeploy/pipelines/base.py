@@ -6,6 +6,7 @@ import abc
 from collections.abc import Mapping
 from typing import ClassVar
 
+from facedeploy.errors import InputError
 from facedeploy.faces import Face
 from facedeploy.preprocess import Pixels
 from facedeploy.runtimes.base import Runtime
@@ -41,3 +42,15 @@ class Pipeline(abc.ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_fractions(config: object, *names: str) -> None:
+    """Check that fields of a configuration lie between 0 and 1.
+
+    Raises:
+        InputError: names the first that does not.
+    """
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            msg = f"{name} must lie between 0 and 1, not {getattr(config, name)}"
+            raise InputError(msg)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from facedeploy.errors import InputError
 from facedeploy.faces import Face
 from facedeploy.pipelines import pose6d
-from facedeploy.pipelines.base import Image, Pipeline
+from facedeploy.pipelines.base import Image, Pipeline, check_fractions
 from facedeploy.pipelines.nms import nms
 from facedeploy.pipelines.pose6d import Rotation
 from facedeploy.pipelines.proposals import pick
@@ -71,10 +71,7 @@ class Img2PoseConfig:
         if min(self.pose_std) <= 0:
             msg = f"pose_std must be positive, not {self.pose_std}: use the published file"
             raise InputError(msg)
-        for name in ("score_threshold", "proposal_nms", "nms"):
-            if not 0 <= getattr(self, name) <= 1:
-                msg = f"{name} must lie between 0 and 1, not {getattr(self, name)}"
-                raise InputError(msg)
+        check_fractions(self, "score_threshold", "proposal_nms", "nms")
         if min(self.min_size, self.max_size, self.proposals, self.proposal_top) < 1:
             msg = "min_size, max_size, proposals and proposal_top must be positive"
             raise InputError(msg)
@@ -88,10 +85,9 @@ class Img2PosePipeline(Pipeline):
     def __init__(self, runtimes: Mapping[str, Runtime], config: Img2PoseConfig) -> None:
         super().__init__(runtimes)
         self.config = config
-        height, width = runtimes["proposer"].spec.inputs[0].shape[2:]
-        assert isinstance(height, int)
-        assert isinstance(width, int)
-        self._size = height, width
+        size = runtimes["proposer"].spec.picture_size
+        assert size is not None
+        self._size = size
         self._levels = anchors_of_levels(self._size)
         self._mean, self._std = np.array(config.pose_mean), np.array(config.pose_std)
         self._points = np.array(config.points68), np.array(config.points5)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from facedeploy.errors import InputError
 from facedeploy.faces import Face
-from facedeploy.pipelines.base import Image, Pipeline
+from facedeploy.pipelines.base import Image, Pipeline, check_fractions
 from facedeploy.pipelines.nms import suppress
 from facedeploy.pipelines.resize import fit, picture
 from facedeploy.preprocess import Pixels, Preprocess
@@ -48,10 +48,7 @@ class MogFaceConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("score_threshold", "nms"):
-            if not 0 <= getattr(self, name) <= 1:
-                msg = f"{name} must lie between 0 and 1, not {getattr(self, name)}"
-                raise InputError(msg)
+        check_fractions(self, "score_threshold", "nms")
         if min(self.top, self.keep, self.longest, self.shrunk) < 1:
             msg = "top, keep, longest and shrunk must be positive"
             raise InputError(msg)
@@ -67,8 +64,7 @@ class MogFacePipeline(Pipeline):
     def __init__(self, runtimes: Mapping[str, Runtime], config: MogFaceConfig) -> None:
         super().__init__(runtimes)
         self.config = config
-        height, width = runtimes["features"].spec.inputs[0].shape[2:]
-        self._size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+        self._size = runtimes["features"].spec.picture_size
 
     def detect(self, image: Image) -> list[Face]:
         if image.size == 0:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from facedeploy.errors import InputError
 from facedeploy.faces import Face
-from facedeploy.pipelines.base import Image, Pipeline
+from facedeploy.pipelines.base import Image, Pipeline, check_fractions
 from facedeploy.pipelines.nms import suppress
 from facedeploy.pipelines.resize import fit, picture
 from facedeploy.pipelines.voting import vote
@@ -57,10 +57,7 @@ class MosConfig:
     preprocess: Preprocess = Preprocess(colours="bgr", mean=(104.0, 117.0, 123.0))
 
     def __post_init__(self) -> None:
-        for name in ("score_threshold", "nms", "multiscale_threshold", "multiscale_nms"):
-            if not 0 <= getattr(self, name) <= 1:
-                msg = f"{name} must lie between 0 and 1, not {getattr(self, name)}"
-                raise InputError(msg)
+        check_fractions(self, "score_threshold", "nms", "multiscale_threshold", "multiscale_nms")
         if min(self.longest, self.top, self.keep, *self.multiscale_side) < 1:
             msg = "longest, top, keep and multiscale_side must be positive"
             raise InputError(msg)
@@ -88,8 +85,7 @@ class MosPipeline(Pipeline):
     def __init__(self, runtimes: Mapping[str, Runtime], config: MosConfig) -> None:
         super().__init__(runtimes)
         self.config = config
-        height, width = runtimes[self.detector].spec.inputs[0].shape[2:]
-        self._size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+        self._size = runtimes[self.detector].spec.picture_size
         if self._size is None and config.protocol == "stretch":
             msg = "the protocol stretch needs a network of a fixed size: export with --input-size HEIGHTxWIDTH"
             raise InputError(msg)

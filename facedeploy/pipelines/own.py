@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from facedeploy.errors import InputError
 from facedeploy.faces import Face
-from facedeploy.pipelines.base import Image, Pipeline
+from facedeploy.pipelines.base import Image, Pipeline, check_fractions
 from facedeploy.pipelines.nms import nms
 from facedeploy.pipelines.resize import fit, picture
 from facedeploy.preprocess import Pixels, Preprocess
@@ -97,10 +97,7 @@ class BoxesConfig:
     preprocess: Preprocess = Preprocess()
 
     def __post_init__(self) -> None:
-        for name in ("score_threshold", "nms"):
-            if not 0 <= getattr(self, name) <= 1:
-                msg = f"{name} must lie between 0 and 1, not {getattr(self, name)}"
-                raise InputError(msg)
+        check_fractions(self, "score_threshold", "nms")
         if min(self.top, self.keep) < 1:
             msg = "top and keep must be positive"
             raise InputError(msg)
@@ -115,10 +112,9 @@ class TensorsPipeline(Pipeline):
     def __init__(self, runtimes: Mapping[str, Runtime], config: TensorsConfig) -> None:
         super().__init__(runtimes)
         self.protocol, self.preprocess = config.protocol, config.preprocess
-        _, _, height, width = runtimes[NETWORK].spec.inputs[0].shape
-        assert isinstance(height, int)
-        assert isinstance(width, int)
-        self.size = height, width
+        size = runtimes[NETWORK].spec.picture_size
+        assert size is not None
+        self.size = size
 
     def detect(self, image: Image) -> list[Face]:
         self.look(image)
