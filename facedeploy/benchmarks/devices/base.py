@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Device(abc.ABC):
-    """name: as the user wrote it. python: the command that is Python there. shell: the path of its POSIX shell."""
+    """name: as the user wrote it. python: the command that is Python there. shell: the path of its POSIX shell. folder:
+    where all that is ours lies there, as a word of that shell.
+    """
 
     name: str
     python: str = "python3"
     shell: str = "/bin/sh"
+    folder: str = '${XDG_CACHE_HOME:-"$HOME/.cache"}/facedeploy'
 
     @abc.abstractmethod
     def command(self, script: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Files on a device, named by what is in them: only what is missing is sent, and nothing is there that is not whole.
 
-They lie in ~/.cache/facedeploy/objects, each under its SHA-256. docs/devices.md shows the folder.
+They lie in objects/ of the device's folder, each under its SHA-256. docs/devices.md shows it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,10 @@ from facedeploy.errors import DeviceError, InputError
 
 Progress = Callable[[str], None]
 
-# Every script begins here, in a folder that only its user can read: pictures of faces lie there.
-HOME = 'set -e; umask 077; d=${XDG_CACHE_HOME:-"$HOME/.cache"}/facedeploy; mkdir -p "$d/objects"; cd "$d"; '
 # A power cut may leave an empty file where a whole one was.
-_MISSING = HOME + 'echo; while read -r f; do [ -s "objects/$f" ] || echo "$f"; done'
+_MISSING = 'echo; while read -r f; do [ -s "objects/$f" ] || echo "$f"; done'
 # What a lost connection or a full disk leaves is removed at once; what a power cut leaves, a day later.
-_RECEIVE = (
-    HOME
-    + """find . -maxdepth 1 -name 'incoming.*' -mtime +0 -exec rm -rf {} + 2>/dev/null || :
+_RECEIVE = """find . -maxdepth 1 -name 'incoming.*' -mtime +0 -exec rm -rf {} + 2>/dev/null || :
 t="$d/incoming.$$"; trap 'rm -rf "$t"' EXIT; trap 'exit 1' HUP INT TERM PIPE
 mkdir "$t"; cd "$t"; tar -xmf - || { echo "is its disk full?" >&2; exit 1; }
 for f in *; do
@@ -35,7 +31,6 @@ for f in *; do
   [ "${s%% *}" = "$f" ] || { echo "a file arrived damaged" >&2; exit 1; }
   mv -f "$f" "$d/objects/"
 done"""
-)
 _BLOCK = 1 << 18
 _LARGEST = 4 << 30  # Bytes of a file to fetch: an engine.
 _TOLD = 2.0  # Seconds between two words of progress.
@@ -76,6 +71,13 @@ class Content:
                 yield block
 
 
+def enter(device: Device) -> str:
+    """What every script begins with: go to the device's folder, $d, which only its user can read: pictures of faces lie
+    there.
+    """
+    return f'set -e; umask 077; d={device.folder}; mkdir -p "$d/objects"; cd "$d"; '
+
+
 def push(device: Device, contents: Iterable[Content], progress: Progress = lambda step: None) -> int:
     """Send those that the device has not; how many those were.
 
@@ -84,11 +86,13 @@ def push(device: Device, contents: Iterable[Content], progress: Progress = lambd
     """
     wanted = {c.sha256: c for c in contents}
     asked = "".join(f"{digest}\n" for digest in wanted).encode()
-    said = b"".join(talk(device, _MISSING, "asking for files", send=[asked], most=_LINE * len(wanted) + _BLOCK))
+    said = b"".join(
+        talk(device, enter(device) + _MISSING, "asking for files", send=[asked], most=_LINE * len(wanted) + _BLOCK)
+    )
     missing = [wanted[digest] for digest in dict.fromkeys(readable(said, len(said)).split()) if digest in wanted]
     if missing:
         sent = _archive(missing, _tell(device, missing, progress))
-        for _ in talk(device, _RECEIVE, "sending files", send=sent, most=_BLOCK):
+        for _ in talk(device, enter(device) + _RECEIVE, "sending files", send=sent, most=_BLOCK):
             pass
     return len(missing)
 
@@ -102,7 +106,7 @@ def pull(device: Device, digest: str, size: int) -> bytes:
     if not re.fullmatch(r"[0-9a-f]{64}", digest, re.ASCII) or not 0 < size <= _LARGEST:
         msg = f"{device.name} names a file that cannot be ({readable(digest, 80)!r}, {size} bytes)"
         raise DeviceError(msg)
-    data = b"".join(talk(device, f"{HOME}cat objects/{digest}", "fetching a file", most=size))
+    data = b"".join(talk(device, f"{enter(device)}cat objects/{digest}", "fetching a file", most=size))
     if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
         msg = f"{device.name} sent a file that is not what it said: does a login script there print something?"
         raise DeviceError(msg)

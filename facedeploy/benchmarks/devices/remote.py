@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from facedeploy import errors, pipelines
+from facedeploy import pipelines
 from facedeploy.artifact import MANIFEST, Artifact, Manifest
+from facedeploy.benchmarks.devices.answers import read_answer
 from facedeploy.benchmarks.devices.base import Device
 from facedeploy.benchmarks.devices.bundle import make_bundle
 from facedeploy.benchmarks.devices.channel import SILENCE, talk
-from facedeploy.benchmarks.devices.content import HOME, Content, Progress, pull, push
+from facedeploy.benchmarks.devices.content import Content, Progress, enter, pull, push
 from facedeploy.benchmarks.devices.probe import ALWAYS, NEEDED, check, probe
-from facedeploy.benchmarks.devices.request import MARK, Answer, File, Folder, Request, Settings, What
+from facedeploy.benchmarks.devices.request import Answer, File, Folder, Request, Settings, What
 from facedeploy.benchmarks.record import Record, check_record, numbered
-from facedeploy.errors import DeviceError, FacedeployError, InputError, brief
+from facedeploy.errors import DeviceError, InputError
 from facedeploy.export.build import add_engines, check_buildable
 from facedeploy.loading import check_manifest
 from facedeploy.pictures import expand
-from facedeploy.plain import from_plain, to_plain
+from facedeploy.plain import to_plain
 from facedeploy.target import Backend
 
 LIMIT = 6 * 3600.0
 _BEAT = 10.0
 _MOST = 512 << 20  # Bytes of an answer; a record is some hundred for each picture, round and artifact.
-_BEGINNING = json.dumps({MARK: 0})[:-2].encode()
 
 
 def benchmark_on(
@@ -133,7 +133,7 @@ class _Work:
         push(self._device, self._contents, self._progress)
         said = talk(
             self._device,
-            f"{HOME}exec {self._device.python_word} objects/{request.code}",
+            f"{enter(self._device)}exec {self._device.python_word} objects/{request.code}",
             doing,
             most=_MOST,
             send=[json.dumps(to_plain(request)).encode() + b"\n"],
@@ -141,16 +141,7 @@ class _Work:
             silence=request.silence,
             limit=request.limit + request.silence,
         )
-        answer = Answer()
-        for line in _lines(said):
-            answer = _read_answer(self._device, line)
-            if answer.step is not None:
-                self._progress(f"{self._device.name}: {answer.step}")
-        if answer.error is not None:
-            kind, sentence = answer.error
-            msg = f"on {self._device.name}: {sentence}"
-            raise _error(kind)(msg)
-        return answer
+        return read_answer(self._device, said, self._progress)
 
 
 def _unbuilt(manifest: Manifest) -> Manifest:
@@ -160,42 +151,6 @@ def _unbuilt(manifest: Manifest) -> Manifest:
         for n in manifest.networks
     )
     return replace(manifest, networks=networks)
-
-
-def _lines(said: Iterable[bytes]) -> Iterator[bytes]:
-    """Those of a device's lines that are answers: a login script, or a library, may say others."""
-    held = bytearray()
-    for block in said:
-        held += block
-        if b"\n" in block:
-            *lines, rest = bytes(held).split(b"\n")
-            held = bytearray(rest)
-            yield from (line for line in lines if line.startswith(_BEGINNING))
-
-
-def _read_answer(device: Device, line: bytes) -> Answer:
-    try:
-        return from_plain(Answer, _shown(json.loads(line)[MARK]))
-    except (ValueError, KeyError, RecursionError, InputError) as error:
-        msg = f"{device.name} answers what cannot be read ({brief(error)}): is its disk or memory full?"
-        raise DeviceError(msg) from error
-
-
-def _shown(data: Any) -> Any:
-    """The same with no text that a terminal would obey."""
-    if isinstance(data, str):
-        return "".join(c if c.isprintable() else " " for c in data)
-    if isinstance(data, list):
-        return [_shown(v) for v in data]
-    if isinstance(data, dict):
-        return {_shown(k): _shown(v) for k, v in data.items()}
-    return data
-
-
-def _error(kind: str) -> type[FacedeployError]:
-    """The class of an error that a device names."""
-    found = getattr(errors, kind, None)
-    return found if isinstance(found, type) and issubclass(found, FacedeployError) else DeviceError
 
 
 def _read_record(device: Device, asked: Request, data: Any) -> Record:
