@@ -86,9 +86,12 @@ class Built:
 
 @dataclass(frozen=True)
 class Answer:
-    """One line of a device's: a step of progress, or what ends the talk. error: name of its class, and its sentence."""
+    """One line of a device's: a step of progress, or what ends the talk. error: name of its class, and its sentence.
+    record: of a benchmark. opening: of a phone's, from which the record is made here.
+    """
 
     step: str | None = None
     error: tuple[str, str] | None = None
     record: Any = None
+    opening: Any = None
     built: Built | None = None
