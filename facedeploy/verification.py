@@ -10,6 +10,10 @@ from typing import Any
 
 from facedeploy import parity, pipelines
 from facedeploy.artifact import Artifact, Parity
+from facedeploy.benchmarks.devices.base import Device
+from facedeploy.benchmarks.devices.content import Progress
+from facedeploy.benchmarks.devices.remote import detect_on
+from facedeploy.errors import InputError
 from facedeploy.export.source import reopen
 from facedeploy.faces import FaceDifference, compare
 from facedeploy.loading import check_manifest, load
@@ -56,6 +60,8 @@ def verify(
     threads: int = 0,
     runtime: Substitute | None = None,
     options: Mapping[str, Any] | None = None,
+    device: Device | None = None,
+    progress: Progress = lambda step: None,
 ) -> Verification:
     """Compare an artifact with what it came from: PyTorch over a checkpoint, or an ONNX file.
 
@@ -63,10 +69,11 @@ def verify(
     the two pipelines find, or the outputs where those are not decoded.
 
     weights: the checkpoint, or the ONNX file; without them the embedded one. factory: `package.module:callable`, for
-    an artifact of a network that one makes.
+    an artifact of a network that one makes. device: where to run the artifact; then only the faces are compared.
 
     Raises:
-        InputError: the file is not the one that the artifact was made from, or a picture cannot be read.
+        InputError: the file is not the one that the artifact was made from, a picture cannot be read, or there is
+        nothing to compare on the device. DeviceError: it cannot be reached, or was lost.
     """
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
     manifest = opened.manifest
@@ -75,6 +82,17 @@ def verify(
     source = reopen(opened, None if weights is None else Path(weights), factory)
     pipeline = pipelines.configure(manifest.pipeline.family, options or {}, manifest.pipeline.config)
     precision = manifest.target.precision
+    if device is not None:
+        with source.open(threads, pipeline.config) as reference:
+            if not files or not reference.decodes:
+                what = "name pictures of some with --images" if reference.decodes else f"{opened.path} gives none"
+                msg = f"on {device.name} only faces are compared, not tensors: {what}"
+                raise InputError(msg)
+            there = detect_on(
+                device, opened, files, threads=threads, runtime=runtime, options=pipeline.config, progress=progress
+            )
+            compared = compare([reference.detect(read_picture(file)) for file in files], there)
+        return Verification((), compared, tuple(_face_problems(compared, precision)))
     with (
         load(opened, threads=threads, runtime=runtime, options=pipeline.config) as candidate,
         source.open(threads, pipeline.config) as reference,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facedeploy.benchmarks.devices.android import (
+from facedeploy.benchmarks.devices.phone.android import (
     Battery,
     Cluster,
     Phone,

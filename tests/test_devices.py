@@ -27,11 +27,14 @@ from facedeploy.benchmarks.devices.bundle import make_bundle
 from facedeploy.benchmarks.devices.channel import readable, talk
 from facedeploy.benchmarks.devices.content import Content, push
 from facedeploy.benchmarks.devices.probe import Probe, check, probe
-from facedeploy.benchmarks.devices.remote import benchmark_on, build_on
+from facedeploy.benchmarks.devices.remote import benchmark_on, build_on, detect_on
 from facedeploy.benchmarks.devices.request import Settings
 from facedeploy.benchmarks.devices.ssh import SshDevice
 from facedeploy.errors import ArtifactError, DeviceError, FacedeployError, InputError
 from facedeploy.export.exporter import export
+from facedeploy.extras import installed_versions
+from facedeploy.loading import load
+from facedeploy.pictures import read_picture
 from facedeploy.plain import to_plain
 from tests.own_networks import decoded
 from tests.test_matrix import CONFIG
@@ -103,7 +106,7 @@ def test_names_of_machines(
             "ssh://u@",
         ),
         *("ssh://-u@host", "ssh://$(x)@host", "ssh://host;x", "ssh://host?python=a b", "ssh://host/path", "ssh://h\n"),
-        *("adb://123", "host", "", "LOCAL"),
+        *("adb://-x", "adb://a?b=c", "adb://a?cores=7-4", "host", "", "LOCAL"),
     ],
 )
 def test_what_is_no_device_is_refused(url: str) -> None:
@@ -118,8 +121,13 @@ def test_the_bundle_is_the_same_in_every_process_and_holds_no_commands() -> None
     assert other == make_bundle()
     with zipfile.ZipFile(io.BytesIO(other)) as archive:
         names = archive.namelist()
+        said = [archive.read(name).decode() for name in names if not name.endswith(".py")]
     assert {"__main__.py", "facedeploy/benchmarks/latency.py", "facedeploy/benchmarks/devices/worker.py"} <= {*names}
-    assert not any(name.startswith("facedeploy/cli/") or not name.endswith(".py") for name in names)
+    assert not any(name.startswith("facedeploy/cli/") for name in names)
+    # A record of a device says which version measured.
+    assert said == [
+        f"Metadata-Version: 2.1\nName: facedeploy\nVersion: {v}\n" for v in installed_versions("facedeploy").values()
+    ]
 
 
 def test_measuring_needs_numpy_opencv_and_the_backend_only(
@@ -267,6 +275,45 @@ def test_no_answer_is_believed(
 ) -> None:
     with pytest.raises(kind, match=message):
         benchmark_on(lying(tmp_path, answer), [folder / "tiny"], [folder / "photo.png"], ONCE)
+
+
+def face(**changes: Any) -> dict[str, Any]:
+    return {"box": [1, 2, 3, 4], "score": 0.5, "landmarks": [[1, 2]], "yaw": 1, "pitch": None, "roll": None, **changes}
+
+
+@pytest.mark.parametrize(
+    "faces",
+    [
+        None,
+        [],
+        [[], []],
+        [[face(score=float("nan"))]],
+        [[face(box=[1, 2, 3, float("inf")])]],
+        [[face(box=[1, 2, 3])]],
+        [[face(landmarks=[[1, float("-inf")]])]],
+        [[face(roll=float("nan"))]],
+        [[face(score="0.5")]],
+        [[face(name="x")]],
+    ],
+)
+def test_no_face_is_believed(faces: Any, cache: Path, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match=r"does not answer with the faces of 1 pictures|answers what cannot be read"):
+        detect_on(lying(tmp_path, {"faces": faces}), folder / "tiny", [folder / "photo.png"])
+    # The control.
+    (right,) = detect_on(lying(tmp_path, {"faces": [[face()]]}), folder / "tiny", [folder / "photo.png"])
+    assert [f.landmarks for f in right] == [((1.0, 2.0),)]
+
+
+def test_a_device_finds_the_faces_that_are_found_here(cache: Path, folder: Path) -> None:
+    pictures = [folder / "photo.png", folder / "photo.png"]
+    with load(folder / "tiny", threads=1) as pipeline:
+        here = [pipeline.detect(read_picture(picture)) for picture in pictures]
+    steps: list[str] = []
+    assert detect_on(LocalDevice(), folder / "tiny", pictures, threads=1, progress=steps.append) == here
+    assert any(here)
+    assert steps[-1] == "local: picture 2 of 2"
+    with pytest.raises(InputError, match="there is no picture to detect with"):
+        detect_on(LocalDevice(), folder / "tiny", [])
 
 
 @pytest.mark.parametrize(

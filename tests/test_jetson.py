@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from facedeploy.benchmarks import machine
 from facedeploy.benchmarks.conditions import Moment, make_conditions
-from facedeploy.benchmarks.devices.jetson import highest_mode, is_jetson, read_board, read_modes
-from facedeploy.benchmarks.devices.jetson_sensors import read_sensors
+from facedeploy.benchmarks.devices.jetson.board import highest_mode, is_jetson, read_board, read_modes
+from facedeploy.benchmarks.devices.jetson.sensors import read_sensors
+from facedeploy.benchmarks.devices.jetson.tegrastats import fill_in, parse_tegrastats
 from facedeploy.benchmarks.devices.sampler import Sampler
-from facedeploy.benchmarks.devices.tegrastats import fill_in, parse_tegrastats
 from facedeploy.benchmarks.record import (
     Board,
     Conditions,

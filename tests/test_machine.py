@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facedeploy.benchmarks.conditions import Moment, make_conditions
+from facedeploy.benchmarks.emulation import find_emulator
 from facedeploy.benchmarks.machine import Ticks, elsewhere, read_machine, read_state, read_ticks, stolen, usable_cores
 from facedeploy.benchmarks.record import State
 
@@ -284,3 +285,40 @@ def test_warm_up_that_did_not_end_is_remarked() -> None:
     )
     assert not made.steady
     assert made.remarks == ("a, b did not become steady before warm-up ended.",)
+
+
+ELF = b"\x7fELF\x02\x01\x01".ljust(18, b"\0")  # Of 64 bits, the lowest byte first; what follows is the processor.
+X86, ARM = ELF + b"\x3e\0", ELF + b"\xb7\0"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "program", "name", "info", "emulator"),
+    [
+        # As QEMU 7.2 shows it, and as 8.2 does, which makes up a /proc/cpuinfo of ARM.
+        ("aarch64", X86, "qemu-aarch64", DESKTOP["proc/cpuinfo"] + "vendor_id\t: x\n", "qemu-aarch64"),
+        ("aarch64", X86, "qemu-aarch64-st", BOARD["proc/cpuinfo"], "qemu-aarch64-st"),
+        ("x86_64", ARM, "box64", DESKTOP["proc/cpuinfo"], "box64"),
+        ("x86_64", X86, "qemu-x86_64", DESKTOP["proc/cpuinfo"], "qemu-x86_64"),
+        ("aarch64", b"", "", "processor\t: 0\nvendor_id\t: GenuineIntel\n", "a program for x86"),
+        ("aarch64", ARM, "python3", "CPU implementer\t: 0x00\nCPU part\t: 0x051\n", "QEMU"),
+        ("x86_64", X86, "python3", "vendor_id\t: AuthenticAMD\nmodel name\t: QEMU TCG CPU version 2.5+\n", "QEMU"),
+        # What is none: machines of both kinds, a virtual one, programs of 32 bits, and where nothing can be read.
+        ("x86_64", X86, "python3", DESKTOP["proc/cpuinfo"], None),
+        ("aarch64", ARM, "python3", BOARD["proc/cpuinfo"], None),
+        ("x86_64", X86, "python3", "vendor_id\t: x\nmodel name\t: QEMU Virtual CPU version 2.5+\n", None),
+        ("i686", X86, "python3", DESKTOP["proc/cpuinfo"], None),
+        ("armv7l", ARM, "qemuist", BOARD["proc/cpuinfo"], None),
+        ("aarch64", b"#!/bin/sh", "", "", None),
+        ("sparc64", b"", "python3", "", None),
+    ],
+)
+def test_an_emulated_processor_is_seen(
+    architecture: str, program: bytes, name: str, info: str, emulator: str | None, tmp_path: Path
+) -> None:
+    tree(tmp_path, {"proc/thread-self/comm": f"{name}\n", "proc/cpuinfo": info})
+    (tmp_path / "proc/thread-self/exe").write_bytes(program)
+    assert find_emulator(tmp_path, architecture) == emulator
+
+
+def test_this_processor_is_real() -> None:
+    assert find_emulator() is None

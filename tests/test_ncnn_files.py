@@ -19,6 +19,7 @@ from facedeploy.artifact import NetworkEntry, describe_file
 from facedeploy.errors import ConversionError
 from facedeploy.export.ncnn import graph, weights
 from facedeploy.export.ncnn.graph import Layer
+from facedeploy.export.ncnn.half import for_arm
 from facedeploy.runtimes import open_network
 from facedeploy.runtimes.base import Arrays, RuntimeOptions
 from facedeploy.spec import NetworkSpec
@@ -311,6 +312,40 @@ def test_halves_the_weights_but_not_biases_slopes_and_kept_layers() -> None:
     assert_same(halved, {**arrays, "a": (np.array([0.1, 0.2, 0.3], np.float16), arrays["a"][1])})
     assert new == (*layers[:2], replace(layers[2], params=(*layers[2].params, (31, "3"))), layers[3])
     assert arrays["a"][0].dtype == np.float32
+
+
+def test_what_stays_in_float32_is_given_float32_and_half_takes_no_winograd() -> None:
+    """X is in half; kept convolutions read it, one of them beside what is in float32 already; a split gives that on."""
+
+    def conv(name: str, reads: str, *more: tuple[int, str]) -> Layer:
+        return Layer("Convolution", name, (reads,), (name,), ((0, "8"), *more))
+
+    square, kept = (1, "3"), (31, "3")
+    layers = (
+        Layer("Input", "in0", (), ("image",)),
+        conv("first", "image", square, kept),
+        conv("x", "first", square),
+        conv("strided", "x", square, (3, "2")),
+        conv("wide", "strided", square, (11, "5")),
+        conv("point", "wide", (1, "1")),
+        Layer("Split", "split", ("point",), ("a", "b")),
+        conv("exact", "a", square, kept),
+        Layer("Split", "again", ("exact",), ("c", "d")),
+        Layer("BinaryOp", "sum", ("b", "c"), ("sum",), (kept,)),
+        conv("last", "d", square, (31, "4")),
+    )
+    made = {v.name: v for v in for_arm(layers)}
+    assert [*made] == [
+        *("in0", "first", "x", "strided", "wide", "point", "split", "a_float32", "exact", "again", "b_float32", "sum"),
+        "last",
+    ]
+    assert made["first"] == layers[1]
+    assert made["a_float32"] == Layer("Dropout", "a_float32", ("a",), ("a_float32",))
+    assert (made["exact"].inputs, made["sum"].inputs) == (("a_float32",), ("b_float32", "c"))
+    masks = {name: dict(v.params).get(31) for name, v in made.items()}
+    assert {name for name, mask in masks.items() if mask == "3"} == {"first", "exact", "again", "sum"}
+    assert (masks["x"], masks["last"]) == ("64", "68")
+    assert {name for name, mask in masks.items() if mask} == {"first", "exact", "again", "sum", "x", "last"}
 
 
 def test_half_weights_of_pnnx_are_half_the_size(written: Written) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -19,37 +22,66 @@ import pytest
 
 from facedeploy import pipelines
 from facedeploy.artifact import Artifact, FileEntry, Manifest, NetworkEntry, PipelineEntry
+from facedeploy.calibration.quantisation import Int8Options
 from facedeploy.cli.app import main
 from facedeploy.errors import ArtifactError, InputError
+from facedeploy.export import exporter
 from facedeploy.export.exporter import export
+from facedeploy.export.ncnn import graph
 from facedeploy.faces import Face, compare
 from facedeploy.loading import load
 from facedeploy.models import registry
-from facedeploy.package.bundle import package_cpp
+from facedeploy.package.bundle import SOURCES, package_android, package_cpp, package_ios
 from facedeploy.package.constants import PROTOCOLS, BoxesConstants, Constants, MosConstants, constants
 from facedeploy.package.model_header import OPTIONS, model_header
+from facedeploy.package.stripped import strip
 from facedeploy.pipelines.own import NETWORK
-from facedeploy.runtimes.ncnn import ncnn_options
+from facedeploy.runtimes.base import RuntimeOptions
+from facedeploy.runtimes.ncnn import NcnnRuntime, ncnn_options
 from facedeploy.spec import NetworkSpec, TensorSpec
 from facedeploy.target import Target
 from tests.conftest import GetArtifact
-from tests.cpp import stream
+from tests.cpp import answers, c_api, stream
 
 PHOTO = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
 MODEL = stream.DRIVER.with_name("model.cpp")
 OUTPUTS = {"boxes": "b", "scores": "s", "boxes_in": "unit", "face_class": 1, "landmarks": "l", "pitch": "p"}
 
 
+GetTiny = Callable[[str], Artifact]
+
+
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> GetTiny:
+    """`exported("int8")`: the default model for ncnn, once for each precision."""
     for module in ("ncnn", "pnnx"):
         pytest.importorskip(module)
-    return export("mos-tiny", "ncnn-fp16", None, tmp_path_factory.mktemp("tiny") / "tiny", input_size=(96, 128))
+    folder = tmp_path_factory.mktemp("tiny")
+
+    @functools.cache
+    def get(precision: str) -> Artifact:
+        int8 = Int8Options(force=True) if precision == "int8" else None
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(exporter, "_check_speed", lambda *_: 2.0)
+            return export("mos-tiny", f"ncnn-{precision}", None, folder / precision, input_size=(96, 128), int8=int8)
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def tiny(exported: GetTiny) -> Artifact:
+    return exported("fp16")
 
 
 @pytest.fixture(scope="module")
 def bundle(tiny: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package_cpp(tiny.path, tmp_path_factory.mktemp("bundle") / "app")
+
+
+@pytest.fixture(scope="module")
+def own_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Of a network of one's own, for the stand-in of ncnn."""
+    return answers.write_artifact(tmp_path_factory.mktemp("own") / "own", "boxes")
 
 
 def manifest(model: str, specs: Sequence[NetworkSpec], entry: PipelineEntry) -> Manifest:
@@ -149,8 +181,10 @@ def tree(folder: Path) -> set[str]:
 def test_folder_has_all_that_an_app_needs(bundle: Path, tiny: Artifact) -> None:
     headers = {f"include/facedeploy/{p.name}" for p in (stream.HEADERS / "facedeploy").glob("*.hpp")}
     files = {f"model/{n}.{kind}" for n in ("detector", "pose") for kind in ("param", "bin")}
-    rest = {"model/model.hpp", "runner/main.cpp", "CMakeLists.txt", "README.md"}
-    assert tree(bundle) == headers | files | rest
+    runner = {f"runner/{p.name}" for p in (SOURCES / "runner").iterdir() if p.name != "CMakeLists.txt"}
+    rest = {"model/model.hpp", "model/model.txt", "c/facedeploy.h", "c/facedeploy.cpp", "CMakeLists.txt", "README.md"}
+    assert tree(bundle) == headers | files | runner | rest
+    assert "runner/main.cpp" in runner
     assert len(headers) > 8
     for name in files:
         assert (bundle / name).read_bytes() == (tiny.path / Path(name).name).read_bytes()
@@ -216,7 +250,7 @@ def test_runner_finds_the_faces_of_python(runner: Path, bundle: Path, tiny: Arti
     for i, image in enumerate(images):
         image.tofile(tmp_path / f'"{i}"')
         words += [tmp_path / f'"{i}"', *image.shape[:2]]
-    done = call(runner, bundle / "model", 1, *words)
+    done = call(runner, "detect", bundle / "model", 1, *words)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(r["image"], r["height"], r["width"]) for r in rows] == [
@@ -230,6 +264,43 @@ def test_runner_finds_the_faces_of_python(runner: Path, bundle: Path, tiny: Arti
     # Two builds of ncnn, in fp16.
     assert max(difference.box, difference.landmarks) < 0.5
     assert difference.angle < 0.5
+
+
+def test_c_functions_find_the_faces_of_python(tiny: Artifact, tmp_path: Path) -> None:
+    """With ncnn itself, from a folder, from bytes, and compiled in without names."""
+    cmake, ncnn = shutil.which("cmake"), os.environ.get("NCNN_DIR")
+    if cmake is None or ncnn is None:
+        pytest.skip("no ncnn with headers: build it, and set NCNN_DIR to its lib/cmake/ncnn")
+    app = package_cpp(tiny.path, tmp_path / "app", embed=True, strip_names=True)
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16)\nproject(app LANGUAGES C CXX)\nfind_package(ncnn REQUIRED)\n"
+        "add_subdirectory(app)\n"
+        f'add_executable(program "{c_api.PROGRAM}" app/c/facedeploy.cpp app/model/embedded.cpp)\n'
+        "target_include_directories(program PRIVATE app/c)\ntarget_link_libraries(program facedeploy ncnn)\n"
+    )
+    configure = [cmake, "-S", tmp_path, "-B", tmp_path / "b", f"-Dncnn_DIR={ncnn}"]
+    for command in (configure, [cmake, "--build", tmp_path / "b", "--target", "program"]):
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    photo = cv2.imread(str(PHOTO))
+    assert photo is not None
+    image = np.asarray(photo, np.uint8)
+    raw = c_api.raw(tmp_path / "raw", image, "rgba", 20)
+    rows = [
+        c_api.call(tmp_path / "b" / "program", how, app / "model", [raw]) for how in ("folder", "bytes", "embedded")
+    ]
+    assert rows[0] == rows[1] == rows[2]
+    with load(tiny, threads=1) as pipeline:
+        difference = compare([pipeline.detect(image)], [c_api.faces(rows[0][0])])
+    assert difference.same_faces
+    assert difference.matched == 1
+    # Two builds of ncnn, in fp16.
+    assert max(difference.box, difference.landmarks, difference.angle) < 0.5
+    # Weights that end too early are no network.
+    (app / "model" / "pose.bin").write_bytes((app / "model" / "pose.bin").read_bytes()[:-4])
+    for how in ("folder", "bytes"):
+        (row,) = c_api.call(tmp_path / "b" / "program", how, app / "model", [raw])
+        assert row["message"] == "a file of the model is missing or damaged: package the artifact again"
 
 
 def str_or_int(value: object) -> object:
@@ -248,7 +319,7 @@ def test_runner_refuses(wrong: str, runner: Path, bundle: Path, tmp_path: Path) 
     model = shutil.copytree(bundle / "model", tmp_path / "model")
     raw = tmp_path / "picture"
     raw.write_bytes(bytes(40 * 50 * 3))
-    words: list[object] = [model, 1, raw, 40, 50]
+    words: list[object] = ["detect", model, 1, raw, 40, 50]
     assert call(runner, *words).returncode == 0
     if wrong.startswith("truncated"):
         path = model / f"detector.{wrong.split()[1]}"
@@ -260,7 +331,7 @@ def test_runner_refuses(wrong: str, runner: Path, bundle: Path, tmp_path: Path) 
     elif wrong == "no picture":
         raw.unlink()
     elif wrong == "size":
-        words[3] = "40x"
+        words[4] = "40x"
     else:
         words.pop()
     done = call(runner, *words)
@@ -328,19 +399,153 @@ def test_damaged_artifact_and_full_folder_are_refused(tiny: Artifact, tmp_path: 
     assert (copy / "manifest.json").is_file()
 
 
-def test_command(
-    tiny: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+# --- names ---
+
+
+def words_of(folder: Path) -> dict[str, set[str]]:
+    """Words of the text files of a folder that are of the model."""
+    files = [p for p in folder.rglob("*") if p.suffix in (".param", ".txt", ".hpp", ".cpp") and p.is_file()]
+    of_the_model = [p for p in files if p.parent.name in ("model", "Model") or "assets" in p.parts]
+    return {p.name: set(re.findall(r"[\w./]+", p.read_text(encoding="utf-8"))) for p in of_the_model}
+
+
+def names(artifact: Artifact) -> set[str]:
+    """Of layers and blobs, but for numbers and letters, which may be anything else."""
+    layers = [
+        v for n in artifact.manifest.networks for v in graph.parse(artifact.file(n.spec.name, "param").read_text())
+    ]
+    return {name for v in layers for name in (v.name, *v.inputs, *v.outputs) if len(name) > 2 and not name.isdigit()}
+
+
+PACKAGES = {"cpp": package_cpp, "android": package_android, "ios": package_ios}
+
+
+@pytest.mark.parametrize("kind", PACKAGES)
+@pytest.mark.parametrize("embed", [False, True])
+def test_stripped_folders_have_no_old_name(kind: str, embed: bool, exported: GetTiny, tmp_path: Path) -> None:
+    artifact = exported("fp16")
+    PACKAGES[kind](artifact.path, tmp_path / "kept", embed=embed)
+    PACKAGES[kind](artifact.path, tmp_path / "stripped", embed=embed, strip_names=True)
+    old = names(artifact)
+    kept, stripped = words_of(tmp_path / "kept"), words_of(tmp_path / "stripped")
+    assert set(kept) == set(stripped)
+    assert ("embedded.cpp" in stripped) == embed
+    assert not old & set().union(*stripped.values())
+    # That the names would be seen.
+    assert "boxes" in kept["model.hpp"]
+    assert old <= set().union(*kept.values())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_stripped_networks_give_the_same_bits(precision: str, exported: GetTiny, tmp_path: Path) -> None:
+    manifest = exported(precision).manifest
+    files = {n.spec.name: exported(precision).file(n.spec.name, "param") for n in manifest.networks}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
+    stripped, params = strip(manifest, texts)
+    for before, after in zip(manifest.networks, stripped.networks, strict=True):
+        name = before.spec.name
+        renamed = tmp_path / f"{name}.param"
+        renamed.write_text(params[name], encoding="utf-8")
+        weights = exported(precision).file(name, "bin")
+        rng = np.random.default_rng(0)
+        given = [rng.normal(0, 1, [d if isinstance(d, int) else 1 for d in t.shape]) for t in before.spec.inputs]
+        found = []
+        for param, spec in ((files[name], before.spec), (renamed, after.spec)):
+            with NcnnRuntime(param, weights, manifest.target.precision, spec, RuntimeOptions(threads=1)) as runtime:
+                fed = {t.name: v.astype(np.float32) for t, v in zip(spec.inputs, given, strict=True)}
+                got = runtime.run(fed)
+                found.append([got[t.name] for t in spec.outputs])
+        assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+        # One that changes with a name would be seen.
+        assert len({a.tobytes() for a in found[0]}) == len(found[0])
+        assert not {t.name for t in before.spec.outputs} & {t.name for t in after.spec.outputs}
+
+
+def test_stripped_names_are_short_and_new() -> None:
+    spec = NetworkSpec(
+        NETWORK, (TensorSpec("image", (1, 3, 24, 40)),), (TensorSpec("a", (1, 7, 4)), TensorSpec("c", (7,)))
+    )
+    entry = pipelines.configure("boxes", {"outputs": {"boxes": "a", "scores": "c", "boxes_in": "pixels"}})
+    lines = ["7767517", "3 3", "Input b 0 1 image", "Magic x 1 1 image a 0=1", "Magic y 1 1 image c 0=2,3"]
+    renamed, params = strip(manifest("own", [spec], entry), {NETWORK: "\n".join(lines) + "\n"})
+    text = params[NETWORK]
+    assert [line.split() for line in text.splitlines()[2:]] == [
+        ["Input", "g", "0", "1", "d"],
+        ["Magic", "h", "1", "1", "d", "e", "0=1"],
+        ["Magic", "i", "1", "1", "d", "f", "0=2,3"],
+    ]
+    outputs = renamed.pipeline.config["outputs"]
+    assert (outputs["boxes"], outputs["scores"], outputs["boxes_in"]) == ("e", "f", "pixels")
+    assert '"d"' in model_header(renamed, constants([spec], entry))
+
+
+def test_param_that_is_none_is_refused(own_artifact: Artifact, tmp_path: Path) -> None:
+    """A stand-in's is no ncnn file."""
+    with pytest.raises(ArtifactError, match="export the artifact again"):
+        package_cpp(own_artifact.path, tmp_path / "app", strip_names=True)
+    assert not (tmp_path / "app").exists()
+
+
+# --- all of it ---
+
+
+@pytest.mark.parametrize("kind", PACKAGES)
+def test_folders_know_nothing_of_this_machine(kind: str, own_artifact: Artifact, tmp_path: Path) -> None:
+    folder = PACKAGES[kind](own_artifact.path, tmp_path / "app", embed=True)
+    here = {str(Path.home()), str(Path.cwd()), str(tmp_path), str(own_artifact.path)}
+    for path in folder.rglob("*"):
+        assert not path.is_symlink()
+        assert not path.is_file() or not any(word in path.read_text("latin-1") for word in here), path
+
+
+def test_wheel_has_all_of_it(tmp_path: Path) -> None:
+    """What is packaged comes from the installed package, without the checkout."""
+    pytest.importorskip("setuptools", minversion="77")
+    root = SOURCES.resolve().parent
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, tmp_path)
+    (tmp_path / "facedeploy").mkdir()
+    (tmp_path / "facedeploy" / "__init__.py").touch()
+    (tmp_path / "facedeploy" / "package").mkdir()
+    (tmp_path / "facedeploy" / "package" / "__init__.py").touch()
+    shutil.copytree(SOURCES, tmp_path / "mobile")
+    (tmp_path / "facedeploy" / "package" / "mobile").symlink_to("../../mobile")
+    build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
+    done = subprocess.run([sys.executable, "-c", build], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        packed = {n.removeprefix("facedeploy/package/mobile/") for n in wheel.namelist() if "/package/mobile/" in n}
+    assert packed == tree(tmp_path / "mobile")
+
+
+def test_command_writes_several_folders(
+    own_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    run_command(monkeypatch, own_artifact, "--android", tmp_path / "a", "--ios", tmp_path / "i", "--embed")
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "a"), str(tmp_path / "i")]
+    assert (tmp_path / "a" / "src" / "main" / "cpp" / "model" / "embedded.cpp").is_file()
+    assert (tmp_path / "i" / "Sources" / "CFacedeploy" / "model" / "embedded.cpp").is_file()
+    run_command(monkeypatch, own_artifact, status=2)
+    assert "--android DIR" in capsys.readouterr().err
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, artifact: Artifact, *words: object, status: int = 0) -> None:
     handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGPIPE)}
     try:
-        for status in (0, 2):  # The second time the folder is full.
-            monkeypatch.setattr(sys, "argv", ["facedeploy", "package", str(tiny.path), "--cpp", str(tmp_path / "app")])
-            with pytest.raises(SystemExit) as ended:
-                main()
-            assert (ended.value.code or 0) == status
-            out, err = capsys.readouterr()
-            assert (str(tmp_path / "app") in out) == (status == 0)
-            assert err.startswith("facedeploy: ") == (status == 2)
+        monkeypatch.setattr(sys, "argv", ["facedeploy", "package", str(artifact.path), *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert (ended.value.code or 0) == status
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def test_command(
+    tiny: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for status in (0, 2):  # The second time the folder is full.
+        run_command(monkeypatch, tiny, "--cpp", tmp_path / "app", status=status)
+        out, err = capsys.readouterr()
+        assert (str(tmp_path / "app") in out) == (status == 0)
+        assert err.startswith("facedeploy: ") == (status == 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facedeploy.artifact import Artifact, FileEntry
+from facedeploy.artifact import Artifact, FileEntry, sha256
 from facedeploy.benchmarks.devices import open_device
 from facedeploy.benchmarks.devices.base import Device
 from facedeploy.benchmarks.devices.content import Content, pull, push
@@ -302,6 +303,42 @@ def test_a_full_disk(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPat
             benchmark_on(device, [folder / "tiny"], [folder / "photos"], ONCE)
         nothing_left(server)
         assert [*server.cache.glob("objects/*")] == []
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, size: int) -> Iterator[Path]:
+    """A disk of so many bytes. Skips the test where nobody may mount one."""
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small disk to fill: this user may not mount one ({mounted.stderr.strip()[-100:]})")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+# The package has 0.4 MB, and 1.5 when it is unpacked.
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (150_000, r"failed while sending files \(status \d+\): .*is its disk full\?$"),
+        (900_000, r"failed while measuring \(status 1\): No space left on device: is its disk full\?$"),
+    ],
+)
+def test_a_disk_that_is_really_full(
+    size: int, message: str, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk(tmp_path / "disk", size) as disk, serve(disk / "sshd", {}) as server:
+        monkeypatch.setenv("FACEDEPLOY_SSH_CONFIG", str(server.config))
+        device = open_device(f"{server.url}?python={sys.executable}")
+        with pytest.raises(DeviceError, match=message):
+            benchmark_on(device, [folder / "tiny"], [folder / "photos"], ONCE)
+        nothing_left(server)
+        # What arrived whole stays for the next time; of what did not, nothing.
+        assert all(sha256(kept) == kept.name for kept in server.cache.glob("objects/*"))
 
 
 def test_a_host_that_is_another(device: Device, sshd: Sshd, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from facedeploy.benchmarks import machine
 from facedeploy.benchmarks.machine import Ticks
 from facedeploy.benchmarks.protocol import Floats
-from facedeploy.benchmarks.record import Board, Conditions, During, State
+from facedeploy.benchmarks.record import Board, Conditions, During, Machine, State
 from facedeploy.benchmarks.statistics import FEWEST
 
 # From where on a thing is said: cores, cores, part of the clock, parts of a median.
@@ -42,13 +42,15 @@ def make_conditions(
     threads: int,
     also: Sequence[str] = (),
     during: During | None = None,
+    ran_on: Machine | None = None,
 ) -> Conditions:
-    """The conditions of a run on this machine.
+    """The conditions of a run.
 
     unsteady: artifacts whose warm-up its cap ended. times: of each artifact, (rounds, pictures). lengths: rounds of
-    each opening. threads: of the runtimes. also: further remarks. during: what the board's sensors said.
+    each opening. threads: of the runtimes. also: further remarks. during: what the board's sensors said. ran_on: None
+    for this machine.
     """
-    here = machine.read_machine()
+    here = ran_on or machine.read_machine()
     others = machine.elsewhere(before.ticks, after.ticks)
     stolen = machine.stolen(before.ticks, after.ticks)
     remarks = (

@@ -14,8 +14,9 @@ from typing import Any
 from facedeploy.artifact import Artifact
 from facedeploy.benchmarks import conditions
 from facedeploy.benchmarks.cold import measure_cold
-from facedeploy.benchmarks.devices.jetson_sensors import read_sensors
+from facedeploy.benchmarks.devices.jetson.sensors import read_sensors
 from facedeploy.benchmarks.devices.sampler import Sampler
+from facedeploy.benchmarks.emulation import refuse_emulation
 from facedeploy.benchmarks.feeds import record_feeds
 from facedeploy.benchmarks.layers import executed, profile
 from facedeploy.benchmarks.measurement import Contestant, Course, make_record
@@ -58,8 +59,9 @@ def benchmark(
     layers: keep what each layer takes. vendors: time the heaviest networks with the vendors' own tools too.
 
     Raises:
-        InputError: no artifact, no picture, a wrong number, or what `load` raises.
+        InputError: no artifact, no picture, a wrong number, the processor is emulated, or what `load` raises.
     """
+    refuse_emulation()
     if not artifacts:
         msg = "there is no artifact to measure: name at least one"
         raise InputError(msg)

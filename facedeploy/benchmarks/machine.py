@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from facedeploy.benchmarks.devices.jetson import read_board
-from facedeploy.benchmarks.devices.jetson_sensors import read_sensors
+from facedeploy.benchmarks.devices.jetson.board import read_board
+from facedeploy.benchmarks.devices.jetson.sensors import read_sensors
 from facedeploy.benchmarks.record import Machine, State
 from facedeploy.extras import installed_versions
 

@@ -21,6 +21,7 @@ from facedeploy.benchmarks.record import (
     Found,
     Interval,
     Layer,
+    Machine,
     Measurement,
     Protocol,
     Record,
@@ -63,7 +64,8 @@ class Contestant:
 @dataclass
 class Course:
     """How a run went. before, after: the machine; seconds: between them, of which `warmed` for warm-up. during: what a
-    board's sensors said in between.
+    board's sensors said in between. machine: what it ran on, where that is not this one. remarks: sentences of what
+    a reader must know.
     """
 
     before: Moment
@@ -71,6 +73,8 @@ class Course:
     seconds: float = 0.0
     warmed: float = 0.0
     during: During | None = None
+    machine: Machine | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def make_record(
@@ -93,8 +97,9 @@ def make_record(
             times={c.name: c.milliseconds["whole"] for c in contestants},
             lengths=lengths,
             threads=protocol.threads,
-            also=[remark for m in measurements for remark in _vendor_remarks(m)],
+            also=[*course.remarks, *(remark for m in measurements for remark in _vendor_remarks(m))],
             during=course.during,
+            ran_on=course.machine,
         ),
         pictures=tuple(files),
         measurements=measurements,

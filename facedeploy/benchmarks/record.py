@@ -88,7 +88,7 @@ class Sensors:
 
     rails: watts. clocks: MHz. temperatures: Celsius. events: since boot, such as over-currents. unfixed: clocks that
     may move by themselves; None where it does not say. throttled: parts that heat slows down now. fan: part of its full
-    drive, 0 to 1; rpm: turns a minute. What it does not say, or what cannot be, is absent.
+    drive, 0 to 1; rpm: turns a minute. battery: percent. What it does not say, or what cannot be, is absent.
     """
 
     rails: Mapping[str, float]
@@ -99,6 +99,7 @@ class Sensors:
     throttled: tuple[str, ...] = ()
     fan: float | None = None
     rpm: float | None = None
+    battery: float | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ class State:
 class Machine:
     """What a run ran on. cores: of the machine; usable: numbers of those that this process may use; pinned: whether
     those are fewer. flags: of the instruction set that matter to inference. virtual: whether a hypervisor is seen.
-    packages: name -> version, of what takes part. board: where it is one that says more of itself.
+    python: its version; None where there is none, as on a phone. packages: name -> version, of what takes part. board:
+    where it is one that says more of itself.
     """
 
     cpu: str
@@ -153,7 +155,7 @@ class Machine:
     memory: int | None
     virtual: bool | None
     system: str
-    python: str
+    python: str | None
     packages: Mapping[str, str]
     board: Board | None = None
 

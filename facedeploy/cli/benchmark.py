@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from facedeploy.cli.output import (
-    Device,
+    DeviceOrPhone,
     Json,
     Options,
     Processes,
@@ -40,7 +40,7 @@ def command(
         list[Path],
         typer.Option(help="Picture or folder of pictures. Repeatable.", show_default=False),
     ],
-    device: Device = "local",
+    device: DeviceOrPhone = "local",
     threads: Threads = 0,
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Time to measure in, times the number of artifacts, without warm-up.")
@@ -89,6 +89,8 @@ def command(
     from facedeploy.benchmarks.accuracy.datasets import parse_dataset
     from facedeploy.benchmarks.accuracy.evaluate import evaluate
     from facedeploy.benchmarks.devices import open_device
+    from facedeploy.benchmarks.devices.phone.adb import AdbDevice
+    from facedeploy.benchmarks.devices.phone.benchmark import benchmark_on_phone
     from facedeploy.benchmarks.devices.remote import benchmark_on
     from facedeploy.benchmarks.devices.request import Settings
     from facedeploy.benchmarks.gate import check, check_measurable, read_gate
@@ -126,6 +128,8 @@ def command(
     )
     if machine is None:
         record = benchmark(artifacts, images, **settings.named(), progress=step)
+    elif isinstance(machine, AdbDevice):
+        record = benchmark_on_phone(machine, artifacts, images, settings, progress=step)
     else:
         record = benchmark_on(machine, artifacts, images, settings, progress=step)
     if datasets:
@@ -244,7 +248,8 @@ def _print_conditions(c: Conditions, first: Measurement) -> None:
     )
     print("; ".join(filter(None, known)))
     versions = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
-    print(f"{'virtual machine, ' if machine.virtual else ''}{machine.system}, Python {machine.python}; {versions}")
+    python = f", Python {machine.python}" if machine.python else ""
+    print(f"{'virtual machine, ' if machine.virtual else ''}{machine.system}{python}; {versions}")
     said = [f"{name}: {text}" for name, text in board_facts(c).items() if text != UNKNOWN]
     if said:
         print("; ".join(said))

@@ -20,6 +20,13 @@ Device = Annotated[
     str,
     typer.Option(metavar="local|ssh://[USER@]HOST[:PORT]", help="Machine that does the work (docs/devices.md)."),
 ]
+DeviceOrPhone = Annotated[
+    str,
+    typer.Option(
+        metavar="local|ssh://[USER@]HOST[:PORT]|adb://[SERIAL]?runner=PATH",
+        help="Machine that does the work (docs/devices.md), or phone (docs/phones.md).",
+    ),
+]
 Processes = Annotated[int, typer.Option(min=0, help="That compute accuracy; 0 takes every core.")]
 Ray = Annotated[
     str | None,

@@ -7,14 +7,30 @@ from typing import Annotated
 
 import typer
 
+from facedeploy.errors import InputError
+
 
 def command(
     artifact: Annotated[Path, typer.Argument(help="An ncnn artifact.", show_default=False)],
+    android: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder to write: Kotlin, for Gradle.", show_default=False)
+    ] = None,
+    ios: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder to write: a Swift package.", show_default=False)
+    ] = None,
     cpp: Annotated[
-        Path, typer.Option("--cpp", "-o", metavar="DIR", help="Folder to write: C++17 for a phone.", show_default=False)
-    ],
+        Path | None,
+        typer.Option("--cpp", "-o", metavar="DIR", help="Folder to write: C++17, for CMake.", show_default=False),
+    ] = None,
+    embed: Annotated[bool, typer.Option("--embed", help="Compile the networks in: no file to find.")] = False,
+    strip: Annotated[bool, typer.Option("--strip", help="Layers and blobs get names that say nothing.")] = False,
 ) -> None:
-    """Write a model as C++ for an app: headers, constants, ncnn's files, CMake (docs/mobile.md)."""
-    from facedeploy.package.bundle import package_cpp
+    """Write a model for a phone's app: sources, constants, ncnn's files, a build for each folder (docs/mobile.md)."""
+    from facedeploy.package.bundle import package_android, package_cpp, package_ios
 
-    print(package_cpp(artifact, cpp))
+    if android is ios is cpp is None:
+        msg = "give --android DIR, --ios DIR or --cpp DIR, or several of them"
+        raise InputError(msg)
+    for package, folder in ((package_android, android), (package_ios, ios), (package_cpp, cpp)):
+        if folder is not None:
+            print(package(artifact, folder, embed=embed, strip_names=strip))

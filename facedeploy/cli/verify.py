@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from facedeploy.cli.output import (
+    Device,
     Json,
     Options,
     RuntimeName,
@@ -18,6 +19,7 @@ from facedeploy.cli.output import (
     parse_runtime,
     print_json,
     print_table,
+    step,
 )
 
 
@@ -32,15 +34,21 @@ def command(
         str | None,
         typer.Option(metavar="PACKAGE.MODULE:CALLABLE", help="What makes the network, where a callable does."),
     ] = None,
+    device: Device = "local",
     threads: Threads = 0,
     runtime: RuntimeName = None,
     option: Options = None,
     json: Json = False,
 ) -> None:
     """Compare an artifact with what it was made from, per output and in faces. Exit status 1 when it is off."""
+    from facedeploy.benchmarks.devices import open_device
+    from facedeploy.errors import InputError
     from facedeploy.plain import to_plain
     from facedeploy.verification import verify
 
+    if device.startswith("adb://"):
+        msg = f"{device}: phones can be measured (facedeploy benchmark) but not verified yet"
+        raise InputError(msg)
     result = verify(
         artifact,
         weights,
@@ -49,23 +57,18 @@ def command(
         threads=threads,
         runtime=parse_runtime(runtime),
         options=parse_options(option),
+        device=None if device == "local" else open_device(device),
+        progress=step,
     )
     if json:
         print_json(to_plain(result))
     else:
-        print_table(
-            ("output", "runtime", "max abs", "relative L2", "cosine"),
-            [
-                (
-                    f"{r.network}.{r.output}",
-                    r.runtime,
-                    f"{r.max_abs:.2e}",
-                    f"{r.relative_l2:.2e}",
-                    f"{r.cosine:.8f}",
-                )
+        if result.outputs:
+            rows = [
+                (f"{r.network}.{r.output}", r.runtime, f"{r.max_abs:.2e}", f"{r.relative_l2:.2e}", f"{r.cosine:.8f}")
                 for r in result.outputs
-            ],
-        )
+            ]
+            print_table(("output", "runtime", "max abs", "relative L2", "cosine"), rows)
         if result.faces is not None:
             f = result.faces
             print(

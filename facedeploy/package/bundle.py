@@ -1,47 +1,166 @@
-"""The folder that goes into an app: headers, constants, the model's files, CMake."""
+"""The folder that goes into an app: sources, the model's constants and files, and what builds them."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from facedeploy.artifact import Artifact, staged
-from facedeploy.errors import InputError
+from facedeploy.artifact import Artifact, Manifest, staged
+from facedeploy.errors import ArtifactError, InputError
 from facedeploy.loading import check_manifest
-from facedeploy.package.constants import constants
+from facedeploy.package.constants import Constants, constants
+from facedeploy.package.embedded import embedded_header, embedded_source
 from facedeploy.package.model_header import model_header
+from facedeploy.package.model_text import NAME, model_text
+from facedeploy.package.stripped import strip
 
 # Of this package in a wheel, and of the checkout otherwise, to which it links.
 SOURCES = Path(__file__).with_name("mobile")
 
 
-def package_cpp(artifact: str | os.PathLike[str], output: str | os.PathLike[str]) -> Path:
-    """Write `output`: include/, model/ (model.hpp and ncnn's files), runner/, CMakeLists.txt, README.md.
+@dataclass(frozen=True)
+class Model:
+    """What a folder gets of an artifact. params, weights: what is in each network's .param and .bin, by its name."""
+
+    manifest: Manifest
+    constants: Constants
+    params: dict[str, str]
+    weights: dict[str, bytes]
+    embedded: bool
+
+    def code(self) -> dict[str, bytes]:
+        """C++, by the names of the files."""
+        code = {"model.hpp": model_header(self.manifest, self.constants)}
+        if self.embedded:
+            networks = [n.spec.name for n in self.manifest.networks]
+            code["embedded.hpp"] = embedded_header(len(networks))
+            code["embedded.cpp"] = embedded_source([(self.params[n], self.weights[n]) for n in networks])
+        return {name: text.encode() for name, text in code.items()}
+
+    def files(self) -> dict[str, bytes]:
+        """The .param and .bin of each network, by the names of the files."""
+        files = {}
+        for network in self.manifest.networks:
+            files[network.files["param"].path] = self.params[network.spec.name].encode()
+            files[network.files["bin"].path] = self.weights[network.spec.name]
+        return files
+
+
+def package_cpp(
+    artifact: str | os.PathLike[str], output: str | os.PathLike[str], *, embed: bool = False, strip_names: bool = False
+) -> Path:
+    """Write `output`: include/, c/, model/ (model.hpp, model.txt, ncnn's files), runner/, CMakeLists.txt, README.md.
+
+    embed: the networks as C++ too (model/embedded.cpp). strip_names: layers and blobs get names that say nothing.
 
     Raises:
         ArtifactError: not an artifact, or a damaged one. InputError: not one of ncnn, or of a family or protocol that
             the C++ library has not; or `output` exists and is not an empty folder.
     """
-    opened = Artifact.open(artifact)
-    manifest = opened.manifest
-    check_manifest(opened)
-    if manifest.target.backend != "ncnn":
-        msg = f"{opened.path} is for {manifest.target}: the C++ library runs ncnn, so export with --target ncnn-fp16"
-        raise InputError(msg)
-    specs = [n.spec for n in manifest.networks]
-    header = model_header(manifest, constants(specs, manifest.pipeline))
-    with staged(output) as folder:
-        shutil.copytree(SOURCES / "include", folder / "include")
-        shutil.copytree(SOURCES / "runner", folder / "runner")
+
+    def write(folder: Path, model: Model) -> None:
+        for name in ("include", "c", "runner"):
+            shutil.copytree(SOURCES / name, folder / name)
         (folder / "runner" / "CMakeLists.txt").rename(folder / "CMakeLists.txt")
         shutil.copy(SOURCES / "README.md", folder)
-        model = folder / "model"
-        model.mkdir()
-        (model / "model.hpp").write_text(header, encoding="utf-8")
-        for network in manifest.networks:
-            for role in ("param", "bin"):
-                target = model / network.files[role].path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(opened.file(network.spec.name, role), target)
+        described = {NAME: model_text(model.manifest, model.constants).encode()}
+        _write(folder / "model", {**model.code(), **model.files(), **described})
+
+    return _package(artifact, output, write, embed, strip_names)
+
+
+def package_android(
+    artifact: str | os.PathLike[str], output: str | os.PathLike[str], *, embed: bool = False, strip_names: bool = False
+) -> Path:
+    """Write `output`: a library module for Gradle, Kotlin over C++. The networks are assets, or compiled in (embed).
+
+    Raises: as `package_cpp`.
+    """
+
+    def write(folder: Path, model: Model) -> None:
+        shutil.copytree(SOURCES / "android", folder, dirs_exist_ok=True)
+        code = folder / "src" / "main" / "cpp"
+        _library(code, code)
+        _write(code / "model", model.code())
+        if not model.embedded:
+            _write(folder / "src" / "main" / "assets" / "facedeploy", model.files())
+
+    return _package(artifact, output, write, embed, strip_names)
+
+
+def package_ios(
+    artifact: str | os.PathLike[str], output: str | os.PathLike[str], *, embed: bool = False, strip_names: bool = False
+) -> Path:
+    """Write `output`: a Swift package, Swift over C++. The networks are resources, or compiled in (embed).
+
+    Raises: as `package_cpp`.
+    """
+
+    def write(folder: Path, model: Model) -> None:
+        shutil.copytree(SOURCES / "ios", folder, dirs_exist_ok=True)
+        code = folder / "Sources" / "CFacedeploy"
+        _library(code, code / "include")
+        (code / "include" / "facedeploy").rename(code / "facedeploy")
+        _write(code / "model", model.code())
+        if not model.embedded:
+            _write(folder / "Sources" / "Facedeploy" / "Model", model.files())
+            return
+        manifest = folder / "Package.swift"
+        text = manifest.read_text(encoding="utf-8")
+        assert text.count("let embedded = false") == 1
+        manifest.write_text(text.replace("let embedded = false", "let embedded = true"), encoding="utf-8")
+
+    return _package(artifact, output, write, embed, strip_names)
+
+
+def _package(
+    artifact: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    write: Callable[[Path, Model], None],
+    embed: bool,
+    strip_names: bool,
+) -> Path:
+    model = _model(Artifact.open(artifact), embed, strip_names)
+    with staged(output) as folder:
+        write(folder, model)
     return Path(output)
+
+
+def _model(artifact: Artifact, embed: bool, strip_names: bool) -> Model:
+    manifest = artifact.manifest
+    check_manifest(artifact)
+    if manifest.target.backend != "ncnn":
+        msg = f"{artifact.path} is for {manifest.target}: the C++ library runs ncnn, so export with --target ncnn-fp16"
+        raise InputError(msg)
+    found = constants([n.spec for n in manifest.networks], manifest.pipeline)
+    names = [n.spec.name for n in manifest.networks]
+    params = {n: _text(artifact.file(n, "param")) for n in names}
+    if strip_names:
+        manifest, params = strip(manifest, params)
+    weights = {n: artifact.file(n, "bin").read_bytes() for n in names}
+    return Model(manifest, found, params, weights, embed)
+
+
+def _text(param: Path) -> str:
+    try:
+        return param.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        msg = f"{param} is not text: export the artifact again"
+        raise ArtifactError(msg) from error
+
+
+def _library(code: Path, headers: Path) -> None:
+    """The C++ library and the C functions over it, for a compiler that takes all of one folder."""
+    shutil.copytree(SOURCES / "include", code / "include", dirs_exist_ok=True)
+    shutil.copy(SOURCES / "c" / "facedeploy.h", headers)
+    shutil.copy(SOURCES / "c" / "facedeploy.cpp", code)
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)

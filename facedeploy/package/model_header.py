@@ -13,7 +13,8 @@ from facedeploy.artifact import Manifest, NetworkEntry
 from facedeploy.errors import InputError
 from facedeploy.package.constants import BoxesConstants, Constants
 
-_ROLES = ("boxes", "scores", "landmarks", "yaw", "pitch", "roll")
+# What an output of the family `boxes` can be, in the order of network.hpp.
+ROLES = ("boxes", "scores", "landmarks", "yaw", "pitch", "roll")
 # The fields of NcnnOptions in network.hpp, in its order.
 OPTIONS = (
     "use_vulkan_compute",
@@ -48,8 +49,8 @@ def model_header(manifest: Manifest, constants: Constants) -> str:
         "",
         "namespace facedeploy::model {",
         "",
-        f"inline constexpr const char* name = {_text(manifest.model)};",
-        f"inline constexpr const char* target = {_text(str(manifest.target))};",
+        f"inline constexpr const char* name = {quoted(manifest.model)};",
+        f"inline constexpr const char* target = {quoted(str(manifest.target))};",
         "",
         f"inline {'BoxesConfig' if boxes else 'MosConfig'} config() {{",
         f"    {'BoxesConfig' if boxes else 'MosConfig'} value;",
@@ -95,7 +96,7 @@ def _number(value: float | np.float32) -> str:
     return text if any(c in text for c in ".e") else f"{text}.0"
 
 
-def _text(value: str) -> str:
+def quoted(value: str) -> str:
     """A C++ string literal, in UTF-8: names are of files and tensors, which may hold anything."""
     safe = (chr(b) if 32 <= b < 127 and b not in b'"\\?' else f"\\{b:03o}" for b in value.encode(errors="replace"))
     return f'"{"".join(safe)}"'
@@ -107,9 +108,9 @@ def _network(entry: NetworkEntry, own: Mapping[str, Any] | None) -> Iterator[str
         msg = f"the C++ library does not know ncnn's option {unknown[0]}: update facedeploy, or export again with it"
         raise InputError(msg)
     names = own["outputs"] if own else {}
-    outputs = [names.get(role) for role in _ROLES] if own else [t.name for t in entry.spec.outputs]
-    yield f"param = {_text(entry.files['param'].path)}"
-    yield f"bin = {_text(entry.files['bin'].path)}"
+    outputs = [names.get(role) for role in ROLES] if own else [t.name for t in entry.spec.outputs]
+    yield f"param = {quoted(entry.files['param'].path)}"
+    yield f"bin = {quoted(entry.files['bin'].path)}"
     yield f"inputs = {_names([t.name for t in entry.spec.inputs])}"
     yield f"outputs = {_names(outputs)}"
     for name in OPTIONS:
@@ -118,4 +119,4 @@ def _network(entry: NetworkEntry, own: Mapping[str, Any] | None) -> Iterator[str
 
 
 def _names(names: Sequence[str | None]) -> str:
-    return f"{{{{{', '.join('nullptr' if n is None else _text(n) for n in names)}}}}}"
+    return f"{{{{{', '.join('nullptr' if n is None else quoted(n) for n in names)}}}}}"

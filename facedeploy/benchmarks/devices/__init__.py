@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def open_device(url: str) -> Device:
-    """The device that `url` names: `local` (a process of this machine), or `ssh://[user@]host[:port][?python=PATH]`.
-    Nothing is connected yet.
+    """The device that `url` names: `local` (a process of this machine), `ssh://[user@]host[:port][?python=PATH]`, or
+    `adb://[SERIAL][?runner=PATH][&cores=4-7]`. Nothing is connected yet.
 
     Raises:
-        InputError: it names none, or one of a kind that is not there yet.
+        InputError: it names none, or what reaches it is not installed here.
     """
     if url == "local":
         from facedeploy.benchmarks.devices.base import LocalDevice
@@ -29,7 +29,8 @@ def open_device(url: str) -> Device:
 
         return parse_ssh(url)
     if url.startswith("adb://"):
-        msg = f"{url}: phones over adb are not there yet; devices are local and ssh://[user@]host[:port]"
-        raise InputError(msg)
-    msg = f"{url!r} is no device: devices are local and ssh://[user@]host[:port]"
+        from facedeploy.benchmarks.devices.phone.adb import parse_adb
+
+        return parse_adb(url)
+    msg = f"{url!r} is no device: devices are local, ssh://[user@]host[:port] and adb://[SERIAL]"
     raise InputError(msg)

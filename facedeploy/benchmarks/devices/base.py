@@ -11,13 +11,15 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Device(abc.ABC):
     """name: as the user wrote it. python: the command that is Python there. shell: the path of its POSIX shell. folder:
-    where all that is ours lies there, as a word of that shell.
+    where all that is ours lies there, as a word of that shell. timeout: whether that program, if it is there, passes on
+    the status of what it runs.
     """
 
     name: str
     python: str = "python3"
     shell: str = "/bin/sh"
     folder: str = '${XDG_CACHE_HOME:-"$HOME/.cache"}/facedeploy'
+    timeout: bool = True
 
     @abc.abstractmethod
     def command(self, script: str) -> list[str]:
@@ -26,6 +28,10 @@ class Device(abc.ABC):
     @abc.abstractmethod
     def failed(self, status: int) -> bool:
         """Whether the status of `command` is that of a connection that failed, and not the script's."""
+
+    def advice(self, said: str) -> str | None:
+        """What to do about a connection that failed with these words; None where they say nothing that is known."""
+        return None
 
     @property
     def python_word(self) -> str:

@@ -7,6 +7,8 @@ import io
 import zipfile
 from pathlib import Path
 
+from facedeploy.extras import installed_versions
+
 _PACKAGE = Path(__file__).parents[2]
 _LEFT_OUT = ("cli", "__main__.py")  # Commands, for which the device would need typer.
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # The first day of a zip file.
@@ -22,9 +24,16 @@ main()
 
 @functools.cache
 def make_bundle() -> bytes:
-    """A zip file of every module that runs on a device, with a `__main__.py` that starts `worker.main`."""
+    """A zip file of every module that runs on a device, with a `__main__.py` that starts `worker.main`.
+
+    Where this package is installed, its version comes along as importlib.metadata finds it (packaging.python.org, "Core
+    metadata specifications"): records say it.
+    """
     modules = sorted(p for p in _PACKAGE.rglob("*.py") if p.relative_to(_PACKAGE).parts[0] not in _LEFT_OUT)
     files = {f"{_PACKAGE.name}/{p.relative_to(_PACKAGE).as_posix()}": p.read_bytes() for p in modules}
+    for version in installed_versions(_PACKAGE.name).values():
+        said = f"Metadata-Version: 2.1\nName: {_PACKAGE.name}\nVersion: {version}\n"
+        files[f"{_PACKAGE.name}-{version}.dist-info/METADATA"] = said.encode()
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
         for name, data in {"__main__.py": _MAIN.encode(), **files}.items():

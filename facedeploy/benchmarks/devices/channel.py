@@ -39,7 +39,7 @@ def talk(
 
     doing: for messages: "measuring". most: bytes that it may write. send: its standard input, which is closed then; or
     stays open and gets a byte every `beat` seconds, so that the script can tell when the connection is lost. silence,
-    limit: seconds; the device ends the script after its limit by itself, where it has `timeout`.
+    limit: seconds; the device ends the script after its limit by itself, where its `timeout` is of use.
 
     Raises:
         DeviceError: the connection failed or the script did, or it was silent, said too much or took too long.
@@ -124,6 +124,8 @@ def readable(text: str | bytes, most: int = 300) -> str:
 
 def _limited(device: Device, script: str, limit: float) -> str:
     """The script, which its device ends some time after we gave it up, where only half of the connection is lost."""
+    if not device.timeout:
+        return script
     inner = f"{device.shell} -c {shlex.quote(script)}"
     seconds = round(limit + SILENCE)
     return f"if command -v timeout >/dev/null 2>&1; then exec timeout {seconds} {inner}; else exec {inner}; fi"
@@ -156,7 +158,8 @@ def _check(device: Device, status: int, said: bytes, doing: str) -> None:
         return
     reason = readable(said) or "it says no reason"
     if device.failed(status):
-        msg = f"the connection to {device.name} failed while {doing} ({reason}): see whether `{device.by_hand}` works"
+        advice = device.advice(reason) or f"see whether `{device.by_hand}` works"
+        msg = f"the connection to {device.name} failed while {doing} ({reason}): {advice}"
         raise DeviceError(msg)
     msg = f"{device.name} failed while {doing} (status {status}): {reason}"
     raise DeviceError(msg)

@@ -1,4 +1,4 @@
-"""The work itself, in a process that `worker` may kill: lays the files out, measures or builds, says one answer."""
+"""The work itself, in a process that `worker` may kill: lays the files out, does what is asked, says one answer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def main(folder: Path) -> None:
         request = from_plain(Request, json.loads((folder / "request.json").read_bytes()))
         signal.alarm(round(request.limit + request.silence))  # Also if the worker was killed.
         _forget()
-        say(_build(request, folder, say) if request.what == "build" else _benchmark(request, folder, say))
+        say({"build": _build, "detect": _detect, "benchmark": _benchmark}[request.what](request, folder, say))
     except FacedeployError as error:
         say(Answer(error=(type(error).__name__, str(error))))
     except (Exception, SystemExit) as error:
@@ -47,11 +47,22 @@ def main(folder: Path) -> None:
 def _benchmark(request: Request, folder: Path, say: Say) -> Answer:
     from facedeploy.benchmarks.latency import benchmark
 
-    artifacts = _lay_out_folders(request.artifacts, folder)
-    # In folders of their own: two pictures may have one name.
-    pictures = [_lay_out(file, folder / "pictures" / str(i)) for i, file in enumerate(request.pictures)]
+    artifacts, pictures = _lay_out_folders(request.artifacts, folder), _lay_out_pictures(request, folder)
     record = benchmark(artifacts, pictures, **request.settings.named(), progress=lambda step: say(Answer(step=step)))
     return Answer(record=to_plain(record))
+
+
+def _detect(request: Request, folder: Path, say: Say) -> Answer:
+    from facedeploy.detection import detect
+
+    (artifact,), pictures = _lay_out_folders(request.artifacts, folder), _lay_out_pictures(request, folder)
+    settings = request.settings
+    found = detect(artifact, pictures, threads=settings.threads, runtime=settings.runtime, options=settings.options)
+    faces = []
+    for i, picture in enumerate(found, 1):
+        faces.append(picture.faces)
+        say(Answer(step=f"picture {i} of {len(pictures)}"))
+    return Answer(faces=tuple(faces))
 
 
 def _build(request: Request, folder: Path, say: Say) -> Answer:
@@ -81,6 +92,11 @@ def _lay_out_folders(folders: Sequence[Folder], place: Path) -> list[Path]:
         for file in folder.files:
             _lay_out(file, found[-1])
     return found
+
+
+def _lay_out_pictures(request: Request, folder: Path) -> list[Path]:
+    """In folders of their own: two may have one name."""
+    return [_lay_out(file, folder / "pictures" / str(i)) for i, file in enumerate(request.pictures)]
 
 
 def _lay_out(file: File, folder: Path) -> Path:

@@ -1,10 +1,11 @@
-"""Benchmark and build on a device: ask what it is, send what it lacks, let it work, read its answer with care."""
+"""Benchmark, detect and build on a device: ask what it is, send what it lacks, let it work, read what it answers."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,17 @@ from facedeploy.benchmarks.devices.request import Answer, File, Folder, Request,
 from facedeploy.benchmarks.record import Record, check_record, numbered
 from facedeploy.errors import DeviceError, InputError
 from facedeploy.export.build import add_engines, check_buildable
+from facedeploy.faces import Face
 from facedeploy.loading import check_manifest
 from facedeploy.pictures import expand
 from facedeploy.plain import to_plain
+from facedeploy.runtimes import Substitute
 from facedeploy.target import Backend
 
 LIMIT = 6 * 3600.0
 _BEAT = 10.0
 _MOST = 512 << 20  # Bytes of an answer; a record is some hundred for each picture, round and artifact.
+_MOST_FACES = 64 << 20  # A face is some hundred.
 
 
 def benchmark_on(
@@ -49,20 +53,33 @@ def benchmark_on(
         InputError: no artifact, no picture, or the device lacks something. DeviceError: it cannot be reached, was lost,
         or answers nonsense; nothing is left running there. Others: what `benchmark` raises there.
     """
-    opened = [Artifact.open(path) for path in artifacts]
-    files = expand([Path(i) for i in images])
-    if not opened or not files:
-        msg = f"there is no {'picture' if opened else 'artifact'} to measure with: name at least one"
-        raise InputError(msg)
-    for artifact in opened:
-        check_manifest(artifact)
-        pipelines.configure(artifact.manifest.pipeline.family, settings.options, artifact.manifest.pipeline.config)
-    backends: set[Backend] = {"onnx"} if settings.runtime else {a.manifest.target.backend for a in opened}
     work = _Work(device, progress, limit, silence)
-    work.check((*ALWAYS, *(NEEDED[b] for b in sorted(backends))))
-    pictures = [File(f.name, work.add(f)) for f in files]
-    asked = work.request("benchmark", [work.add_artifact(a) for a in opened], pictures, settings)
+    asked = _prepare(work, "benchmark", [Artifact.open(path) for path in artifacts], images, settings)
     return _read_record(device, asked, work.ask(asked, "measuring").record)
+
+
+def detect_on(
+    device: Device,
+    artifact: str | os.PathLike[str] | Artifact,
+    images: Sequence[str | os.PathLike[str]],
+    *,
+    threads: int = 0,
+    runtime: Substitute | None = None,
+    options: Mapping[str, Any] | None = None,
+    limit: float = LIMIT,
+    silence: float = SILENCE,
+    progress: Progress = lambda step: None,
+) -> list[list[Face]]:
+    """The faces that an artifact's pipeline finds on a device in each picture of files and folders, in their order.
+
+    Raises:
+        InputError, DeviceError: as `benchmark_on`, or the artifact gives no faces. Others: what `load` raises there.
+    """
+    opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
+    work = _Work(device, progress, limit, silence)
+    settings = Settings(threads=threads, runtime=runtime, options=options or {})
+    asked = _prepare(work, "detect", [opened], images, settings)
+    return _read_faces(device, asked, work.ask(asked, "detecting", _MOST_FACES).faces)
 
 
 def build_on(
@@ -124,8 +141,8 @@ class _Work:
         code = self._bundle.sha256
         return Request(what, tuple(artifacts), tuple(pictures), settings, code, self._limit, beat, self._silence)
 
-    def ask(self, request: Request, doing: str) -> Answer:
-        """Send what is missing and the request; the answer.
+    def ask(self, request: Request, doing: str, most: int = _MOST) -> Answer:
+        """Send what is missing and the request; the answer, of so many bytes at most.
 
         Raises:
             FacedeployError: what the device says is wrong, or a DeviceError.
@@ -135,13 +152,34 @@ class _Work:
             self._device,
             f"{enter(self._device)}exec {self._device.python_word} objects/{request.code}",
             doing,
-            most=_MOST,
+            most=most,
             send=[json.dumps(to_plain(request)).encode() + b"\n"],
             beat=request.beat,
             silence=request.silence,
             limit=request.limit + request.silence,
         )
         return read_answer(self._device, said, self._progress)
+
+
+def _prepare(
+    work: _Work,
+    what: What,
+    artifacts: Sequence[Artifact],
+    images: Sequence[str | os.PathLike[str]],
+    settings: Settings,
+) -> Request:
+    """The request, once the device is known to have what it takes."""
+    files = expand([Path(i) for i in images])
+    if not artifacts or not files:
+        msg = f"there is no {'picture' if artifacts else 'artifact'} to {what} with: name at least one"
+        raise InputError(msg)
+    for artifact in artifacts:
+        check_manifest(artifact)
+        pipelines.configure(artifact.manifest.pipeline.family, settings.options, artifact.manifest.pipeline.config)
+    backends: set[Backend] = {"onnx"} if settings.runtime else {a.manifest.target.backend for a in artifacts}
+    work.check((*ALWAYS, *(NEEDED[b] for b in sorted(backends))))
+    pictures = [File(f.name, work.add(f)) for f in files]
+    return work.request(what, [work.add_artifact(a) for a in artifacts], pictures, settings)
 
 
 def _unbuilt(manifest: Manifest) -> Manifest:
@@ -163,3 +201,17 @@ def _read_record(device: Device, asked: Request, data: Any) -> Record:
         msg = f"{device.name} measured something else than it was asked: run the command again"
         raise DeviceError(msg)
     return record
+
+
+def _read_faces(device: Device, asked: Request, said: Sequence[Sequence[Face]] | None) -> list[list[Face]]:
+    """The faces that a device answers, if they can be those of the pictures that it was given."""
+    if said is None or len(said) != len(asked.pictures) or not all(_sane(f) for faces in said for f in faces):
+        msg = f"{device.name} does not answer with the faces of {len(asked.pictures)} pictures: run the command again"
+        raise DeviceError(msg)
+    return [list(faces) for faces in said]
+
+
+def _sane(face: Face) -> bool:
+    points = [v for point in face.landmarks or () for v in point]
+    angles = [v for v in (face.yaw, face.pitch, face.roll) if v is not None]
+    return all(map(math.isfinite, (*face.box, face.score, *points, *angles)))

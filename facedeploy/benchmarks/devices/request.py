@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from facedeploy.faces import Face
 from facedeploy.runtimes import Substitute
 
-What = Literal["benchmark", "build"]
+What = Literal["benchmark", "build", "detect"]
 
 MARK = "facedeploy"  # A line of standard output is ours if it is an object whose first key is this.
 
@@ -50,8 +51,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Request:
-    """what: "benchmark" the artifacts on the pictures, or "build" the only one. code: digest of the bundle. limit:
-    seconds. beat, silence: seconds between signs of life, and without any until the work is given up.
+    """what: "benchmark" the artifacts on the pictures, "detect" with the only one in them, or "build" it. code: digest
+    of the bundle. limit: seconds. beat, silence: seconds between signs of life, and without any until the work is given
+    up.
     """
 
     what: What
@@ -87,7 +89,7 @@ class Built:
 @dataclass(frozen=True)
 class Answer:
     """One line of a device's: a step of progress, or what ends the talk. error: name of its class, and its sentence.
-    record: of a benchmark. opening: of a phone's, from which the record is made here.
+    record: of a benchmark. opening: of a phone's, from which the record is made here. faces: of each picture.
     """
 
     step: str | None = None
@@ -95,3 +97,4 @@ class Answer:
     record: Any = None
     opening: Any = None
     built: Built | None = None
+    faces: tuple[tuple[Face, ...], ...] | None = None

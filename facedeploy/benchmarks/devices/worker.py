@@ -6,6 +6,7 @@ It needs the standard library only, so that it can say what else is missing. Its
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -33,11 +34,21 @@ def main() -> None:
     request = json.loads(line)
     os.utime(sys.argv[0])  # Kept for a month from now, as all that is used.
     with _alone() as lock, _folder() as folder:
+        _unpack(line, folder)
+        _watch(folder, lock, request["beat"], request["silence"], request["limit"])
+
+
+def _unpack(line: bytes, folder: Path) -> None:
+    """The request, and the modules: so they are compiled once. From the zip file, each process would spend 10 ms of its
+    times on it.
+    """
+    try:
         (folder / "request.json").write_bytes(line)
-        # Unpacked, the modules are compiled once; from the zip file, each process would spend 10 ms of its times on it.
         with zipfile.ZipFile(sys.argv[0]) as bundle:
             bundle.extractall(folder / "code")
-        _watch(folder, lock, request["beat"], request["silence"], request["limit"])
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        sys.exit(f"{error.strerror}{': is its disk full?' if full else ''}")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,17 @@ from facedeploy.benchmarks.record import Conditions, Sensors, Span
 from facedeploy.benchmarks.report.numbers import number
 
 UNKNOWN = "not known"
-FACTS = ("board", "power mode", "fixed clocks", "power", "clocks of the board", "temperatures", "events", "fan")
+FACTS = (
+    "board",
+    "power mode",
+    "fixed clocks",
+    "power",
+    "clocks of the board",
+    "temperatures",
+    "events",
+    "fan",
+    "battery",
+)
 
 
 def board_facts(conditions: Conditions) -> dict[str, str]:
@@ -33,6 +43,11 @@ def board_facts(conditions: Conditions) -> dict[str, str]:
         counts = (f"{name} {count - started.get(name, 0)}" for name, count in after.events.items())
         facts["events"] = ", ".join(counts) or UNKNOWN
         facts["fan"] = _fan(after)
+        if after.battery is not None:
+            was = (
+                "" if before is None or before.battery is None else f"{number(before.battery, 0)} \N{RIGHTWARDS ARROW} "
+            )
+            facts["battery"] = f"{was}{number(after.battery, 0)} %"
     return facts
 
 

@@ -52,7 +52,7 @@ def _facts(record: Record) -> dict[str, str]:
         "instruction sets": ", ".join(machine.flags) or UNKNOWN,
         "memory": UNKNOWN if machine.memory is None else f"{number(machine.memory / _GIGABYTE, 1)} GB",
         "virtual machine": seen[machine.virtual],
-        "system": f"{machine.system}, Python {machine.python}",
+        "system": machine.system + (f", Python {machine.python}" if machine.python else ""),
         "packages": ", ".join(f"{name} {version}" for name, version in machine.packages.items()),
         "measured": f"{before.time} {_ARROW} {after.time} ({conditions.seconds:.0f} s)",
         "threads, streams": f"{protocol.threads or 'as the backend likes'}, {protocol.streams}",

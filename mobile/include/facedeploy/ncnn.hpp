@@ -10,8 +10,10 @@
 
 #if __has_include(<net.h>)
 #include <net.h>
-#else
+#elif __has_include(<ncnn/net.h>)
 #include <ncnn/net.h>
+#else
+#include <ncnn/ncnn/net.h>  // in ncnn.framework
 #endif
 
 #include "facedeploy.hpp"
@@ -105,6 +107,13 @@ inline Status run_pose(const ncnn::Net& net, const Network& network, const MosCo
 
 }  // namespace detail
 
+// What a model tells when one of its networks is about to run and when it has run. This one listens to nothing, and
+// costs nothing.
+struct Unwatched {
+    void begin() const {}
+    void end() const {}
+};
+
 // The networks of a model, each an ncnn::Net.
 template <std::size_t Count>
 class NcnnNets {
@@ -137,21 +146,27 @@ private:
 };
 
 // A model in ncnn. One object for each thread.
-class NcnnMos : public NcnnNets<2> {
+template <class Watch>
+class WatchedNcnnMos : public NcnnNets<2> {
 public:
-    NcnnMos(const MosConfig& config, const std::array<Network, 2>& networks)
-        : NcnnNets(networks), config_(config), mos_(config) {}
+    WatchedNcnnMos(const MosConfig& config, const std::array<Network, 2>& networks, Watch watch = {})
+        : NcnnNets(networks), config_(config), mos_(config), watch_(watch) {}
 
     Result<std::vector<Face>> detect(const Picture& picture) {
         const auto detector = [this](const Image& image, MosOutputs& found) {
+            watch_.begin();
             const Status status = run_.run(net(0), network(0), image);
+            watch_.end();
             const std::array<ncnn::Mat, 6>& mats = run_.outputs;
             found = {detail::numbers(mats[0]), detail::numbers(mats[1]), detail::numbers(mats[2]),
                      {{detail::map(mats[3]), detail::map(mats[4]), detail::map(mats[5])}}};
             return status;
         };
         const auto pose = [this](const Patches& patches, float* angles) {
-            return detail::run_pose(net(1), network(1), config_, patches, angles);
+            watch_.begin();
+            const Status status = detail::run_pose(net(1), network(1), config_, patches, angles);
+            watch_.end();
+            return status;
         };
         return mos_.detect(picture, detector, pose);
     }
@@ -160,16 +175,20 @@ private:
     MosConfig config_;
     Mos mos_;
     detail::NcnnRun run_;
+    Watch watch_;
 };
 
-class NcnnBoxes : public NcnnNets<1> {
+template <class Watch>
+class WatchedNcnnBoxes : public NcnnNets<1> {
 public:
-    NcnnBoxes(const BoxesConfig& config, const std::array<Network, 1>& networks)
-        : NcnnNets(networks), boxes_(config) {}
+    WatchedNcnnBoxes(const BoxesConfig& config, const std::array<Network, 1>& networks, Watch watch = {})
+        : NcnnNets(networks), boxes_(config), watch_(watch) {}
 
     Result<std::vector<Face>> detect(const Picture& picture) {
         return boxes_.detect(picture, [this](const Image& image, BoxesOutputs& found) {
+            watch_.begin();
             const Status status = run_.run(net(0), network(0), image);
+            watch_.end();
             const std::array<ncnn::Mat, 6>& mats = run_.outputs;
             found = {detail::numbers(mats[0]), detail::numbers(mats[1]), detail::numbers(mats[2]),
                      detail::numbers(mats[3]), detail::numbers(mats[4]), detail::numbers(mats[5])};
@@ -180,7 +199,11 @@ public:
 private:
     Boxes boxes_;
     detail::NcnnRun run_;
+    Watch watch_;
 };
+
+using NcnnMos = WatchedNcnnMos<Unwatched>;
+using NcnnBoxes = WatchedNcnnBoxes<Unwatched>;
 
 inline NcnnMos with_ncnn(const MosConfig& config, const std::array<Network, 2>& networks) { return {config, networks}; }
 inline NcnnBoxes with_ncnn(const BoxesConfig& config, const std::array<Network, 1>& networks) {

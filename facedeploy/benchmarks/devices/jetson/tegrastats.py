@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from facedeploy.benchmarks.devices.files import temperature
-from facedeploy.benchmarks.devices.jetson_sensors import sane_clock, sane_watts
+from facedeploy.benchmarks.devices.jetson.sensors import sane_clock, sane_watts
 from facedeploy.benchmarks.record import Sensors
 
 _LINE = 8192

@@ -100,7 +100,7 @@ def parse_thermal(said: str) -> Thermal:
 def parse_clusters(said: str) -> tuple[Cluster, ...]:
     """Of `CPUS`: clusters of the cores that can reach the same clock, the slowest first."""
     values: dict[tuple[int, str], int] = {}
-    line = r"^\S{0,100}/cpu([0-9]{1,3})/cpufreq/(cpuinfo_max_freq|scaling_cur_freq):[ \t]*([0-9]{1,9})[ \t\r]*$"
+    line = r"^\S{0,300}/cpu([0-9]{1,3})/cpufreq/(cpuinfo_max_freq|scaling_cur_freq):[ \t]*([0-9]{1,9})[ \t\r]*$"
     for core, name, value in re.findall(line, said[:_TEXT], re.MULTILINE):
         if 0 < int(value) <= _FASTEST:
             values[int(core), name] = int(value)
@@ -162,6 +162,7 @@ def phone_sensors(battery: Battery, thermal: Thermal, clusters: Sequence[Cluster
         temperatures={**known, **dict(list(thermal.temperatures.items())[:_SENSORS])},
         events={},
         throttled=(f"thermal status {STATUSES[thermal.status]}",) if thermal.status else (),
+        battery=battery.level,
     )
 
 

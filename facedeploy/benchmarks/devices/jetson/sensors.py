@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from facedeploy.benchmarks.devices.files import COLDEST, HOTTEST, number, paths, plain_name, temperature, text
-from facedeploy.benchmarks.devices.jetson import ROOT, is_jetson
+from facedeploy.benchmarks.devices.jetson.board import ROOT, is_jetson
 from facedeploy.benchmarks.record import Sensors
 
 _POLICIES = "sys/devices/system/cpu/cpufreq/policy[0-9]*"

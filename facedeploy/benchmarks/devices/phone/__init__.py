@@ -1,0 +1,1 @@
+"""Phones, over adb: a C++ runner measures there, and the record is made here. docs/phones.md says how."""
