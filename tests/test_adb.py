@@ -25,6 +25,7 @@ from facedeploy.benchmarks.devices.content import Content, push
 from facedeploy.benchmarks.devices.phone.adb import AdbDevice, parse_cores
 from facedeploy.benchmarks.devices.phone.benchmark import benchmark_on_phone
 from facedeploy.benchmarks.devices.phone.cooling import Cooling
+from facedeploy.benchmarks.devices.phone.detect import detect_on_phone
 from facedeploy.benchmarks.devices.phone.elf import read_program
 from facedeploy.benchmarks.devices.phone.hold import hold
 from facedeploy.benchmarks.devices.phone.opening import read_opening
@@ -36,6 +37,7 @@ from facedeploy.benchmarks.record import PHASES, Record, read_record, write_reco
 from facedeploy.cli.app import main
 from facedeploy.errors import DeviceError, InputError
 from facedeploy.export.exporter import export
+from facedeploy.faces import compare as compare_faces
 from facedeploy.pictures import read_picture
 from tests.cpp import answers
 from tests.device_trees import BATTERY
@@ -312,6 +314,37 @@ def test_options_count(device: AdbDevice, folder: Path) -> None:
     assert [len(faces) for m in none.measurements for faces in m.found] == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("name", ["ro.boot.qemu", "ro.kernel.qemu"])
+def test_the_emulator_is_no_phone(name: str, device: AdbDevice, phone: StandInPhone, folder: Path) -> None:
+    said = phone.folder / "said/properties"
+    said.write_text(f"{said.read_text().rstrip()}\n[{name}]: [1]\n")
+    with pytest.raises(InputError, match="adb://ABC is Android's emulator, whose times are no phone's"):
+        measure(device, folder)
+    assert phone.scripts("tar -xmf") == []
+    assert len(detect_on_phone(device, folder / "tiny", [folder / "photos"])) == 2
+    said.write_text(said.read_text().replace("[1]", "[0]"))
+    measure(device, folder)
+
+
+def test_the_faces_of_a_phone(device: AdbDevice, phone: StandInPhone, folder: Path) -> None:
+    """Of one artifact, without a record: as the Python pipeline finds them over the same outputs."""
+    for name in ("tiny", "boxes"):
+        artifact = Artifact.open(folder / name)
+        pictures = [read_picture(file) for file in sorted((folder / "photos").glob("*"))]
+        with answers.open_pipeline(artifact) as pipeline:
+            wanted = [pipeline.detect(picture) for picture in pictures]
+        found = detect_on_phone(device, artifact, [folder / "photos"])
+        difference = compare_faces(wanted, found)
+        assert difference.same_faces
+        assert difference.matched >= 1
+        assert max(difference.box, difference.landmarks, difference.angle) <= 1e-3
+        changed = detect_on_phone(device, artifact, [folder / "photos"], options={"score_threshold": 0.999})
+        assert changed == [[], []]
+    with pytest.raises(InputError, match="--runtime cannot be had on a phone"):
+        detect_on_phone(device, artifact, [folder / "photos"], runtime="onnxruntime")
+    phone.nothing_is_left()
+
+
 @pytest.mark.parametrize("tools", ["toybox and mksh"])
 def test_with_the_tools_of_android(
     tools: str, runner: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -329,7 +362,7 @@ def test_with_the_tools_of_android(
 
 
 def test_with_ncnn_it_finds_the_faces_of_python(
-    phone: StandInPhone, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    phone: StandInPhone, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cmake, ncnn = shutil.which("cmake"), os.environ.get("NCNN_DIR")
     if cmake is None or ncnn is None:
@@ -360,6 +393,11 @@ def test_with_ncnn_it_finds_the_faces_of_python(
         # Two builds of ncnn.
         a, b = (np.array([face.box for face in m.found[0]]) for m in (here, there))
         assert np.allclose(a, b, atol=0.5 if here.target == "ncnn-fp16" else 0.05)
+    for artifact in artifacts:
+        assert run_command("verify", artifact, "--images", PHOTO, "--device", f"adb://?runner={build / 'runner'}") == 0
+    assert capsys.readouterr().out.count("faces on 1 pictures: 1 the same, 0 missing, 0 extra") == 2
+    assert run_command("verify", artifacts[0], "--device", f"adb://?runner={build / 'runner'}") == 2
+    assert "only faces are compared" in capsys.readouterr().err
 
 
 # --- heat ---
@@ -572,9 +610,9 @@ def test_artifacts_that_are_not_for_phones(
     manifest.write_text(manifest.read_text().replace('"ncnn"', '"onnx"').replace('"param"', '"onnx"'))
     with pytest.raises(InputError, match="is for onnx-fp32: phones run ncnn, so export with --target ncnn-fp16"):
         benchmark_on_phone(device, [tmp_path / "other"], [folder / "photos"], ONCE)
-    with pytest.raises(InputError, match="no artifact to measure"):
+    with pytest.raises(InputError, match="no artifact to run on a phone"):
         benchmark_on_phone(device, [], [folder / "photos"], ONCE)
-    with pytest.raises(InputError, match="adb://ABC is a phone, which has no Python: it can be measured"):
+    with pytest.raises(InputError, match="adb://ABC is a phone, which has no Python: `benchmark` and `verify` work there"):
         device.python_word  # noqa: B018
     assert phone.asked() == []
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from facedeploy.cli.output import (
-    Device,
+    DeviceOrPhone,
     Json,
     Options,
     RuntimeName,
@@ -34,7 +34,7 @@ def command(
         str | None,
         typer.Option(metavar="PACKAGE.MODULE:CALLABLE", help="What makes the network, where a callable does."),
     ] = None,
-    device: Device = "local",
+    device: DeviceOrPhone = "local",
     threads: Threads = 0,
     runtime: RuntimeName = None,
     option: Options = None,
@@ -42,13 +42,9 @@ def command(
 ) -> None:
     """Compare an artifact with what it was made from, per output and in faces. Exit status 1 when it is off."""
     from facedeploy.benchmarks.devices import open_device
-    from facedeploy.errors import InputError
     from facedeploy.plain import to_plain
     from facedeploy.verification import verify
 
-    if device.startswith("adb://"):
-        msg = f"{device}: phones can be measured (facedeploy benchmark) but not verified yet"
-        raise InputError(msg)
     result = verify(
         artifact,
         weights,

@@ -72,7 +72,7 @@ class AdbDevice(Device):
         Raises:
             InputError: a phone has no Python.
         """
-        msg = f"{self.name} is a phone, which has no Python: it can be measured (`facedeploy benchmark`), and no more"
+        msg = f"{self.name} is a phone, which has no Python: `benchmark` and `verify` work there, and nothing else"
         raise InputError(msg)
 
     @property

@@ -57,7 +57,9 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Phone:
-    """model "Pixel 8 Pro", maker "Google", soc "Google Tensor G3", android "14", sdk 34, abi "arm64-v8a"."""
+    """model "Pixel 8 Pro", maker "Google", soc "Google Tensor G3", android "14", sdk 34, abi "arm64-v8a". emulator:
+    whether it is Android's emulator, and no phone.
+    """
 
     model: str | None
     maker: str | None
@@ -65,6 +67,7 @@ class Phone:
     android: str | None
     sdk: int | None
     abi: str | None
+    emulator: bool = False
 
 
 def parse_battery(said: str) -> Battery:
@@ -139,6 +142,8 @@ def parse_properties(said: str) -> Phone:
         android=first("ro.build.version.release"),
         sdk=int(sdk) if re.fullmatch(r"[0-9]{1,4}", sdk) else None,
         abi=first("ro.product.cpu.abi"),
+        # The first one from Android 12 on.
+        emulator="1" in (found.get("ro.boot.qemu"), found.get("ro.kernel.qemu")),
     )
 
 
