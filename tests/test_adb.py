@@ -612,7 +612,9 @@ def test_artifacts_that_are_not_for_phones(
         benchmark_on_phone(device, [tmp_path / "other"], [folder / "photos"], ONCE)
     with pytest.raises(InputError, match="no artifact to run on a phone"):
         benchmark_on_phone(device, [], [folder / "photos"], ONCE)
-    with pytest.raises(InputError, match="adb://ABC is a phone, which has no Python: `benchmark` and `verify` work there"):
+    with pytest.raises(
+        InputError, match="adb://ABC is a phone, which has no Python: `benchmark` and `verify` work there"
+    ):
         device.python_word  # noqa: B018
     assert phone.asked() == []
 

@@ -33,7 +33,9 @@ from facedeploy.loading import load
 from facedeploy.models import registry
 from facedeploy.package.bundle import SOURCES, package_android, package_cpp, package_ios
 from facedeploy.package.constants import PROTOCOLS, BoxesConstants, Constants, MosConstants, constants
-from facedeploy.package.model_header import OPTIONS, model_header
+from facedeploy.package.model_header import model_header
+from facedeploy.package.model_text import model_text
+from facedeploy.package.networks import OPTIONS
 from facedeploy.package.stripped import strip
 from facedeploy.pipelines.own import NETWORK
 from facedeploy.runtimes.base import RuntimeOptions
@@ -376,11 +378,14 @@ def test_network_of_any_size_is_refused() -> None:
     assert "--input-size" in refused(lambda: constants(specs, pipelines.configure("mos", {})))
 
 
-def test_option_of_ncnn_that_is_new_is_refused() -> None:
+@pytest.mark.parametrize("write", [model_header, model_text])
+def test_other_options_of_ncnn_are_refused(write: Callable[[Manifest, Constants], str]) -> None:
     given = manifest(*DESCRIBED["mos-m"])
     newer = tuple(replace(n, options={**n.options, "use_magic": True}) for n in given.networks)
+    older = tuple(replace(n, options={}) for n in given.networks)
     found = constants([n.spec for n in given.networks], given.pipeline)
-    assert "use_magic" in refused(lambda: model_header(replace(given, networks=newer), found))
+    assert "use_magic" in refused(lambda: write(replace(given, networks=newer), found))
+    assert "as old ones do not: export again" in refused(lambda: write(replace(given, networks=older), found))
 
 
 def test_artifact_of_another_backend_is_refused(artifact: GetArtifact, tmp_path: Path) -> None:

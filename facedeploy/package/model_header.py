@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
-from facedeploy.artifact import Manifest, NetworkEntry
-from facedeploy.errors import InputError
+from facedeploy.artifact import Manifest
 from facedeploy.package.constants import BoxesConstants, Constants
-
-# What an output of the family `boxes` can be, in the order of network.hpp.
-ROLES = ("boxes", "scores", "landmarks", "yaw", "pitch", "roll")
-# The fields of NcnnOptions in network.hpp, in its order.
-OPTIONS = (
-    "use_vulkan_compute",
-    "use_fp16_packed",
-    "use_fp16_storage",
-    "use_fp16_arithmetic",
-    "use_bf16_packed",
-    "use_bf16_storage",
-    "use_int8_inference",
-    "use_packing_layout",
-    "use_winograd_convolution",
-    "use_sgemm_convolution",
-)
+from facedeploy.package.networks import Network, networks
 
 
 def model_header(manifest: Manifest, constants: Constants) -> str:
     """The text of model.hpp.
 
     Raises:
-        InputError: the manifest sets an option of ncnn that the C++ library does not know.
+        InputError: the manifest sets other options of ncnn than the C++ library knows.
     """
     boxes = isinstance(constants, BoxesConstants)
-    networks = [_network(n, manifest.pipeline.config if boxes else None) for n in manifest.networks]
+    described = [[*_network(n)] for n in networks(manifest)]
     lines = [
         "// Written by `facedeploy package` from the artifact's manifest.",
         "#pragma once",
@@ -58,9 +42,9 @@ def model_header(manifest: Manifest, constants: Constants) -> str:
         "    return value;",
         "}",
         "",
-        f"inline std::array<Network, {len(networks)}> networks() {{",
-        f"    std::array<Network, {len(networks)}> all;",
-        *(f"    all[{i}].{line};" for i, network in enumerate(networks) for line in network),
+        f"inline std::array<Network, {len(described)}> networks() {{",
+        f"    std::array<Network, {len(described)}> all;",
+        *(f"    all[{i}].{line};" for i, network in enumerate(described) for line in network),
         "    return all;",
         "}",
         "",
@@ -102,20 +86,13 @@ def quoted(value: str) -> str:
     return f'"{"".join(safe)}"'
 
 
-def _network(entry: NetworkEntry, own: Mapping[str, Any] | None) -> Iterator[str]:
-    """own: the pipeline's configuration, where that says what the outputs mean."""
-    if unknown := sorted(set(entry.options) - set(OPTIONS)):
-        msg = f"the C++ library does not know ncnn's option {unknown[0]}: update facedeploy, or export again with it"
-        raise InputError(msg)
-    names = own["outputs"] if own else {}
-    outputs = [names.get(role) for role in ROLES] if own else [t.name for t in entry.spec.outputs]
-    yield f"param = {quoted(entry.files['param'].path)}"
-    yield f"bin = {quoted(entry.files['bin'].path)}"
-    yield f"inputs = {_names([t.name for t in entry.spec.inputs])}"
-    yield f"outputs = {_names(outputs)}"
-    for name in OPTIONS:
-        if name in entry.options:
-            yield f"options.{name} = {'true' if entry.options[name] else 'false'}"
+def _network(network: Network) -> Iterator[str]:
+    yield f"param = {quoted(network.param)}"
+    yield f"bin = {quoted(network.bin)}"
+    yield f"inputs = {_names(network.inputs)}"
+    yield f"outputs = {_names(network.outputs)}"
+    for name, value in network.options.items():
+        yield f"options.{name} = {'true' if value else 'false'}"
 
 
 def _names(names: Sequence[str | None]) -> str:

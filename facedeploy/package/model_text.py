@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from facedeploy.artifact import Manifest, NetworkEntry
+from facedeploy.artifact import Manifest
 from facedeploy.errors import InputError
 from facedeploy.package.constants import BoxesConstants, Constants
-from facedeploy.package.model_header import OPTIONS
+from facedeploy.package.networks import Network, networks
 
 NAME = "model.txt"
 _FIRST, _LAST = "facedeploy-model 1", "end"
-_ROLES = ("boxes", "scores", "landmarks", "yaw", "pitch", "roll")
 _INPUTS, _OUTPUTS = 2, 6
 _NONE = "-"
 
@@ -30,16 +29,15 @@ def model_text(manifest: Manifest, constants: Constants) -> str:
     Raises:
         InputError: the manifest sets other options of ncnn than the C++ library knows, or a file is in a folder.
     """
-    boxes = isinstance(constants, BoxesConstants)
     lines = [
         _FIRST,
         f"model {_name(manifest.model)}",
         f"target {manifest.target}",
-        f"family {'boxes' if boxes else 'mos'}",
+        f"family {'boxes' if isinstance(constants, BoxesConstants) else 'mos'}",
         *_fields(constants),
     ]
-    for network in manifest.networks:
-        lines += _network(network, manifest.pipeline.config if boxes else None)
+    for network in networks(manifest):
+        lines += _network(network)
     return "\n".join([*lines, _LAST, ""])
 
 
@@ -56,23 +54,14 @@ def _word(value: object) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _network(entry: NetworkEntry, own: Mapping[str, Any] | None) -> Iterator[str]:
-    """own: the pipeline's configuration, where that says what the outputs mean."""
-    if unknown := sorted(set(entry.options) - set(OPTIONS)):
-        msg = f"the C++ library does not know ncnn's option {unknown[0]}: update facedeploy, or export again with it"
-        raise InputError(msg)
-    if missing := [name for name in OPTIONS if name not in entry.options]:
-        msg = f"the manifest does not say what ncnn's option {missing[0]} is, as old ones do not: export again"
-        raise InputError(msg)
-    names = own["outputs"] if own else {}
-    outputs = [names.get(role) for role in _ROLES] if own else [t.name for t in entry.spec.outputs]
-    yield f"network {_name(entry.spec.name)}"
-    for role in ("param", "bin"):
-        yield f"{role} {_name(_plain(entry.files[role].path))}"
-    yield f"inputs {_names([t.name for t in entry.spec.inputs], _INPUTS)}"
-    yield f"outputs {_names(outputs, _OUTPUTS)}"
-    for name in OPTIONS:
-        yield f"{name} {_word(entry.options[name])}"
+def _network(network: Network) -> Iterator[str]:
+    yield f"network {_name(network.name)}"
+    yield f"param {_name(_plain(network.param))}"
+    yield f"bin {_name(_plain(network.bin))}"
+    yield f"inputs {_names(network.inputs, _INPUTS)}"
+    yield f"outputs {_names(network.outputs, _OUTPUTS)}"
+    for name, value in network.options.items():
+        yield f"{name} {_word(value)}"
 
 
 def _plain(path: str) -> str:

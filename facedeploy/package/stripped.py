@@ -10,7 +10,7 @@ from typing import Any
 from facedeploy.artifact import Manifest, NetworkEntry, PipelineEntry
 from facedeploy.errors import ArtifactError, ConversionError
 from facedeploy.export.ncnn import graph
-from facedeploy.package.model_header import ROLES
+from facedeploy.package.networks import ROLES
 from facedeploy.spec import NetworkSpec, TensorSpec
 
 
