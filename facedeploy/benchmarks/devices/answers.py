@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,8 +12,10 @@ from facedeploy.benchmarks.devices.base import Device
 from facedeploy.benchmarks.devices.content import Progress
 from facedeploy.benchmarks.devices.request import MARK, Answer
 from facedeploy.errors import DeviceError, FacedeployError, InputError, brief
+from facedeploy.faces import Face
 from facedeploy.plain import from_plain
 
+_LARGEST = 1e9
 _BEGINNING = json.dumps({MARK: 0})[:-2].encode()
 
 
@@ -32,6 +35,13 @@ def read_answer(device: Device, said: Iterable[bytes], progress: Progress) -> An
         msg = f"on {device.name}: {sentence}"
         raise _error(kind)(msg)
     return answer
+
+
+def possible(face: Face) -> bool:
+    """Whether all numbers of a face are such as a picture can give."""
+    points = [v for point in face.landmarks or () for v in point]
+    angles = [v for v in (face.yaw, face.pitch, face.roll) if v is not None]
+    return all(math.isfinite(v) and abs(v) < _LARGEST for v in (*face.box, face.score, *points, *angles))
 
 
 def _lines(said: Iterable[bytes]) -> Iterator[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 
 from facedeploy import pipelines
 from facedeploy.artifact import MANIFEST, Artifact, Manifest
-from facedeploy.benchmarks.devices.answers import read_answer
+from facedeploy.benchmarks.devices.answers import possible, read_answer
 from facedeploy.benchmarks.devices.base import Device
 from facedeploy.benchmarks.devices.bundle import make_bundle
 from facedeploy.benchmarks.devices.channel import SILENCE, talk
@@ -205,13 +204,7 @@ def _read_record(device: Device, asked: Request, data: Any) -> Record:
 
 def _read_faces(device: Device, asked: Request, said: Sequence[Sequence[Face]] | None) -> list[list[Face]]:
     """The faces that a device answers, if they can be those of the pictures that it was given."""
-    if said is None or len(said) != len(asked.pictures) or not all(_sane(f) for faces in said for f in faces):
+    if said is None or len(said) != len(asked.pictures) or not all(possible(f) for faces in said for f in faces):
         msg = f"{device.name} does not answer with the faces of {len(asked.pictures)} pictures: run the command again"
         raise DeviceError(msg)
     return [list(faces) for faces in said]
-
-
-def _sane(face: Face) -> bool:
-    points = [v for point in face.landmarks or () for v in point]
-    angles = [v for v in (face.yaw, face.pitch, face.roll) if v is not None]
-    return all(map(math.isfinite, (*face.box, face.score, *points, *angles)))

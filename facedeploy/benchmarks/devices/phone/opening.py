@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from facedeploy.benchmarks.devices.answers import possible
 from facedeploy.benchmarks.protocol import TURN, Floats
 from facedeploy.benchmarks.record import PHASES, Protocol
 from facedeploy.benchmarks.statistics import FEWEST
@@ -23,7 +24,6 @@ _ROUNDING = 1e-6
 _SLACK = 1.05  # Two clocks.
 _MOST_FACES = 100_000
 _CORES = 1024
-_LARGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -170,11 +170,5 @@ def _of_part(part: Part, pictures: int) -> Iterator[str]:
     if len(part.faces) != pictures:
         yield f"faces of {len(part.faces)} pictures, not {pictures}"
     for faces in part.faces:
-        if len(faces) > _MOST_FACES or not all(_possible(face) for face in faces):
+        if len(faces) > _MOST_FACES or not all(possible(face) for face in faces):
             yield "a face that cannot be"
-
-
-def _possible(face: Face) -> bool:
-    points = [v for point in face.landmarks or () for v in point]
-    angles = [v for v in (face.yaw, face.pitch, face.roll) if v is not None]
-    return all(math.isfinite(v) and abs(v) < _LARGEST for v in (*face.box, face.score, *points, *angles))

@@ -18,7 +18,7 @@ from facedeploy.benchmarks.devices.phone.android import (
     parse_properties,
 )
 from facedeploy.benchmarks.devices.phone.elf import read_program
-from facedeploy.benchmarks.devices.phone.reading import MARK, mask, sections
+from facedeploy.benchmarks.devices.phone.reading import MARK, listed, mask, sections
 from facedeploy.benchmarks.devices.request import Settings
 from facedeploy.errors import InputError
 
@@ -102,7 +102,7 @@ def pins(device: AdbDevice, cores: Sequence[int]) -> bool:
     said = b"".join(talk(device, script, "pinning a program to cores", most=_MOST, limit=_SECONDS))
     pinned = readable(said) == "pinned"
     if not pinned and device.cores is not None:
-        msg = f"{device.name} does not let a program run on cores {_listed(cores)}: name others, or leave cores= out"
+        msg = f"{device.name} does not let a program run on cores {listed(cores)}: name others, or leave cores= out"
         raise InputError(msg)
     return pinned
 
@@ -169,7 +169,3 @@ def _refused(settings: Settings) -> Iterator[str]:
         yield "--layers"
     if settings.vendors:
         yield "--vendors"
-
-
-def _listed(cores: Sequence[int]) -> str:
-    return ",".join(map(str, cores))

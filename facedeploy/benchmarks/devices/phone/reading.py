@@ -112,6 +112,11 @@ def mask(cores: Sequence[int]) -> str:
     return f"{sum(1 << core for core in cores):x}"
 
 
+def listed(cores: Sequence[int]) -> str:
+    """For people."""
+    return ",".join(map(str, cores))
+
+
 def _script(device: Device, quiet: Sequence[int]) -> str:
     asked = {"battery": BATTERY, "thermal": THERMAL, "cpus": CPUS, "files": f"grep -sH '' {_FILES}"}
     script = "; ".join(f"echo; echo {MARK} {name}; {command} 2>/dev/null" for name, command in asked.items())

@@ -17,7 +17,7 @@ from facedeploy.benchmarks.devices.phone.hold import RUN
 from facedeploy.benchmarks.devices.phone.layout import RUNNER
 from facedeploy.benchmarks.devices.phone.opening import Opening, Picture, fewest_of, read_opening, request, rounds_of
 from facedeploy.benchmarks.devices.phone.probe import PhoneProbe
-from facedeploy.benchmarks.devices.phone.reading import Reading, mask, read_phone
+from facedeploy.benchmarks.devices.phone.reading import Reading, listed, mask, read_phone
 from facedeploy.benchmarks.devices.sampler import Sampler
 from facedeploy.benchmarks.machine import Ticks
 from facedeploy.benchmarks.measurement import Contestant, Course
@@ -170,7 +170,7 @@ class PhoneRun:
         if not cores:
             yield "The runner was not kept on the big cores: the phone does not say which they are, or refuses taskset."
         elif set(opening.usable) != set(cores):
-            yield f"The phone gave the runner cores {_listed(opening.usable)}, and not {_listed(cores)} as asked for."
+            yield f"The phone gave the runner cores {listed(opening.usable)}, and not {listed(cores)} as asked for."
         if self.found.saving:
             yield "The battery saver is on, which lowers the clocks: turn it off."
 
@@ -200,7 +200,3 @@ def _spent(seen: Sequence[tuple[Reading, Opening, Reading]]) -> Ticks | None:
         busy, stolen = busy + after.busy - before.busy, stolen + after.stolen - before.stolen
         own += opening.processor
     return Ticks(time_, busy, stolen, own)
-
-
-def _listed(cores: Sequence[int]) -> str:
-    return ",".join(map(str, cores))
