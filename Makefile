@@ -47,7 +47,7 @@ build/arm/python: $(STAMP) tests/arm/setup.sh
 	bash tests/arm/setup.sh build/arm $(BIN)/python
 
 arm: build/arm/python
-	$(BIN)/python -m pytest -n 2 -rP --show-capture=stdout tests/test_arm.py
+	FACEDEPLOY_ARM=all $(BIN)/python -m pytest -n 2 -rP --show-capture=stdout tests/test_arm.py tests/test_arm_faces.py
 
 BENCH_THREADS := --threads $(or $(THREADS),2)
 bench: bench-usage $(if $(MTCNN),bench-mtcnn) $(if $(MOS),bench-mos)

@@ -36,6 +36,8 @@ from tests.fill import GAIN, fill, noise
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / "build" / "arm" / "python"
 pytestmark = pytest.mark.skipif(not PYTHON.is_file(), reason="there is no emulated ARM Python: run `make arm`")
+# What takes minutes, and says what is known from the rest unless it is looked for.
+slow = pytest.mark.skipif(os.environ.get("FACEDEPLOY_ARM") != "all", reason="minutes of emulation: run `make arm`")
 
 SMALL, LARGE = (96, 128), (480, 640)
 NCNN = Target("ncnn", "fp32")
@@ -123,8 +125,9 @@ def test_the_emulated_python_is_another_processor() -> None:
 @pytest.mark.parametrize(
     ("model", "size", "form"),
     [
-        ("mos-m", LARGE, "gridsample"),
-        *((model, SMALL, form) for model in ("mos-m", "mos-s") for form in FORMS),
+        pytest.param("mos-m", LARGE, "gridsample", marks=slow),
+        *(pytest.param(model, SMALL, form, marks=slow) for model, form in (("mos-m", "native"), ("mos-s", "native"))),
+        *((model, SMALL, "gridsample") for model in ("mos-m", "mos-s")),
         ("mtcnn", SMALL, None),
     ],
     ids=lambda value: "x".join(map(str, value)) if isinstance(value, tuple) else value,
@@ -143,7 +146,7 @@ def test_every_output_equals_that_of_this_machine(
     assert {name for name, distance in control.items() if distance <= RELATIVE} == set()
 
 
-@pytest.mark.parametrize("model", ["mos-m", "mos-s"])
+@pytest.mark.parametrize("model", [pytest.param("mos-m", marks=slow), "mos-s"])
 def test_the_command_line_finds_the_faces_of_this_machine(model: str, exported: Exported, tmp_path: Path) -> None:
     """On a picture of the network's size, as OpenCV resizes 8-bit pictures by other roundings on ARM."""
     picture = tmp_path / "picture.png"
@@ -191,6 +194,7 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return Artifact.open(folder)
 
 
+@slow
 def test_gridsample_beats_the_stock_layer_on_the_deformable_block(blocks: Artifact, tmp_path: Path) -> None:
     """On ARM the stock layer is ncnn's generic one. This is a ratio of emulated work, not of latencies."""
     x = noise("x", (1, 64, 40, 40)).astype(np.float32)

@@ -292,7 +292,8 @@ def read_ncnn(folder: Path) -> Precisions:
             params = dict(layer.params)
             label = f"Convolution {params[0]}" if layer.type == "Convolution" else layer.type
             types = found.setdefault(label, set())
-            types.add({None: "float16", "3": "float32"}[params.get(31)])
+            # Two bits of the mask say it; another one is of Winograd.
+            types.add({0: "float16", 3: "float32"}[int(params.get(31, "0")) & 3])
             if layer.name in arrays and layer.type != "BatchNorm":
                 types.add(arrays[layer.name][0].dtype.name)
     return found

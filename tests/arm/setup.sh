@@ -53,12 +53,17 @@ else
 fi
 fetch arm64 "$folder/root" python3 libstdc++6
 
-cat >"$folder/python.partial" <<'WRAPPER'
+# In the place of the root's own python3, so that Python finds by its own path what is the root's, and so that a process
+# can start sys.executable again, which is this script.
+mv "$folder/root/usr/bin/python3" "$folder/root/usr/bin/python"
+cat >"$folder/root/usr/bin/python3" <<'WRAPPER'
 #!/bin/sh
 here=$(dirname "$(readlink -f "$0")")
-PYTHONNOUSERSITE=1 exec "$here/qemu-aarch64" -L "$here/root" "$here/root/usr/bin/python3" "$@"
+root=${here%/usr/bin}
+exec "${root%/*}/qemu-aarch64" -0 "$here/python3" -L "$root" "$here/python" -s "$@"
 WRAPPER
-chmod +x "$folder/python.partial"
+chmod +x "$folder/root/usr/bin/python3"
+ln -sf root/usr/bin/python3 "$folder/python.partial"
 version=$("$folder/python.partial" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>>"$log") ||
   die "the emulated Python does not start: see $log."
 "$python" -m pip freeze --exclude-editable 2>>"$log" | grep == >"$folder/constraints.txt" || true

@@ -12,6 +12,7 @@ from facedeploy.errors import ConversionError
 from facedeploy.export.compiler import Compiled, Job
 from facedeploy.export.lowering import DeformConvForm, lower
 from facedeploy.export.ncnn import deform_conv, graph, int8, table, weights
+from facedeploy.export.ncnn.half import for_arm
 from facedeploy.export.ncnn.match import int8_layers, layers_of
 from facedeploy.export.ncnn.reductions import repeat_axes
 from facedeploy.export.ncnn.share import share
@@ -56,6 +57,7 @@ def compile_network(job: Job) -> Compiled:
     if job.precision == "fp16":
         kept = (*job.float32, *exact_weights(converted.model))
         layers, arrays = weights.to_half(layers, arrays, _kept_layers(job, converted))
+        layers = for_arm(layers)
     elif job.precision == "int8":
         wanted = int8_layers(job.spec.name, job.int8, converted.model, layers, arrays)
         thresholds = {v: max(job.int8[n].threshold for n in names) for v, names in wanted.items()}
@@ -163,7 +165,7 @@ def _kept_layers(job: Job, converted: Converted) -> set[str]:
                 msg = f"{job.spec.name}: pnnx changed {tensor.name}, which must stay in float32"
                 raise ConversionError(msg)
             kept |= found
-    learned = {i for i, v in enumerate(layers) if v.name in arrays}
+    learned = {i for i, v in enumerate(layers) if weights.has_weights(v)}
     return {layers[i].name for i in spread(steps, {i for i, v in enumerate(layers) if v.name in kept}, learned)}
 
 

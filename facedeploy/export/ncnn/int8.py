@@ -23,6 +23,7 @@ from facedeploy.export.ncnn.weights import (
     FEATURE_MASK,
     INT8_TERM,
     INT8_TYPES,
+    NO_WINOGRAD,
     REQUANTISE,
     Arrays,
     groups,
@@ -31,10 +32,6 @@ from facedeploy.export.ncnn.weights import (
 )
 
 STEPS = 127
-# Bit of the feature mask, known to ncnn since October 2022. Winograd in int8 multiplies integers so large that the sum
-# over channels leaves 32 bits, so ncnn2table spends only 6 bits on the weights of such layers. The mask leaves all 8,
-# whatever the options of the app that loads the file.
-_NO_WINOGRAD = 1 << 6
 _KERNEL_WIDTH, _KERNEL_HEIGHT, _WEIGHT_SIZE, _PAD_VALUE = 1, 11, 6, 18
 # What may write and read an int8 blob: the pairs that ncnn2int8 makes. An InnerProduct writes none, and pooling,
 # concatenation, PReLU and sums read none.
@@ -146,5 +143,7 @@ def _mark(layer: Layer, *, requantise: bool) -> Layer:
     term = (1 if layer.type == "ConvolutionDepthWise" else 2) + (REQUANTISE if requantise else 0)
     params = {**dict(layer.params), INT8_TERM: str(term)}
     if layer.type in _CHAINED:
-        params[FEATURE_MASK] = str(number(layer, FEATURE_MASK) | _NO_WINOGRAD)
+        # Winograd in int8 multiplies integers so large that the sum over channels leaves 32 bits, so ncnn2table spends
+        # only 6 bits on the weights of such layers. The mask leaves all 8, whatever the options of the app.
+        params[FEATURE_MASK] = str(number(layer, FEATURE_MASK) | NO_WINOGRAD)
     return replace(layer, params=tuple(params.items()))

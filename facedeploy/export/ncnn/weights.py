@@ -19,8 +19,9 @@ from facedeploy.export.ncnn.graph import Layer
 from facedeploy.export.passes.float16 import half
 
 _TAGS: dict[int, type[np.generic]] = {0: np.float32, 0x01306B47: np.float16, 0x000D4B38: np.int8}
-_NO_HALF = 1 | 2  # Bits of the feature mask: no fp16 arithmetic, no fp16 storage.
 FEATURE_MASK = 31
+NO_HALF = 1 | 2  # Bits of it: no fp16 arithmetic, no fp16 storage.
+NO_WINOGRAD = 64  # Known to ncnn since October 2022.
 
 # layer type -> ids of the parameters that hold the size of the tagged weight, and whether there is a bias; the
 # bias has as many numbers as parameter 0 says.
@@ -151,6 +152,11 @@ def _scale_counts(layer: Layer) -> tuple[int, ...]:
     return (rows, 1, 1) if term > REQUANTISE and layer.type != "InnerProduct" else (rows, 1)
 
 
+def has_weights(layer: Layer) -> bool:
+    """Whether a layer has arrays in the bin. Its name does not tell: pnnx may give one to several layers."""
+    return _tagged_size(layer) is not None or layer.type in _BARE
+
+
 def groups(layer: Layer) -> int:
     """Groups of a ConvolutionDepthWise."""
     return number(layer, _GROUPS, 1)
@@ -166,7 +172,7 @@ def is_dynamic(layer: Layer) -> bool:
 
 
 def _mask(layer: Layer) -> Layer:
-    return replace(layer, params=(*layer.params, (FEATURE_MASK, str(_NO_HALF))))
+    return replace(layer, params=(*layer.params, (FEATURE_MASK, str(NO_HALF))))
 
 
 def number(layer: Layer, key: int, default: int = 0) -> int:
