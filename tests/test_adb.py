@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,8 @@ def test_what_a_phone_says_is_in_the_record(
     assert set(machine.packages) == {"ncnn", "facedeploy"}
     assert list(machine.usable) == FAST
     assert machine.pinned == (len(clocks()) > 1)
+    apart = datetime.fromisoformat(record.conditions.after.time) - datetime.fromisoformat(state.time)
+    assert abs(apart.total_seconds() - record.conditions.seconds) <= 2 < record.conditions.seconds
     assert state.mhz == 1401.0
     assert state.governor == "schedutil"
     assert state.temperature == 49.071

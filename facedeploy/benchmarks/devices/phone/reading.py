@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import re
 import shlex
 import tempfile
@@ -40,8 +41,9 @@ _PATH = re.compile(r"(?:^|/)(proc/[a-z]{1,16}|sys/devices/system/cpu/cpu[0-9]{1,
 
 @dataclass(frozen=True)
 class Reading:
-    """files: text of the kernel's, by path below its root."""
+    """time: ISO 8601, UTC, of this machine's clock. files: text of the kernel's, by path below its root."""
 
+    time: str
     battery: Battery
     thermal: Thermal
     clusters: tuple[Cluster, ...]
@@ -57,11 +59,11 @@ class Reading:
         return max(self.sensors.temperatures.items(), key=lambda item: item[1], default=None)
 
     def state(self, cores: Sequence[int]) -> State:
-        """As a record has it, of these cores. The time is that of this machine's clock."""
+        """As a record has it, of these cores."""
         with _tree(self.files) as root:
             state = machine.read_state(root, cores)
         hottest = self.hottest
-        return replace(state, temperature=hottest and hottest[1], sensors=self.sensors)
+        return replace(state, time=self.time, temperature=hottest and hottest[1], sensors=self.sensors)
 
     def ticks(self, cores: Sequence[int]) -> Ticks | None:
         """What these cores have spent until now, by the phone's own clock; nothing of it is ours."""
@@ -93,6 +95,7 @@ def read_phone(device: Device, quiet: Sequence[int] = ()) -> Reading:
     said = b"".join(talk(device, _script(device, quiet), "reading its sensors", most=_MOST, limit=_SECONDS))
     parts = sections(said)
     return Reading(
+        datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         parse_battery(parts.get("battery", "")),
         parse_thermal(parts.get("thermal", "")),
         parse_clusters(parts.get("cpus", "")),
