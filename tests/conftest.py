@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,7 @@ from facedeploy.target import Target
 from tests.fill import GAIN, fill
 
 ASSETS = Path(__file__).parents[2] / "shared" / "assets"
+HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGPIPE)}
 GetArtifact = Callable[[str], Artifact]
 GetWeights = Callable[[str], Path]
 
@@ -37,6 +39,19 @@ MOS_GAINS = {"mos-m": GAIN, "mos-s": 1.0}
 
 # Two cores: xdist gives each worker one, and more threads than that only get in each other's way.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """The command line, called in this process, would have it die when a later test writes to a pipe that closes."""
+    _restore_signals()  # A fixture of the module may have called it too.
+    yield
+    _restore_signals()
+
+
+def _restore_signals() -> None:
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
