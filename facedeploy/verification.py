@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ from facedeploy import parity, pipelines
 from facedeploy.artifact import Artifact, Parity
 from facedeploy.benchmarks.devices.base import Device
 from facedeploy.benchmarks.devices.content import Progress
-from facedeploy.benchmarks.devices.phone.adb import AdbDevice
-from facedeploy.benchmarks.devices.phone.detect import detect_on_phone
-from facedeploy.benchmarks.devices.remote import detect_on
+from facedeploy.benchmarks.devices.request import Settings
 from facedeploy.errors import InputError
 from facedeploy.export.source import reopen
 from facedeploy.faces import FaceDifference, compare
@@ -91,8 +88,7 @@ def verify(
                 what = "name pictures of some with --images" if reference.decodes else f"{opened.path} gives none"
                 msg = f"on {device.name} only faces are compared, not tensors: {what}"
                 raise InputError(msg)
-            find = partial(detect_on_phone, device) if isinstance(device, AdbDevice) else partial(detect_on, device)
-            there = find(opened, files, threads=threads, runtime=runtime, options=pipeline.config, progress=progress)
+            there = device.detect(opened, files, Settings(threads, runtime=runtime, options=pipeline.config), progress)
             compared = compare([reference.detect(read_picture(file)) for file in files], there)
         return Verification((), compared, tuple(_face_problems(compared, precision)))
     with (

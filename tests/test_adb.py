@@ -324,7 +324,7 @@ def test_the_emulator_is_no_phone(name: str, device: AdbDevice, phone: StandInPh
     with pytest.raises(InputError, match="adb://ABC is Android's emulator, whose times are no phone's"):
         measure(device, folder)
     assert phone.scripts("tar -xmf") == []
-    assert len(detect_on_phone(device, folder / "tiny", [folder / "photos"])) == 2
+    assert len(detect_on_phone(device, folder / "tiny", [folder / "photos"], ONCE)) == 2
     said.write_text(said.read_text().replace("[1]", "[0]"))
     measure(device, folder)
 
@@ -336,15 +336,15 @@ def test_the_faces_of_a_phone(device: AdbDevice, phone: StandInPhone, folder: Pa
         pictures = [read_picture(file) for file in sorted((folder / "photos").glob("*"))]
         with answers.open_pipeline(artifact) as pipeline:
             wanted = [pipeline.detect(picture) for picture in pictures]
-        found = detect_on_phone(device, artifact, [folder / "photos"])
+        found = detect_on_phone(device, artifact, [folder / "photos"], ONCE)
         difference = compare_faces(wanted, found)
         assert difference.same_faces
         assert difference.matched >= 1
         assert max(difference.box, difference.landmarks, difference.angle) <= 1e-3
-        changed = detect_on_phone(device, artifact, [folder / "photos"], options={"score_threshold": 0.999})
+        changed = detect_on_phone(device, artifact, [folder / "photos"], Settings(options={"score_threshold": 0.999}))
         assert changed == [[], []]
     with pytest.raises(InputError, match="--runtime cannot be had on a phone"):
-        detect_on_phone(device, artifact, [folder / "photos"], runtime="onnxruntime")
+        detect_on_phone(device, artifact, [folder / "photos"], Settings(runtime="onnxruntime"))
     phone.nothing_is_left()
 
 

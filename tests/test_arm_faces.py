@@ -94,7 +94,7 @@ def here(tiny: GetArtifact, pictures: list[Path]) -> GetFaces:
 
 @pytest.fixture(scope="module")
 def there(tiny: GetArtifact, pictures: list[Path], arm: Device) -> GetFaces:
-    return functools.cache(lambda target: detect_on(arm, tiny(target), pictures, threads=1))
+    return functools.cache(lambda target: detect_on(arm, tiny(target), pictures, Settings(threads=1)))
 
 
 def holds(difference: FaceDifference, target: str) -> bool:
@@ -175,7 +175,7 @@ def test_what_is_broken_is_found_out(
 ) -> None:
     broken = rewritten(tiny(target), tmp_path / "broken", change)
     try:
-        found = detect_on(arm, broken, pictures, threads=1)
+        found = detect_on(arm, broken, pictures, Settings(threads=1))
     except DeviceError as error:
         # A sampler that is told to read at NaN.
         assert "ended by signal 11" in str(error)

@@ -298,9 +298,9 @@ def face(**changes: Any) -> dict[str, Any]:
 )
 def test_no_face_is_believed(faces: Any, cache: Path, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match=r"does not answer with the faces of 1 pictures|answers what cannot be read"):
-        detect_on(lying(tmp_path, {"faces": faces}), folder / "tiny", [folder / "photo.png"])
+        detect_on(lying(tmp_path, {"faces": faces}), folder / "tiny", [folder / "photo.png"], ONCE)
     # The control.
-    (right,) = detect_on(lying(tmp_path, {"faces": [[face()]]}), folder / "tiny", [folder / "photo.png"])
+    (right,) = detect_on(lying(tmp_path, {"faces": [[face()]]}), folder / "tiny", [folder / "photo.png"], ONCE)
     assert [f.landmarks for f in right] == [((1.0, 2.0),)]
 
 
@@ -309,11 +309,11 @@ def test_a_device_finds_the_faces_that_are_found_here(cache: Path, folder: Path)
     with load(folder / "tiny", threads=1) as pipeline:
         here = [pipeline.detect(read_picture(picture)) for picture in pictures]
     steps: list[str] = []
-    assert detect_on(LocalDevice(), folder / "tiny", pictures, threads=1, progress=steps.append) == here
+    assert detect_on(LocalDevice(), folder / "tiny", pictures, ONCE, progress=steps.append) == here
     assert any(here)
     assert steps[-1] == "local: picture 2 of 2"
     with pytest.raises(InputError, match="there is no picture to detect with"):
-        detect_on(LocalDevice(), folder / "tiny", [])
+        detect_on(LocalDevice(), folder / "tiny", [], ONCE)
 
 
 @pytest.mark.parametrize(

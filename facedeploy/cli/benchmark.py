@@ -89,9 +89,6 @@ def command(
     from facedeploy.benchmarks.accuracy.datasets import parse_dataset
     from facedeploy.benchmarks.accuracy.evaluate import evaluate
     from facedeploy.benchmarks.devices import open_device
-    from facedeploy.benchmarks.devices.phone.adb import AdbDevice
-    from facedeploy.benchmarks.devices.phone.benchmark import benchmark_on_phone
-    from facedeploy.benchmarks.devices.remote import benchmark_on
     from facedeploy.benchmarks.devices.request import Settings
     from facedeploy.benchmarks.gate import check, check_measurable, read_gate
     from facedeploy.benchmarks.latency import benchmark
@@ -128,10 +125,8 @@ def command(
     )
     if machine is None:
         record = benchmark(artifacts, images, **settings.named(), progress=step)
-    elif isinstance(machine, AdbDevice):
-        record = benchmark_on_phone(machine, artifacts, images, settings, progress=step)
     else:
-        record = benchmark_on(machine, artifacts, images, settings, progress=step)
+        record = machine.benchmark(artifacts, images, settings, step)
     if datasets:
         scores = evaluate(
             artifacts,

@@ -5,7 +5,17 @@ from __future__ import annotations
 import abc
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from facedeploy.artifact import Artifact
+    from facedeploy.benchmarks.devices.content import Progress
+    from facedeploy.benchmarks.devices.request import Settings
+    from facedeploy.benchmarks.record import Record
+    from facedeploy.faces import Face
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,22 @@ class Device(abc.ABC):
     @abc.abstractmethod
     def failed(self, status: int) -> bool:
         """Whether the status of `command` is that of a connection that failed, and not the script's."""
+
+    def benchmark(
+        self, artifacts: Sequence[Path], images: Sequence[Path], settings: Settings, progress: Progress
+    ) -> Record:
+        """What `remote.benchmark_on` measures here."""
+        from facedeploy.benchmarks.devices.remote import benchmark_on
+
+        return benchmark_on(self, artifacts, images, settings, progress=progress)
+
+    def detect(
+        self, artifact: Artifact, images: Sequence[Path], settings: Settings, progress: Progress
+    ) -> list[list[Face]]:
+        """What `remote.detect_on` finds here."""
+        from facedeploy.benchmarks.devices.remote import detect_on
+
+        return detect_on(self, artifact, images, settings, progress=progress)
 
     def advice(self, said: str) -> str | None:
         """What to do about a connection that failed with these words; None where they say nothing that is known."""

@@ -16,6 +16,7 @@ from facedeploy.errors import DeviceError
 
 SILENCE = 60.0  # Seconds without any byte in either direction after which the other side is given up.
 LIMIT = 3600.0  # Seconds of a script.
+_BEAT = 10.0
 _BLOCK = 1 << 16
 _PIPE = subprocess.PIPE
 # Standard input is a socket, as only those can be written to without SIGPIPE, of which the command line dies.
@@ -114,6 +115,11 @@ class _Feed:
             self._last = now
             with contextlib.suppress(BlockingIOError, ConnectionError):
                 self._stream.send(b"\n", _QUIETLY)
+
+
+def beat_of(silence: float) -> float:
+    """Seconds between signs of life to somebody who gives up after so many seconds without any."""
+    return min(_BEAT, silence / 4)
 
 
 def readable(text: str | bytes, most: int = 300) -> str:

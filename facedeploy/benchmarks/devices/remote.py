@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from facedeploy.artifact import MANIFEST, Artifact, Manifest
 from facedeploy.benchmarks.devices.answers import possible, read_answer
 from facedeploy.benchmarks.devices.base import Device
 from facedeploy.benchmarks.devices.bundle import make_bundle
-from facedeploy.benchmarks.devices.channel import SILENCE, talk
+from facedeploy.benchmarks.devices.channel import SILENCE, beat_of, talk
 from facedeploy.benchmarks.devices.content import Content, Progress, enter, pull, push
 from facedeploy.benchmarks.devices.probe import ALWAYS, NEEDED, check, probe
 from facedeploy.benchmarks.devices.request import Answer, File, Folder, Request, Settings, What
@@ -25,11 +25,9 @@ from facedeploy.faces import Face
 from facedeploy.loading import check_manifest
 from facedeploy.pictures import expand
 from facedeploy.plain import to_plain
-from facedeploy.runtimes import Substitute
 from facedeploy.target import Backend
 
 LIMIT = 6 * 3600.0
-_BEAT = 10.0
 _MOST = 512 << 20  # Bytes of an answer; a record is some hundred for each picture, round and artifact.
 _MOST_FACES = 64 << 20  # A face is some hundred.
 
@@ -61,22 +59,21 @@ def detect_on(
     device: Device,
     artifact: str | os.PathLike[str] | Artifact,
     images: Sequence[str | os.PathLike[str]],
+    settings: Settings,
     *,
-    threads: int = 0,
-    runtime: Substitute | None = None,
-    options: Mapping[str, Any] | None = None,
     limit: float = LIMIT,
     silence: float = SILENCE,
     progress: Progress = lambda step: None,
 ) -> list[list[Face]]:
     """The faces that an artifact's pipeline finds on a device in each picture of files and folders, in their order.
 
+    settings: of which its threads, runtime and options count.
+
     Raises:
         InputError, DeviceError: as `benchmark_on`, or the artifact gives no faces. Others: what `load` raises there.
     """
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
     work = _Work(device, progress, limit, silence)
-    settings = Settings(threads=threads, runtime=runtime, options=options or {})
     asked = _prepare(work, "detect", [opened], images, settings)
     return _read_faces(device, asked, work.ask(asked, "detecting", _MOST_FACES).faces)
 
@@ -136,7 +133,7 @@ class _Work:
         return Folder(artifact.path.resolve().name, files)
 
     def request(self, what: What, artifacts: Sequence[Folder], pictures: Sequence[File], settings: Settings) -> Request:
-        beat = min(_BEAT, self._silence / 4)
+        beat = beat_of(self._silence)
         code = self._bundle.sha256
         return Request(what, tuple(artifacts), tuple(pictures), settings, code, self._limit, beat, self._silence)
 

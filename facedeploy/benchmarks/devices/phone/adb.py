@@ -10,11 +10,20 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facedeploy.benchmarks.devices.base import Device
 from facedeploy.errors import InputError
+
+if TYPE_CHECKING:
+    from facedeploy.artifact import Artifact
+    from facedeploy.benchmarks.devices.content import Progress
+    from facedeploy.benchmarks.devices.request import Settings
+    from facedeploy.benchmarks.record import Record
+    from facedeploy.faces import Face
 
 _FORM = "adb://[SERIAL][?runner=PATH][&cores=4-7]"
 _URL = re.compile(r"adb://(?P<serial>\w[\w.:()%\[\] -]{0,120})?/?(?:\?(?P<query>[^?#\n]*))?", re.ASCII)
@@ -64,6 +73,20 @@ class AdbDevice(Device):
 
     def advice(self, said: str) -> str | None:
         return next((what for words, what in _ADVICE.items() if words in said), None)
+
+    def benchmark(
+        self, artifacts: Sequence[Path], images: Sequence[Path], settings: Settings, progress: Progress
+    ) -> Record:
+        from facedeploy.benchmarks.devices.phone.benchmark import benchmark_on_phone
+
+        return benchmark_on_phone(self, artifacts, images, settings, progress=progress)
+
+    def detect(
+        self, artifact: Artifact, images: Sequence[Path], settings: Settings, progress: Progress
+    ) -> list[list[Face]]:
+        from facedeploy.benchmarks.devices.phone.detect import detect_on_phone
+
+        return detect_on_phone(self, artifact, images, settings, progress=progress)
 
     @property
     def python_word(self) -> str:

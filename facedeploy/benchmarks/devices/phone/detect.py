@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from facedeploy.artifact import Artifact
 from facedeploy.benchmarks.devices.channel import SILENCE
@@ -14,17 +13,14 @@ from facedeploy.benchmarks.devices.phone.stage import set_up
 from facedeploy.benchmarks.devices.remote import LIMIT
 from facedeploy.benchmarks.devices.request import Settings
 from facedeploy.faces import Face
-from facedeploy.runtimes import Substitute
 
 
 def detect_on_phone(
     device: AdbDevice,
     artifact: str | os.PathLike[str] | Artifact,
     images: Sequence[str | os.PathLike[str]],
+    settings: Settings,
     *,
-    threads: int = 0,
-    runtime: Substitute | None = None,
-    options: Mapping[str, Any] | None = None,
     limit: float = LIMIT,
     silence: float = SILENCE,
     progress: Progress = lambda step: None,
@@ -34,7 +30,6 @@ def detect_on_phone(
     Raises:
         InputError, DeviceError: as `benchmark_on_phone`.
     """
-    settings = Settings(threads=threads, runtime=runtime, options=options or {})
     stage = set_up(device, [artifact], images, settings, limit=limit, silence=silence, progress=progress)
     with stage.laid_out() as pictures:
         opening = stage.runner(stage.folders, pictures, 0, 0)

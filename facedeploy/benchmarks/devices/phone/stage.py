@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facedeploy.artifact import Artifact
+from facedeploy.benchmarks.devices.channel import beat_of
 from facedeploy.benchmarks.devices.content import Content, Progress, push
 from facedeploy.benchmarks.devices.phone.adb import AdbDevice
 from facedeploy.benchmarks.devices.phone.hold import hold
@@ -29,8 +30,6 @@ from facedeploy.benchmarks.protocol import make_protocol
 from facedeploy.errors import InputError
 from facedeploy.loading import check_manifest
 from facedeploy.pictures import expand
-
-_BEAT = 10.0
 
 
 @dataclass(frozen=True)
@@ -102,5 +101,5 @@ def set_up(
         seed=settings.seed,
         options=settings.options,
     )
-    runner = Runner(device, pinned, protocol, min(_BEAT, silence / 4), silence, limit, progress)
+    runner = Runner(device, pinned, protocol, beat_of(silence), silence, limit, progress)
     return Stage(opened, folders, sources, found, runner, files)
