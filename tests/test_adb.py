@@ -41,6 +41,7 @@ from facedeploy.export.exporter import export
 from facedeploy.faces import compare as compare_faces
 from facedeploy.pictures import read_picture
 from tests.cpp import answers
+from tests.cpp.ncnn_itself import build_with_ncnn, ncnn_itself
 from tests.device_trees import BATTERY
 from tests.phones import ABI, COOL, StandInPhone, clocks, make_phone, reached_by
 
@@ -367,27 +368,15 @@ def test_with_the_tools_of_android(
 def test_with_ncnn_it_finds_the_faces_of_python(
     phone: StandInPhone, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cmake, ncnn = shutil.which("cmake"), os.environ.get("NCNN_DIR")
-    if cmake is None or ncnn is None:
-        pytest.skip("no ncnn with headers: build it, and set NCNN_DIR to its lib/cmake/ncnn")
+    ncnn_itself()
     for module in ("ncnn", "pnnx"):
         pytest.importorskip(module)
     build = tmp_path_factory.mktemp("build")
-    configure = [
-        cmake,
-        "-S",
-        ROOT / "mobile/runner",
-        "-B",
-        build,
-        f"-Dncnn_DIR={ncnn}",
-        "-DCMAKE_EXE_LINKER_FLAGS=-static",
-    ]
-    for command in (configure, [cmake, "--build", build]):
-        subprocess.run([*map(str, command)], check=True, stdout=subprocess.DEVNULL)
+    program = build_with_ncnn(ROOT / "mobile/runner", build, "runner", "-DCMAKE_EXE_LINKER_FLAGS=-static")
     artifacts = [
         export("mos-tiny", t, None, tmp_path / t, input_size=(96, 128)).path for t in ("ncnn-fp32", "ncnn-fp16")
     ]
-    found = benchmark_on_phone(at("adb://", build / "runner"), artifacts, [PHOTO], Settings(rounds=2), cooling=QUICK)
+    found = benchmark_on_phone(at("adb://", program), artifacts, [PHOTO], Settings(rounds=2), cooling=QUICK)
     local = benchmark(artifacts, [PHOTO], rounds=2, threads=len(FAST), cold=False)
     assert found.protocol_digest == local.protocol_digest
     for here, there in zip(local.measurements, found.measurements, strict=True):
@@ -397,9 +386,9 @@ def test_with_ncnn_it_finds_the_faces_of_python(
         a, b = (np.array([face.box for face in m.found[0]]) for m in (here, there))
         assert np.allclose(a, b, atol=0.5 if here.target == "ncnn-fp16" else 0.05)
     for artifact in artifacts:
-        assert run_command("verify", artifact, "--images", PHOTO, "--device", f"adb://?runner={build / 'runner'}") == 0
+        assert run_command("verify", artifact, "--images", PHOTO, "--device", f"adb://?runner={program}") == 0
     assert capsys.readouterr().out.count("faces on 1 pictures: 1 the same, 0 missing, 0 extra") == 2
-    assert run_command("verify", artifacts[0], "--device", f"adb://?runner={build / 'runner'}") == 2
+    assert run_command("verify", artifacts[0], "--device", f"adb://?runner={program}") == 2
     assert "only faces are compared" in capsys.readouterr().err
 
 

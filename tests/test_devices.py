@@ -31,13 +31,11 @@ from facedeploy.benchmarks.devices.remote import benchmark_on, build_on, detect_
 from facedeploy.benchmarks.devices.request import Settings
 from facedeploy.benchmarks.devices.ssh import SshDevice
 from facedeploy.errors import ArtifactError, DeviceError, FacedeployError, InputError
-from facedeploy.export.exporter import export
 from facedeploy.extras import installed_versions
 from facedeploy.loading import load
 from facedeploy.pictures import read_picture
 from facedeploy.plain import to_plain
-from tests.own_networks import decoded
-from tests.test_matrix import CONFIG
+from tests.measured import export_pending, export_tiny
 
 # What a device has not, and what runs there must not miss.
 ABSENT = ("torch", "onnx", "onnxscript", "typer", "click", "jinja2", "tqdm", "tomli", "openvino", "ncnn")
@@ -48,13 +46,8 @@ ONCE = Settings(rounds=1, threads=1, cold=False)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact of a tiny detector, one for TensorRT without its engine, and a picture."""
     folder = tmp_path_factory.mktemp("measured")
-    decoded(folder / "face.onnx")
-    (folder / "face.toml").write_text(CONFIG)
-    export(str(folder / "face.onnx"), "onnx-fp32", output=folder / "tiny")
-    with pytest.MonkeyPatch.context() as patch:
-        for module in ("tensorrt", "tensorrt_rtx"):
-            patch.setitem(sys.modules, module, None)
-        export(str(folder / "face.onnx"), "trt-fp32", output=folder / "pending")
+    export_tiny(folder)
+    export_pending(folder, folder / "pending")
     assert cv2.imwrite(str(folder / "photo.png"), np.zeros((60, 80, 3), np.uint8))
     return folder
 

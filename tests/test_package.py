@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -43,6 +42,7 @@ from facedeploy.spec import NetworkSpec, TensorSpec
 from facedeploy.target import Target
 from tests.conftest import GetArtifact
 from tests.cpp import answers, c_api, stream
+from tests.cpp.ncnn_itself import build_with_ncnn, ncnn_itself
 
 PHOTO = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
 MODEL = stream.DRIVER.with_name("model.cpp")
@@ -223,16 +223,8 @@ def test_cmake_gives_a_target_to_an_app(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def runner(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cmake, ncnn = shutil.which("cmake"), os.environ.get("NCNN_DIR")
-    if cmake is None or ncnn is None:
-        pytest.skip("no ncnn with headers: build it, and set NCNN_DIR to its lib/cmake/ncnn")
     build = tmp_path_factory.mktemp("build")
-    flags = "-Wall -Wextra -Werror"
-    configure = [cmake, "-S", bundle, "-B", build, f"-Dncnn_DIR={ncnn}", f"-DCMAKE_CXX_FLAGS={flags}"]
-    for command in (configure, [cmake, "--build", build]):
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return build / "runner"
+    return build_with_ncnn(bundle, build, "runner", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror")
 
 
 def call(runner: Path, *words: object) -> subprocess.CompletedProcess[str]:
@@ -269,9 +261,7 @@ def test_runner_finds_the_faces_of_python(runner: Path, bundle: Path, tiny: Arti
 
 def test_c_functions_find_the_faces_of_python(tiny: Artifact, tmp_path: Path) -> None:
     """With ncnn itself, from a folder, from bytes, and compiled in without names."""
-    cmake, ncnn = shutil.which("cmake"), os.environ.get("NCNN_DIR")
-    if cmake is None or ncnn is None:
-        pytest.skip("no ncnn with headers: build it, and set NCNN_DIR to its lib/cmake/ncnn")
+    ncnn_itself()
     app = package_cpp(tiny.path, tmp_path / "app", embed=True, strip_names=True)
     (tmp_path / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.16)\nproject(app LANGUAGES C CXX)\nfind_package(ncnn REQUIRED)\n"
@@ -279,17 +269,12 @@ def test_c_functions_find_the_faces_of_python(tiny: Artifact, tmp_path: Path) ->
         f'add_executable(program "{c_api.PROGRAM}" app/c/facedeploy.cpp app/model/embedded.cpp)\n'
         "target_include_directories(program PRIVATE app/c)\ntarget_link_libraries(program facedeploy ncnn)\n"
     )
-    configure = [cmake, "-S", tmp_path, "-B", tmp_path / "b", f"-Dncnn_DIR={ncnn}"]
-    for command in (configure, [cmake, "--build", tmp_path / "b", "--target", "program"]):
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    program = build_with_ncnn(tmp_path, tmp_path / "b", "program")
     photo = cv2.imread(str(PHOTO))
     assert photo is not None
     image = np.asarray(photo, np.uint8)
     raw = c_api.raw(tmp_path / "raw", image, "rgba", 20)
-    rows = [
-        c_api.call(tmp_path / "b" / "program", how, app / "model", [raw]) for how in ("folder", "bytes", "embedded")
-    ]
+    rows = [c_api.call(program, how, app / "model", [raw]) for how in ("folder", "bytes", "embedded")]
     assert rows[0] == rows[1] == rows[2]
     with load(tiny, threads=1) as pipeline:
         difference = compare([pipeline.detect(image)], [c_api.faces(rows[0][0])])

@@ -22,6 +22,7 @@ from facedeploy.faces import Face, compare
 from facedeploy.loading import load
 from facedeploy.package.bundle import package_android
 from tests.cpp import answers, c_api, stream
+from tests.cpp.ncnn_itself import ncnn_itself
 
 PHOTO = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
 STAND_INS = Path(__file__).with_name("android")
@@ -278,15 +279,13 @@ def test_models_that_do_not_open(wrong: str, app: App, tmp_path: Path) -> None:
 
 
 def test_faces_of_ncnn_itself(classes: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    ncnn = os.environ.get("NCNN_DIR")
-    if ncnn is None:
-        pytest.skip("no ncnn with headers: build it, and set NCNN_DIR to its lib/cmake/ncnn")
+    ncnn = ncnn_itself()
     for name in ("ncnn", "pnnx"):
         pytest.importorskip(name)
     home = tmp_path_factory.mktemp("real")
     made = export("mos-tiny", "ncnn-fp16", None, home / "tiny", input_size=(96, 128))
     module = package_android(made.path, home / "face", strip_names=True)
-    app = App(classes, build_library(module, home / "out", Path(ncnn)), module / "src" / "main" / "assets")
+    app = App(classes, build_library(module, home / "out", ncnn), module / "src" / "main" / "assets")
     photo = cv2.imread(str(PHOTO))
     assert photo is not None
     image = np.asarray(photo, np.uint8)

@@ -32,6 +32,7 @@ from facedeploy.package.constants import PROTOCOLS, constants
 from facedeploy.package.model_text import NAME, model_text
 from facedeploy.preprocess import Pixels
 from tests.cpp import answers, stream
+from tests.cpp.ncnn_itself import build_with_ncnn
 
 PARTS = stream.DRIVER.with_name("parts.cpp")
 PHOTO = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
@@ -738,15 +739,8 @@ def test_aarch64_gives_the_same_faces(
 @pytest.fixture(scope="module")
 def real(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runner with ncnn itself, built as the documentation says."""
-    cmake, ncnn = shutil.which("cmake"), os.environ.get("NCNN_DIR")
-    if cmake is None or ncnn is None:
-        pytest.skip("no ncnn with headers: build it, and set NCNN_DIR to its lib/cmake/ncnn")
     build = tmp_path_factory.mktemp("build")
-    configure = [cmake, "-S", answers.RUNNER, "-B", build, f"-Dncnn_DIR={ncnn}", "-DCMAKE_CXX_FLAGS=-Werror"]
-    for command in (configure, [cmake, "--build", build]):
-        done = call(*command)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return build / "runner"
+    return build_with_ncnn(answers.RUNNER, build, "runner", "-DCMAKE_CXX_FLAGS=-Werror")
 
 
 @pytest.mark.parametrize("target", ["ncnn-fp32", "ncnn-fp16"])

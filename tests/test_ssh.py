@@ -26,10 +26,8 @@ from facedeploy.benchmarks.latency import benchmark
 from facedeploy.benchmarks.record import read_record
 from facedeploy.cli.app import main
 from facedeploy.errors import BackendUnavailableError, DeviceError, InputError
-from facedeploy.export.exporter import export
-from tests.own_networks import decoded
+from tests.measured import export_pending, export_tiny
 from tests.sshd import Sshd, make_key, serve, write_known
-from tests.test_matrix import CONFIG
 
 # What a device has not, and what runs there must not miss.
 ABSENT = ("torch", "onnx", "onnxscript", "typer", "click", "jinja2", "tqdm", "tomli", "tensorrt", "tensorrt_rtx")
@@ -41,9 +39,7 @@ LONG = Settings(rounds=10_000_000, threads=1, cold=False)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact of a tiny detector, and pictures of which two have one name."""
     folder = tmp_path_factory.mktemp("measured")
-    decoded(folder / "face.onnx")
-    (folder / "face.toml").write_text(CONFIG)
-    export(str(folder / "face.onnx"), "onnx-fp32", output=folder / "tiny")
+    export_tiny(folder)
     for i, name in enumerate(("photos/a b's.png", "photos/more/a b's.png")):
         (folder / name).parent.mkdir(exist_ok=True)
         assert cv2.imwrite(str(folder / name), np.full((60, 80, 3), i, np.uint8))
@@ -51,12 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pending(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def pending(folder: Path, tmp_path: Path) -> Path:
     """The same for TensorRT, as a machine without it writes it."""
-    with monkeypatch.context() as patch:
-        for module in ("tensorrt", "tensorrt_rtx"):
-            patch.setitem(sys.modules, module, None)
-        return export(str(folder / "face.onnx"), "trt-fp32", output=tmp_path / "pending").path
+    return export_pending(folder, tmp_path / "pending").path
 
 
 @pytest.fixture(scope="module")
