@@ -1,7 +1,7 @@
 # make demo      everything, from nothing to a face: set up, export, check, detect, compare speeds (build/demo)
 # make install   a virtual environment in .venv with every backend and the development tools
 # make test      the whole test suite
-# make lint      ruff and mypy --strict
+# make lint      ruff, mypy --strict, and which room may import which
 # make arm       the ncnn artifacts in an emulated aarch64 Python, against this machine (docs/arm.md)
 # make bench     side-by-side latency of every backend; IMAGES=folder and MTCNN=folder or MOS=MOS-M.pth, THREADS=2
 PYTHON ?= python3.11
@@ -41,13 +41,14 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Made again after the environment, whose versions it takes.
 build/arm/python: $(STAMP) tests/arm/setup.sh
 	bash tests/arm/setup.sh build/arm $(BIN)/python
 
 arm: build/arm/python
-	FACEDEPLOY_ARM=all $(BIN)/python -m pytest -n 2 -rP --show-capture=stdout tests/test_arm.py tests/test_arm_faces.py
+	FACEDEPLOY_ARM=all $(BIN)/python -m pytest -n 2 -rP --show-capture=stdout tests/arm/test_arm.py tests/arm/test_faces.py
 
 BENCH_THREADS := --threads $(or $(THREADS),2)
 bench: bench-usage $(if $(MTCNN),bench-mtcnn) $(if $(MOS),bench-mos)

@@ -15,18 +15,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from facedeploy.benchmarks.latency import benchmark
+    from facedeploy.benchmarks.latency.benchmark import benchmark
     from facedeploy.export.exporter import export
-    from facedeploy.loading import load
-    from facedeploy.verification import verify
+    from facedeploy.pipelines.load import load
+    from facedeploy.verification.verify import verify
 
 __all__ = ["benchmark", "export", "load", "verify"]
 
 _HOMES = {
-    "benchmark": "facedeploy.benchmarks.latency",
+    "benchmark": "facedeploy.benchmarks.latency.benchmark",
     "export": "facedeploy.export.exporter",
-    "load": "facedeploy.loading",
-    "verify": "facedeploy.verification",
+    "load": "facedeploy.pipelines.load",
+    "verify": "facedeploy.verification.verify",
 }
 
 

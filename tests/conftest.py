@@ -14,19 +14,19 @@ from typing import Any, Protocol
 import pytest
 import torch
 
-from facedeploy.artifact import Artifact
-from facedeploy.export import exporter, source
+from facedeploy.artifact.folder import Artifact
+from facedeploy.core.network_spec import InputSize, NetworkSpec, Size
+from facedeploy.core.target import Target
+from facedeploy.export import exporter
 from facedeploy.export.exporter import export
-from facedeploy.export.lowering import DeformConvForm
-from facedeploy.export.onnx import export_onnx
-from facedeploy.export.precision import choose_float32
+from facedeploy.export.fp16_fallback import choose_float32
+from facedeploy.graph.from_torch import export_onnx
+from facedeploy.graph.lowering import DeformConvForm
 from facedeploy.models import registry
-from facedeploy.models.specs import InputSize, Size
 from facedeploy.runtimes.base import Array, Arrays
 from facedeploy.runtimes.torch import TorchRuntime
-from facedeploy.spec import NetworkSpec
-from facedeploy.target import Target
-from tests.fill import GAIN, fill
+from facedeploy.sources import published as published_source
+from tests.support.fill import GAIN, fill
 
 ASSETS = Path(__file__).parents[2] / "shared" / "assets"
 HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGPIPE)}
@@ -153,8 +153,8 @@ def mos_artifact(mos_weights: GetWeights, tmp_path_factory: pytest.TempPathFacto
         weights = mos_weights(model.removesuffix("-published"))
         output = folder / f"{model}-{target}-{size}-{deform_conv}"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(source, "export_onnx", export_once)
-            patch.setattr(source, "TorchRuntime", Remembering)
+            patch.setattr(published_source, "export_onnx", export_once)
+            patch.setattr(published_source, "TorchRuntime", Remembering)
             patch.setattr(exporter, "choose_float32", choose_once)
             return exporter.export(model, target, weights, output, input_size=size, deform_conv=deform_conv)
 

@@ -40,25 +40,26 @@ from tqdm import tqdm
 
 import facedeploy
 from facedeploy import pipelines
-from facedeploy.artifact import PipelineEntry
+from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.calibration.calibrate import Split, calibrate, choose_pictures
-from facedeploy.calibration.graphs import open_graphs
-from facedeploy.calibration.quantisation import Int8Options
+from facedeploy.calibration.observed_graph import open_graphs
+from facedeploy.calibration.quantize_plan import Int8Options
 from facedeploy.calibration.table import write_table
-from facedeploy.errors import BackendUnavailableError, FacedeployError, InputError
+from facedeploy.core.errors import BackendUnavailableError, FacedeployError, InputError
+from facedeploy.core.images import read_picture
+from facedeploy.core.network_spec import NetworkSpec
+from facedeploy.core.optional_imports import require
+from facedeploy.core.target import Precision
 from facedeploy.export.compiler import Job
 from facedeploy.export.openvino import compile_network
-from facedeploy.export.passes.deform_conv import find
-from facedeploy.export.passes.float16 import exact_nodes
-from facedeploy.export.source import Source, open_source
-from facedeploy.extras import require
-from facedeploy.pictures import read_picture
+from facedeploy.graph.passes.deform_conv import find
+from facedeploy.graph.passes.float16 import exact_nodes
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.runtimes.openvino import OpenVinoRuntime
-from facedeploy.spec import NetworkSpec
-from facedeploy.target import Precision
+from facedeploy.sources.open import open_source
+from facedeploy.sources.source import Source
 from training.evaluate import (
     LOW,
     PORTRAIT_SIZE,

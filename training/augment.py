@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.pipelines.base import Image
+from facedeploy.core.preprocess import Image
 from training import geometry
 
 if TYPE_CHECKING:

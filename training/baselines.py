@@ -11,10 +11,9 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from facedeploy.faces import Face
-from facedeploy.pipelines.base import Image
+from facedeploy.core.face import Face
+from facedeploy.core.preprocess import Image, Preprocess
 from facedeploy.pipelines.resize import fit
-from facedeploy.preprocess import Preprocess
 
 Floats = NDArray[np.floating]
 Size = tuple[int, int]

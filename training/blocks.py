@@ -27,7 +27,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from facedeploy.export.ncnn import graph, weights
+from facedeploy.formats.ncnn import bin as weights
+from facedeploy.formats.ncnn import param as graph
 
 Floats = NDArray[np.float32]
 Run = Callable[[], object]

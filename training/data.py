@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from facedeploy.pipelines.base import Image
+from facedeploy.core.preprocess import Image
 from training import augment
 from training.config import Config
 from training.losses import Labels

@@ -27,17 +27,17 @@ from tqdm import tqdm
 
 import facedeploy
 from facedeploy import pipelines
-from facedeploy.artifact import Artifact
-from facedeploy.benchmarks.accuracy.average_precision import AveragePrecision, average_precision, boxes_and_scores
-from facedeploy.benchmarks.accuracy.landmarks import LandmarkError, landmark_error
-from facedeploy.benchmarks.accuracy.pose import PoseError, countable, labelled_face, pose_error
-from facedeploy.errors import FacedeployError, InputError
-from facedeploy.faces import Face
-from facedeploy.loading import load_reference
+from facedeploy.artifact.folder import Artifact
+from facedeploy.core.errors import FacedeployError, InputError
+from facedeploy.core.face import Face
+from facedeploy.core.images import read_picture
+from facedeploy.core.preprocess import Image
+from facedeploy.metrics.average_precision import AveragePrecision, average_precision, boxes_and_scores
+from facedeploy.metrics.landmarks import LandmarkError, landmark_error
+from facedeploy.metrics.pose import PoseError, countable, labelled_face, pose_error
 from facedeploy.models import registry
-from facedeploy.pictures import read_picture
-from facedeploy.pipelines.base import Image
 from facedeploy.runtimes import Substitute
+from facedeploy.sources.published import load_reference
 from training.baselines import BASELINES, Detector, Size, Ulfd, YuNet
 from training.faceless import faceless
 from training.labels import read_boxes

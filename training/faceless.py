@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.pipelines.base import Image
+from facedeploy.core.preprocess import Image
 
 Floats = NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from facedeploy.benchmarks.accuracy.average_precision import iou_matrix
+from facedeploy.metrics.average_precision import iou_matrix
 from training.teachers import FSANET, YUNET, Array, Detections, FsaNet, YuNet, read_image
 
 IGNORE_SCORE = 0.6  # an unlabelled detection this sure is a face that nobody labelled

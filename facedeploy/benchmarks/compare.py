@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
-from facedeploy.benchmarks.record import Interval, Measurement, Record
-from facedeploy.benchmarks.statistics import FEWEST, combine, in_words
-from facedeploy.errors import InputError
+from facedeploy.benchmarks.confidence import FEWEST, combine, in_words
+from facedeploy.benchmarks.record import Measurement, Record
+from facedeploy.core.errors import InputError
+from facedeploy.metrics.interval import Interval
 
 _BUSY = 0.1  # Cores' difference in what else ran, from where on it is said.
 

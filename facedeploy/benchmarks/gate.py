@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from facedeploy.benchmarks.record import Measurement, Record, Score
-from facedeploy.errors import InputError
-from facedeploy.toml import read_toml
+from facedeploy.core.errors import InputError
+from facedeploy.core.serialization import read_toml
 
 MEGABYTE = 1_000_000
 

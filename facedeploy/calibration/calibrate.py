@@ -11,33 +11,26 @@ import hashlib
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from facedeploy import pipelines
-from facedeploy.artifact import sha256
-from facedeploy.calibration.clip import clip
-from facedeploy.calibration.graphs import Graph
+from facedeploy.calibration.observed_graph import Graph
 from facedeploy.calibration.observer import Observer
-from facedeploy.calibration.table import Method, Range, Table, union
-from facedeploy.errors import InputError
-from facedeploy.export.passes.equalise import choose_factors
-from facedeploy.export.source import Source
-from facedeploy.extras import installed_versions
-from facedeploy.pictures import expand, read_picture
-from facedeploy.pipelines.base import Image
-
-# Shows the progress over some files, under a title.
-Watch = Callable[[Sequence[Path], str], Iterable[Path]]
-
-
-def unwatched(files: Sequence[Path], _: str) -> Iterable[Path]:
-    """No progress bar."""
-    return files
-
+from facedeploy.calibration.range_estimators import clip
+from facedeploy.calibration.table import Method, Table
+from facedeploy.core.errors import InputError
+from facedeploy.core.hashing import sha256
+from facedeploy.core.images import expand, read_picture
+from facedeploy.core.optional_imports import installed_versions
+from facedeploy.core.preprocess import Image
+from facedeploy.core.progress import Watch, unwatched
+from facedeploy.graph.passes.channel_equalization import choose_factors
+from facedeploy.graph.ranges import Range, union
+from facedeploy.sources.source import Source
 
 DEFAULT_METHOD: Method = "mse"
 DEFAULT_COUNT = 300

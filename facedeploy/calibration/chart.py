@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from facedeploy.artifact import Loss
+from facedeploy.artifact.loss import Loss
 from facedeploy.calibration.report import CalibrationReport, Row
-from facedeploy.errors import InputError
-from facedeploy.pipelines.base import Image
+from facedeploy.core.errors import InputError
+from facedeploy.core.preprocess import Image
 
 _ROW, _TOP, _GAP, _BARS, _MARGIN = 22, 58, 28, 230, 14
 _FONT, _SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.42

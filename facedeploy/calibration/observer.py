@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.calibration.histogram import Histogram
-from facedeploy.calibration.rules import Layer
-from facedeploy.errors import InputError
-from facedeploy.extras import require
+from facedeploy.calibration.quantizable_layers import Layer
+from facedeploy.core.errors import InputError
+from facedeploy.core.network_spec import NetworkSpec, TensorSpec
+from facedeploy.core.optional_imports import require
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
-from facedeploy.spec import NetworkSpec, TensorSpec
 
 if TYPE_CHECKING:
     import onnx

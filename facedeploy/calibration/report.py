@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from facedeploy.artifact import Loss
-from facedeploy.calibration.calibrate import DEFAULT_COUNT, DEFAULT_METHOD, Watch, calibrate, choose_pictures, unwatched
-from facedeploy.calibration.graphs import equalised, open_graphs
-from facedeploy.calibration.quantisation import Progress
+from facedeploy.artifact.loss import Loss
+from facedeploy.calibration.calibrate import DEFAULT_COUNT, DEFAULT_METHOD, calibrate, choose_pictures
+from facedeploy.calibration.observed_graph import equalised, open_graphs
 from facedeploy.calibration.sensitivity import measure_loss, measure_sensitivity, plan_of
 from facedeploy.calibration.table import Method, Table
-from facedeploy.errors import InputError
-from facedeploy.export.source import open_source
-from facedeploy.extras import require
-from facedeploy.models.specs import InputSize
+from facedeploy.core.errors import InputError
+from facedeploy.core.network_spec import InputSize
+from facedeploy.core.optional_imports import require
+from facedeploy.core.progress import Progress, Watch, unwatched
+from facedeploy.sources.open import open_source
 
 
 @dataclass(frozen=True)

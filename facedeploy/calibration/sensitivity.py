@@ -10,19 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facedeploy import pipelines
-from facedeploy.artifact import Loss, PipelineEntry
-from facedeploy.calibration.graphs import Graph
-from facedeploy.calibration.judge import Answer, Judge, answer, judging, make_pipeline, threshold_of
-from facedeploy.calibration.replay import Capture, Replay, Variant
-from facedeploy.calibration.rules import check_patterns, choose
-from facedeploy.calibration.table import Range, Ranges, Table, range_of
-from facedeploy.export.passes.quantize import quantize
-from facedeploy.extras import require
-from facedeploy.pictures import read_picture
+from facedeploy.artifact.loss import Loss
+from facedeploy.artifact.manifest import PipelineEntry
+from facedeploy.calibration.layer_replay import Capture, Replay, Variant
+from facedeploy.calibration.observed_graph import Graph
+from facedeploy.calibration.quantizable_layers import check_patterns, choose
+from facedeploy.calibration.table import Table, range_of
+from facedeploy.core.images import read_picture
+from facedeploy.core.network_spec import NetworkSpec
+from facedeploy.core.optional_imports import require
+from facedeploy.graph.passes.insert_qdq import quantize
+from facedeploy.graph.ranges import Range, Ranges
+from facedeploy.metrics.face_loss import Answer, Judge, answer
 from facedeploy.pipelines.base import Pipeline
+from facedeploy.pipelines.recorded_outputs import make_pipeline
+from facedeploy.pipelines.thresholds import judging, threshold_of
 from facedeploy.runtimes.base import Array, Arrays, Runtime
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
-from facedeploy.spec import NetworkSpec
 
 if TYPE_CHECKING:
     import onnx

@@ -7,62 +7,21 @@ exporters; the range of a layer is that of the values it reads.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from facedeploy.errors import InputError
-from facedeploy.plain import from_plain, write_json
+from facedeploy.core.errors import InputError
+from facedeploy.core.serialization import from_plain, write_json
+from facedeploy.graph.ranges import Range
 
 Method = Literal["minmax", "percentile", "kl", "mse"]
 
 FORMAT = "facedeploy-ranges"
 VERSION = 1
 _MAX_BYTES = 16 << 20  # A table is some kilobytes; anything like this is not one.
-
-
-@dataclass(frozen=True)
-class Range:
-    """Of the values that a layer reads.
-
-    minimum, maximum: what was seen. threshold: where a symmetric scheme clips, as a magnitude. low, high: where an
-    asymmetric one clips; zero lies between them, because padding is zero. divided: by what each channel of the layer
-    before is divided, to make them alike in size, for the other numbers to hold; none where that is not done.
-    """
-
-    minimum: float
-    maximum: float
-    threshold: float
-    low: float
-    high: float
-    divided: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        values = (self.minimum, self.maximum, self.threshold, self.low, self.high)
-        if not all(map(math.isfinite, values)) or not all(0 < v < math.inf for v in self.divided):
-            msg = f"{values} and what goes with it are no range of activations"
-            raise InputError(msg)
-        if self.threshold < 0 or not self.low <= 0 <= self.high:
-            msg = f"{values} is no range of activations"
-            raise InputError(msg)
-
-
-Ranges = Mapping[str, Range]
-
-
-def union(a: Range, b: Range) -> Range:
-    """For layers that share a weight, and so a name."""
-    return Range(
-        min(a.minimum, b.minimum),
-        max(a.maximum, b.maximum),
-        max(a.threshold, b.threshold),
-        min(a.low, b.low),
-        max(a.high, b.high),
-        a.divided,
-    )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from facedeploy.cli import benchmark, build, calibrate, compare, detect, doctor, export, matrix, models, package, verify
-from facedeploy.errors import FacedeployError
+from facedeploy.core.errors import FacedeployError
 
 app = typer.Typer(
     name="facedeploy",

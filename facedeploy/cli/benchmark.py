@@ -26,7 +26,8 @@ from facedeploy.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from facedeploy.benchmarks.record import Conditions, Interval, Measurement, Record, Score
+    from facedeploy.benchmarks.record import Conditions, Measurement, Record, Score
+    from facedeploy.metrics.interval import Interval
 
 _SLOWEST = 10  # Layers of each artifact that are printed; the record has all.
 
@@ -88,15 +89,15 @@ def command(
     """Time whole pipelines, picture in and faces out, side by side in one run."""
     from facedeploy.benchmarks.accuracy.datasets import parse_dataset
     from facedeploy.benchmarks.accuracy.evaluate import evaluate
-    from facedeploy.benchmarks.devices import open_device
-    from facedeploy.benchmarks.devices.request import Settings
     from facedeploy.benchmarks.gate import check, check_measurable, read_gate
-    from facedeploy.benchmarks.latency import benchmark
+    from facedeploy.benchmarks.latency.benchmark import benchmark
     from facedeploy.benchmarks.record import check_place, write_record
     from facedeploy.benchmarks.report import check_report_folder, write_report
-    from facedeploy.errors import InputError
-    from facedeploy.pictures import expand
-    from facedeploy.plain import to_plain
+    from facedeploy.core.errors import InputError
+    from facedeploy.core.images import expand
+    from facedeploy.core.serialization import to_plain
+    from facedeploy.devices.open import open_device
+    from facedeploy.devices.python.request import Settings
 
     machine = None if device == "local" else open_device(device)
     if machine is not None and (dataset or ray):

@@ -15,8 +15,8 @@ def command(
     device: Device = "local",
 ) -> None:
     """Build the TensorRT engines of an artifact for the machine that will run them: this one, or a device."""
-    from facedeploy.benchmarks.devices import open_device
-    from facedeploy.benchmarks.devices.remote import build_on
+    from facedeploy.devices.open import open_device
+    from facedeploy.devices.python.remote import build_on
     from facedeploy.export.build import build
 
     built = (

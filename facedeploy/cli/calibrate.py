@@ -23,7 +23,7 @@ from facedeploy.cli.output import (
 from facedeploy.models.registry import DEFAULT
 
 if TYPE_CHECKING:
-    from facedeploy.artifact import Loss
+    from facedeploy.artifact.loss import Loss
 
 
 def command(
@@ -52,8 +52,7 @@ def command(
     from facedeploy.calibration.chart import write_chart
     from facedeploy.calibration.report import calibrate_model
     from facedeploy.calibration.table import write_table
-    from facedeploy.outputs import check_output
-    from facedeploy.plain import to_plain
+    from facedeploy.core.serialization import check_output, to_plain
 
     if output is not None:
         check_output(output, ".json")

@@ -18,7 +18,7 @@ def command(
     """Compare two records of `benchmark`: what became faster or slower, and what is only noise."""
     from facedeploy.benchmarks.compare import compare
     from facedeploy.benchmarks.record import read_record
-    from facedeploy.plain import to_plain
+    from facedeploy.core.serialization import to_plain
 
     result = compare(read_record(old), read_record(new))
     if json:

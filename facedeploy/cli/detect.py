@@ -7,15 +7,7 @@ from typing import Annotated
 
 import typer
 
-from facedeploy.cli.output import (
-    Json,
-    Options,
-    RuntimeName,
-    Threads,
-    parse_options,
-    parse_runtime,
-    print_json,
-)
+from facedeploy.cli.output import Json, Options, RuntimeName, Threads, parse_options, parse_runtime, print_json
 
 
 def command(
@@ -33,7 +25,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Find the faces in pictures, folders of pictures and videos."""
-    from facedeploy.detection import detect
+    from facedeploy.pipelines.detect_files import detect
 
     found = detect(
         artifact,

@@ -7,8 +7,8 @@ from facedeploy.cli.output import Json, print_json, print_table
 
 def command(json: Json = False) -> None:
     """Say which backends work here, and how to get the others."""
-    from facedeploy.doctor import diagnose
-    from facedeploy.plain import to_plain
+    from facedeploy.core.serialization import to_plain
+    from facedeploy.runtimes.doctor import diagnose
 
     rows = diagnose()
     if json:

@@ -80,9 +80,9 @@ def command(
     json: Json = False,
 ) -> None:
     """Compile a model for a target, compare it with the original, and write an artifact."""
-    from facedeploy.calibration.quantisation import Int8Options
+    from facedeploy.calibration.quantize_plan import Int8Options
+    from facedeploy.core.serialization import to_plain
     from facedeploy.export.exporter import export
-    from facedeploy.plain import to_plain
 
     int8 = Int8Options(
         calibration, parse_method(method), count, max_drop, tuple(float_layer or ()), tuple(int8_layer or ()), force

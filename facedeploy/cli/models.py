@@ -7,10 +7,10 @@ from facedeploy.cli.output import Json, note, print_json, print_table
 
 def command(json: Json = False) -> None:
     """List what can be deployed, its size, and where its weights come from."""
-    from facedeploy.errors import BackendUnavailableError
+    from facedeploy.core.errors import BackendUnavailableError
+    from facedeploy.core.serialization import to_plain
+    from facedeploy.models.model_size import measure
     from facedeploy.models.registry import MODELS
-    from facedeploy.models.statistics import measure
-    from facedeploy.plain import to_plain
 
     for model in MODELS.values():
         try:

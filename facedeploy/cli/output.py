@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from facedeploy.errors import InputError
-from facedeploy.models.specs import read_size
+from facedeploy.core.errors import InputError
+from facedeploy.core.network_spec import read_size
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core.", show_default=True)]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from facedeploy.errors import InputError
+from facedeploy.core.errors import InputError
 
 
 def command(

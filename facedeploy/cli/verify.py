@@ -41,9 +41,9 @@ def command(
     json: Json = False,
 ) -> None:
     """Compare an artifact with what it was made from, per output and in faces. Exit status 1 when it is off."""
-    from facedeploy.benchmarks.devices import open_device
-    from facedeploy.plain import to_plain
-    from facedeploy.verification import verify
+    from facedeploy.core.serialization import to_plain
+    from facedeploy.devices.open import open_device
+    from facedeploy.verification.verify import verify
 
     result = verify(
         artifact,

@@ -8,8 +8,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from facedeploy.artifact import Artifact, NetworkEntry, describe_file, write_manifest
-from facedeploy.errors import BackendUnavailableError, InputError
+from facedeploy.artifact.folder import Artifact, describe_file, write_manifest
+from facedeploy.artifact.manifest import NetworkEntry
+from facedeploy.core.errors import BackendUnavailableError, InputError
 from facedeploy.export.tensorrt import build_engine
 from facedeploy.runtimes.tensorrt_api import find_tensorrt
 

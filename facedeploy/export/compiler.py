@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from facedeploy.calibration.table import Ranges
-from facedeploy.export.lowering import DeformConvForm
-from facedeploy.spec import NetworkSpec
-from facedeploy.target import Precision
+from facedeploy.core.network_spec import NetworkSpec
+from facedeploy.core.target import Precision
+from facedeploy.graph.lowering import DeformConvForm
+from facedeploy.graph.ranges import Ranges
 
 
 @dataclass(frozen=True)

@@ -12,37 +12,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from facedeploy import parity, pipelines
-from facedeploy.artifact import (
-    Artifact,
-    Manifest,
-    NetworkEntry,
-    Parity,
-    SourceFile,
-    describe_file,
-    sha256,
-    staged,
-    write_manifest,
-)
-from facedeploy.calibration.calibrate import Watch, unwatched
-from facedeploy.calibration.quantisation import Int8Options, Progress, Quantisation, quantisation
-from facedeploy.calibration.table import Ranges
-from facedeploy.errors import InputError, ParityError, SlowerError
-from facedeploy.export.blame import first_wrong
+from facedeploy import pipelines
+from facedeploy.artifact.folder import Artifact, describe_file, staged, write_manifest
+from facedeploy.artifact.manifest import Manifest, NetworkEntry, Parity, SourceFile
+from facedeploy.calibration.quantize_plan import Int8Options, Quantisation, quantisation
+from facedeploy.core.errors import InputError, ParityError, SlowerError
+from facedeploy.core.hashing import sha256
+from facedeploy.core.network_spec import InputSize, NetworkSpec
+from facedeploy.core.optional_imports import installed_versions, require
+from facedeploy.core.progress import Progress, Watch, unwatched
+from facedeploy.core.target import Backend, Precision, Target
+from facedeploy.export.bisect import first_wrong
+from facedeploy.export.check_int8 import check_simulated, write_simulation
 from facedeploy.export.compiler import Compile, Compiled, Job
-from facedeploy.export.lowering import DeformConvForm
-from facedeploy.export.passes.equalise import equalise
-from facedeploy.export.precision import choose_float32
-from facedeploy.export.simulation import check_simulated, write_simulation
-from facedeploy.export.source import Source, SourceNetwork, open_source
+from facedeploy.export.fp16_fallback import choose_float32
 from facedeploy.export.speed import speedup
-from facedeploy.extras import installed_versions, require
-from facedeploy.models.specs import InputSize
+from facedeploy.graph.lowering import DeformConvForm
+from facedeploy.graph.passes.channel_equalization import equalise
+from facedeploy.graph.ranges import Ranges
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
-from facedeploy.spec import NetworkSpec
-from facedeploy.target import Backend, Precision, Target
+from facedeploy.sources.open import open_source
+from facedeploy.sources.source import Source, SourceNetwork
+from facedeploy.verification import tensors as parity
 
 if TYPE_CHECKING:
     from facedeploy.models.architecture import Modules

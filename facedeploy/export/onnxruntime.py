@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from facedeploy.core.optional_imports import require
 from facedeploy.export.compiler import Compiled, Job
-from facedeploy.export.lowering import lower
-from facedeploy.extras import require
+from facedeploy.graph.lowering import lower
 
 
 def compile_network(job: Job) -> Compiled:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from facedeploy.errors import ConversionError, brief
+from facedeploy.core.errors import ConversionError, brief
+from facedeploy.core.optional_imports import require
 from facedeploy.export.compiler import Compiled, Job
-from facedeploy.export.lowering import lower
-from facedeploy.export.passes import float16
-from facedeploy.export.passes.early_rounding import round_early
-from facedeploy.export.passes.flat_split import split_flat
-from facedeploy.export.passes.quantize import quantize, quantized
-from facedeploy.extras import require
+from facedeploy.graph.lowering import lower
+from facedeploy.graph.passes import float16
+from facedeploy.graph.passes.flat_split import split_flat
+from facedeploy.graph.passes.hoist_qdq import round_early
+from facedeploy.graph.passes.insert_qdq import quantize, quantized
 
 
 def compile_network(job: Job) -> Compiled:

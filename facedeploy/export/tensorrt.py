@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facedeploy.errors import BackendUnavailableError, ConversionError
+from facedeploy.core.errors import BackendUnavailableError, ConversionError
+from facedeploy.core.network_spec import NetworkSpec, TensorSpec
+from facedeploy.core.optional_imports import require
 from facedeploy.export.compiler import Compiled, Job
-from facedeploy.export.lowering import DeformConvForm, lower
-from facedeploy.export.passes.deform_conv import DeformConv
-from facedeploy.export.passes.float16 import compute_float16, exact_weights
-from facedeploy.export.passes.quantize import quantize, quantized
-from facedeploy.extras import require
+from facedeploy.graph.lowering import DeformConvForm, lower
+from facedeploy.graph.passes.deform_conv import DeformConv
+from facedeploy.graph.passes.float16 import compute_float16, exact_weights
+from facedeploy.graph.passes.insert_qdq import quantize, quantized
 from facedeploy.runtimes.tensorrt_api import (
     create,
     differences,
@@ -27,7 +28,6 @@ from facedeploy.runtimes.tensorrt_api import (
     trt_errors,
     trt_logger,
 )
-from facedeploy.spec import NetworkSpec, TensorSpec
 
 _IMPORTS_DEFORM_CONV = (10, 1)
 

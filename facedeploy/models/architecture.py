@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from facedeploy.spec import Shape
+from facedeploy.core.network_spec import Shape
 
 Modules = dict[str, nn.Module]
 Probe = Callable[[str, Mapping[str, Shape], np.random.Generator], dict[str, NDArray[np.float32]]]

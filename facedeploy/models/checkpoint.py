@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from facedeploy.errors import CheckpointError
+from facedeploy.core.errors import CheckpointError
 
 StateDict = dict[str, Tensor]
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
+from facedeploy.core.network_spec import Shape
 from facedeploy.models.architecture import Architecture, Modules
 from facedeploy.models.img2pose import (
     BINS,
@@ -36,7 +37,6 @@ from facedeploy.models.img2pose import (
     anchors,
     pooled,
 )
-from facedeploy.spec import Shape
 
 SAMPLES = 2 * BINS  # Along a side of a proposal.
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facedeploy.errors import InputError
-from facedeploy.extras import require
-from facedeploy.models.specs import InputSize, Size
-from facedeploy.spec import NetworkSpec
+from facedeploy.core.errors import InputError
+from facedeploy.core.network_spec import InputSize, NetworkSpec, Size
+from facedeploy.core.optional_imports import require
 
 if TYPE_CHECKING:
     from facedeploy.models.architecture import Architecture, Modules

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from facedeploy.core.network_spec import Shape
 from facedeploy.models.architecture import Architecture, Modules
 from facedeploy.models.mogface import DeepHead, MogFace, Prediction
-from facedeploy.spec import Shape
 
 # The published code divides by 255 what is normalised already, in training too, so the weights expect it.
 _SECOND_SCALE = 1 / 255

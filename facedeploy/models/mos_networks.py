@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from facedeploy.core.network_spec import Shape
 from facedeploy.models.architecture import Architecture, Modules
 from facedeploy.models.mos import (
     ANCHORS,
@@ -34,7 +35,6 @@ from facedeploy.models.mos import (
     mos_s,
     priors,
 )
-from facedeploy.spec import Shape
 
 LEVELS = len(STEPS)
 CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from facedeploy.errors import InputError
-from facedeploy.models import specs
+from facedeploy.core.errors import InputError
+from facedeploy.models import network_specs as specs
 from facedeploy.models.model import Model
 
 _MOS_SOURCE = "github.com/lyp-deeplearning/MOS-Multi-Task-Face-Detect, test_weights/MOS-{}.pth"

@@ -8,14 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from facedeploy.artifact import Artifact, Manifest, staged
-from facedeploy.errors import ArtifactError, InputError
-from facedeploy.loading import check_manifest
+from facedeploy.artifact.folder import Artifact, staged
+from facedeploy.artifact.manifest import Manifest
+from facedeploy.core.errors import ArtifactError, InputError
 from facedeploy.package.constants import Constants, constants
 from facedeploy.package.embedded import embedded_header, embedded_source
 from facedeploy.package.model_header import model_header
 from facedeploy.package.model_text import NAME, model_text
 from facedeploy.package.stripped import strip
+from facedeploy.pipelines.load import check_manifest
 
 # Of this package in a wheel, and of the checkout otherwise, to which it links.
 SOURCES = Path(__file__).with_name("mobile")

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from facedeploy.artifact import PipelineEntry
-from facedeploy.errors import InputError
+from facedeploy.artifact.manifest import PipelineEntry
+from facedeploy.core.errors import InputError
+from facedeploy.core.network_spec import NetworkSpec, Shape
+from facedeploy.core.preprocess import Preprocess
+from facedeploy.core.serialization import from_plain
+from facedeploy.pipelines.custom import BoxesConfig, Outputs
 from facedeploy.pipelines.mos import MosConfig
-from facedeploy.pipelines.own import BoxesConfig, Outputs
-from facedeploy.plain import from_plain
-from facedeploy.preprocess import Preprocess
-from facedeploy.spec import NetworkSpec, Shape
 
 PROTOCOLS = ("fit", "stretch")
 _COORDINATES = 2

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from facedeploy.artifact import Manifest
+from facedeploy.artifact.manifest import Manifest
 from facedeploy.package.constants import BoxesConstants, Constants
 from facedeploy.package.networks import Network, networks
 

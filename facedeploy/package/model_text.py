@@ -7,8 +7,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from facedeploy.artifact import Manifest
-from facedeploy.errors import InputError
+from facedeploy.artifact.manifest import Manifest
+from facedeploy.core.errors import InputError
 from facedeploy.package.constants import BoxesConstants, Constants
 from facedeploy.package.networks import Network, networks
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from facedeploy.artifact import Manifest, NetworkEntry
-from facedeploy.errors import InputError
+from facedeploy.artifact.manifest import Manifest, NetworkEntry
+from facedeploy.core.errors import InputError
 
 # What an output of the family `boxes` can be, in the order of network.hpp.
 ROLES = ("boxes", "scores", "landmarks", "yaw", "pitch", "roll")

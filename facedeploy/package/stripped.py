@@ -7,11 +7,11 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from facedeploy.artifact import Manifest, NetworkEntry, PipelineEntry
-from facedeploy.errors import ArtifactError, ConversionError
-from facedeploy.export.ncnn import graph
+from facedeploy.artifact.manifest import Manifest, NetworkEntry, PipelineEntry
+from facedeploy.core.errors import ArtifactError, ConversionError
+from facedeploy.core.network_spec import NetworkSpec, TensorSpec
+from facedeploy.formats.ncnn import param as graph
 from facedeploy.package.networks import ROLES
-from facedeploy.spec import NetworkSpec, TensorSpec
 
 
 def strip(manifest: Manifest, params: Mapping[str, str]) -> tuple[Manifest, dict[str, str]]:

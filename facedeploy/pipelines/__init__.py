@@ -6,17 +6,17 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from facedeploy.artifact import PipelineEntry
-from facedeploy.errors import InputError
+from facedeploy.artifact.manifest import PipelineEntry
+from facedeploy.core.errors import InputError
+from facedeploy.core.preprocess import Preprocess
+from facedeploy.core.serialization import from_plain, to_plain
 from facedeploy.pipelines.base import Pipeline
+from facedeploy.pipelines.custom import BoxesConfig, BoxesPipeline, TensorsConfig, TensorsPipeline
 from facedeploy.pipelines.img2pose import Img2PoseConfig, Img2PosePipeline
 from facedeploy.pipelines.landmarks106 import Landmarks106Config, Landmarks106Pipeline
 from facedeploy.pipelines.mogface import MogFaceConfig, MogFacePipeline
 from facedeploy.pipelines.mos import MosConfig, MosPipeline, MosPublishedPipeline
 from facedeploy.pipelines.mtcnn import MtcnnConfig, MtcnnPipeline
-from facedeploy.pipelines.own import BoxesConfig, BoxesPipeline, TensorsConfig, TensorsPipeline
-from facedeploy.plain import from_plain, to_plain
-from facedeploy.preprocess import Preprocess
 from facedeploy.runtimes.base import Runtime, RuntimeOptions
 
 # family -> its configuration, and the pipeline made from runtimes and a configuration

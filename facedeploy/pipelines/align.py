@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facedeploy.errors import InputError
-from facedeploy.preprocess import Pixels
+from facedeploy.core.errors import InputError
+from facedeploy.core.preprocess import Pixels
 
 # Left eye, right eye, nose, left and right corner of the mouth, in pixels of a crop of 112, of a face that looks to the
 # left, half left, ahead, half right, to the right: insightface, recognition/common/face_align.py (MIT).

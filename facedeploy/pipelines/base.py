@@ -6,12 +6,10 @@ import abc
 from collections.abc import Mapping
 from typing import ClassVar
 
-from facedeploy.errors import InputError
-from facedeploy.faces import Face
-from facedeploy.preprocess import Pixels
+from facedeploy.core.errors import InputError
+from facedeploy.core.face import Face
+from facedeploy.core.preprocess import Image
 from facedeploy.runtimes.base import Runtime
-
-Image = Pixels
 
 
 class Pipeline(abc.ABC):

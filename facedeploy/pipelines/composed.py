@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from facedeploy.faces import Face
-from facedeploy.pipelines.base import Image, Pipeline
+from facedeploy.core.face import Face
+from facedeploy.core.preprocess import Image
+from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.landmarks106 import Landmarks106Pipeline
 
 

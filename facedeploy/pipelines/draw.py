@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.faces import Face
-from facedeploy.pipelines.base import Image
+from facedeploy.core.face import Face
+from facedeploy.core.preprocess import Image
 
 _BOX = (80, 220, 60)
 _POINT = (60, 80, 255)

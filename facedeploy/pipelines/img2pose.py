@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.errors import InputError
-from facedeploy.faces import Face
+from facedeploy.core.errors import InputError
+from facedeploy.core.face import Face
+from facedeploy.core.preprocess import Image, Pixels, Preprocess
 from facedeploy.pipelines import pose6d
-from facedeploy.pipelines.base import Image, Pipeline, check_fractions
+from facedeploy.pipelines.base import Pipeline, check_fractions
 from facedeploy.pipelines.nms import nms
 from facedeploy.pipelines.pose6d import Rotation
 from facedeploy.pipelines.proposals import pick
 from facedeploy.pipelines.resize import picture
 from facedeploy.pipelines.roi_align import SAMPLES, STRIDES, sample_grid
-from facedeploy.preprocess import Pixels, Preprocess
 from facedeploy.runtimes.base import Array, Arrays, Runtime
 
 Floats = NDArray[np.float64]

@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from facedeploy.errors import InputError
-from facedeploy.faces import Face
-from facedeploy.pipelines.base import Image, Pipeline
-from facedeploy.pipelines.turn import Floats, Turn
-from facedeploy.preprocess import Preprocess
+from facedeploy.core.errors import InputError
+from facedeploy.core.face import Face
+from facedeploy.core.preprocess import Image, Preprocess
+from facedeploy.pipelines.base import Pipeline
+from facedeploy.pipelines.rotation import Floats, Turn
 from facedeploy.runtimes.base import Runtime
 
 NETWORK = "landmarks"

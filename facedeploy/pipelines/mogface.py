@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.errors import InputError
-from facedeploy.faces import Face
-from facedeploy.pipelines.base import Image, Pipeline, check_fractions
+from facedeploy.core.errors import InputError
+from facedeploy.core.face import Face
+from facedeploy.core.preprocess import Image, Pixels, Preprocess
+from facedeploy.pipelines.base import Pipeline, check_fractions
 from facedeploy.pipelines.nms import suppress
 from facedeploy.pipelines.resize import fit, picture
-from facedeploy.preprocess import Pixels, Preprocess
 from facedeploy.runtimes.base import Arrays, Runtime
 
 STRIDES = (4, 8, 16, 32, 64, 128)  # Of the maps, finest first, in pixels.

@@ -13,13 +13,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.errors import InputError
-from facedeploy.faces import Face
-from facedeploy.pipelines.base import Image, Pipeline, check_fractions
+from facedeploy.core.errors import InputError
+from facedeploy.core.face import Face
+from facedeploy.core.preprocess import Image, Pixels, Preprocess
+from facedeploy.pipelines.base import Pipeline, check_fractions
 from facedeploy.pipelines.nms import suppress
 from facedeploy.pipelines.resize import fit, picture
 from facedeploy.pipelines.voting import vote
-from facedeploy.preprocess import Pixels, Preprocess
 from facedeploy.runtimes.base import Array, Arrays, Runtime
 
 Floats = NDArray[np.floating]

@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.errors import InputError
-from facedeploy.faces import Face
-from facedeploy.pipelines.base import Image, Pipeline
+from facedeploy.core.errors import InputError
+from facedeploy.core.face import Face
+from facedeploy.core.preprocess import Image, Preprocess
+from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.nms import nms
 from facedeploy.pipelines.resize import crops, picture
-from facedeploy.preprocess import Preprocess
 from facedeploy.runtimes.base import Array, Arrays, Runtime
 
 Boxes = NDArray[np.float64]

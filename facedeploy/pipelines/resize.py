@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.preprocess import Pixels
+from facedeploy.core.preprocess import Pixels
 
 
 def picture(image: Pixels, height: int, width: int) -> Pixels:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from facedeploy.artifact import NetworkEntry
-from facedeploy.errors import ArtifactError, BackendUnavailableError, InputError
+from facedeploy.artifact.manifest import NetworkEntry
+from facedeploy.core.errors import ArtifactError, BackendUnavailableError, InputError
+from facedeploy.core.target import Target
 from facedeploy.runtimes.base import Runtime, RuntimeOptions
-from facedeploy.target import Target
 
 Substitute = Literal["onnxruntime"]
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.errors import FacedeployError, InputError
-from facedeploy.preprocess import Pixels, Preprocess
-from facedeploy.spec import NetworkSpec
+from facedeploy.core.errors import FacedeployError, InputError
+from facedeploy.core.network_spec import NetworkSpec
+from facedeploy.core.preprocess import Pixels, Preprocess
 
 if TYPE_CHECKING:
     from typing_extensions import Self

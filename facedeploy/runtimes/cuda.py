@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.errors import BackendUnavailableError, FacedeployError
-from facedeploy.extras import find
+from facedeploy.core.errors import BackendUnavailableError, FacedeployError
+from facedeploy.core.optional_imports import find
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from facedeploy.errors import ConversionError, FacedeployError
-from facedeploy.export.ncnn.share import unshared
-from facedeploy.extras import require
+from facedeploy.core.errors import ConversionError, FacedeployError
+from facedeploy.core.network_spec import NetworkSpec
+from facedeploy.core.optional_imports import require
+from facedeploy.core.target import Precision
+from facedeploy.formats.ncnn.shared_weights import unshared
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
-from facedeploy.spec import NetworkSpec
-from facedeploy.target import Precision
 
 
 def ncnn_options(precision: Precision) -> dict[str, bool]:

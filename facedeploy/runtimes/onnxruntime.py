@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from facedeploy.errors import ConversionError, FacedeployError, brief
-from facedeploy.extras import require
+from facedeploy.core.errors import ConversionError, FacedeployError, brief
+from facedeploy.core.network_spec import NetworkSpec
+from facedeploy.core.optional_imports import require
 from facedeploy.runtimes.base import Array, Arrays, LayerTime, Runtime, RuntimeOptions
-from facedeploy.spec import NetworkSpec
 
 _FEWEST_RUNS = 10  # Of layers that are timed, so that the profiler's microseconds do not show.
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from facedeploy.errors import BackendUnavailableError, ConversionError, FacedeployError, brief
-from facedeploy.extras import require
-from facedeploy.preprocess import Pixels, Preprocess
+from facedeploy.core.errors import BackendUnavailableError, ConversionError, FacedeployError, brief
+from facedeploy.core.network_spec import NetworkSpec
+from facedeploy.core.optional_imports import require
+from facedeploy.core.preprocess import Pixels, Preprocess
+from facedeploy.core.target import Precision
 from facedeploy.runtimes.base import Array, Arrays, LayerTime, Runtime, RuntimeOptions
-from facedeploy.spec import NetworkSpec
-from facedeploy.target import Precision
 
 # A running request, the arrays whose memory it reads, and those that it writes to.
 _Started = tuple[Any, Mapping[str, Array], Arrays]

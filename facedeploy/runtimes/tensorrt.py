@@ -9,18 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from facedeploy.errors import BackendUnavailableError, ConversionError, FacedeployError
+from facedeploy.core.errors import BackendUnavailableError, ConversionError, FacedeployError
+from facedeploy.core.network_spec import NetworkSpec, Shape, TensorSpec
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.cuda import Memory, open_cuda
-from facedeploy.runtimes.tensorrt_api import (
-    create,
-    differences,
-    installed,
-    reason,
-    tensor_spec,
-    trt_errors,
-)
-from facedeploy.spec import NetworkSpec, Shape, TensorSpec
+from facedeploy.runtimes.tensorrt_api import create, differences, installed, reason, tensor_spec, trt_errors
 
 
 class TensorRtRuntime(Runtime):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from facedeploy.errors import BackendUnavailableError
-from facedeploy.extras import find
+from facedeploy.core.errors import BackendUnavailableError
+from facedeploy.core.network_spec import NetworkSpec, Shape, TensorSpec
+from facedeploy.core.optional_imports import find
 from facedeploy.runtimes.cuda import open_cuda
-from facedeploy.spec import NetworkSpec, Shape, TensorSpec
 
 _LOG = logging.getLogger("facedeploy.tensorrt")
 # Errors reach the user as exceptions, so without logging set up they are not printed as well.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from facedeploy.extras import require
+from facedeploy.core.network_spec import NetworkSpec
+from facedeploy.core.optional_imports import require
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
-from facedeploy.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,4 +1,4 @@
-// Where the time of a picture goes, as facedeploy/benchmarks/stopwatch.py says.
+// Where the time of a picture goes, as facedeploy/benchmarks/latency/phase_timer.py says.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// Who runs when, how often, and what counts: the rules of facedeploy/benchmarks/protocol.py, for one opening.
+// Who runs when, how often, and what counts: the rules of facedeploy/benchmarks/latency/protocol.py, for one opening.
 #pragma once
 
 #include <time.h>

@@ -36,7 +36,7 @@ inline void say(const std::string& answer) {
     std::fflush(stdout);
 }
 
-// kind: a class of facedeploy/errors.py.
+// kind: a class of facedeploy/core/errors.py.
 inline void say_error(const char* kind, const std::string& sentence) {
     say("\"error\": [" + in_quotes(kind) + ", " + in_quotes(sentence) + "]");
 }

@@ -1,4 +1,4 @@
-// What this process holds, as facedeploy/benchmarks/cold.py asks it.
+// What this process holds, as facedeploy/benchmarks/latency/cold_start.py asks it.
 #pragma once
 
 #include <cstdint>

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from facedeploy.artifact import Artifact
+from facedeploy.artifact.folder import Artifact
 from facedeploy.runtimes import open_network
 from facedeploy.runtimes.base import Arrays, RuntimeOptions
 

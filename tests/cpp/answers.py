@@ -14,27 +14,18 @@ from typing import Literal
 import numpy as np
 
 from facedeploy import pipelines
-from facedeploy.artifact import (
-    Artifact,
-    FileEntry,
-    Manifest,
-    NetworkEntry,
-    Origin,
-    PipelineEntry,
-    SourceFile,
-    sha256,
-    write_manifest,
-)
+from facedeploy.artifact.folder import Artifact, write_manifest
+from facedeploy.artifact.manifest import FileEntry, Manifest, NetworkEntry, Origin, PipelineEntry, SourceFile
+from facedeploy.core.hashing import sha256
+from facedeploy.core.network_spec import NetworkSpec, Size, TensorSpec
+from facedeploy.core.target import Precision, Target
 from facedeploy.models import registry
-from facedeploy.models.specs import Size
 from facedeploy.package.constants import constants
 from facedeploy.package.model_text import NAME, model_text
 from facedeploy.pipelines.base import Pipeline
-from facedeploy.pipelines.own import NETWORK
+from facedeploy.pipelines.custom import NETWORK
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.ncnn import ncnn_options
-from facedeploy.spec import NetworkSpec, TensorSpec
-from facedeploy.target import Precision, Target
 from tests.cpp import stream
 
 INCLUDES = Path(__file__).with_name("ncnn")

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from facedeploy.faces import Face
-from facedeploy.preprocess import Pixels
+from facedeploy.core.face import Face
+from facedeploy.core.preprocess import Pixels
 from tests.cpp import stream
 
 HERE = Path(__file__).parent

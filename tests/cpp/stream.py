@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.faces import Face
+from facedeploy.core.face import Face
+from facedeploy.core.preprocess import Pixels
 from facedeploy.package.constants import PROTOCOLS, BoxesConstants, Input, MosConstants, Selection
-from facedeploy.preprocess import Pixels
 from facedeploy.runtimes.base import Array
 
 ROOT = Path(__file__).parents[2]

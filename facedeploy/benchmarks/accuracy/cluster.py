@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from facedeploy.benchmarks.accuracy.detector import Detector, look
-from facedeploy.benchmarks.accuracy.labels import Detections
+from facedeploy.benchmarks.accuracy.evaluated_pipeline import Detector, look
 from facedeploy.benchmarks.accuracy.tasks import Reference
 from facedeploy.benchmarks.accuracy.workers import Answered, Asked
-from facedeploy.errors import FacedeployError, InputError, brief
-from facedeploy.extras import require
+from facedeploy.core.errors import FacedeployError, InputError, brief
+from facedeploy.core.optional_imports import require
+from facedeploy.metrics.labelled_images import Detections
 
 _AHEAD = 2  # Pictures per worker that are sent before their turn.
 _PATIENCE = 10.0  # Seconds.

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from facedeploy.benchmarks.accuracy.labels import Picture
 from facedeploy.benchmarks.accuracy.readers.aflw2000 import read_aflw2000
 from facedeploy.benchmarks.accuracy.readers.boxes_csv import read_csv
 from facedeploy.benchmarks.accuracy.readers.coco import read_coco, read_landmarks
 from facedeploy.benchmarks.accuracy.readers.pytorch import read_pytorch
 from facedeploy.benchmarks.accuracy.readers.widerface import read_widerface
 from facedeploy.benchmarks.accuracy.tasks import Task
-from facedeploy.errors import InputError
+from facedeploy.core.errors import InputError
+from facedeploy.metrics.labelled_images import Picture
 
 Reader = Callable[[Path, Mapping[str, str]], tuple[tuple[Picture, ...], Task]]
 

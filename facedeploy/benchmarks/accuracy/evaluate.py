@@ -9,20 +9,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from facedeploy.artifact import Artifact, sha256
+from facedeploy.artifact.folder import Artifact
 from facedeploy.benchmarks.accuracy import cluster, workers
+from facedeploy.benchmarks.accuracy.answer_cache import Store
 from facedeploy.benchmarks.accuracy.datasets import Dataset
-from facedeploy.benchmarks.accuracy.detector import Detector, make_detector
-from facedeploy.benchmarks.accuracy.labels import Detections, Picture, check_size
+from facedeploy.benchmarks.accuracy.evaluated_pipeline import Detector, make_detector
 from facedeploy.benchmarks.accuracy.scores import scores
-from facedeploy.benchmarks.accuracy.store import Store
 from facedeploy.benchmarks.accuracy.tasks import Answers, Measure
 from facedeploy.benchmarks.record import Score, numbered
-from facedeploy.calibration.judge import threshold_of
-from facedeploy.errors import InputError
-from facedeploy.export.source import reopen
+from facedeploy.core.errors import InputError
+from facedeploy.core.hashing import sha256
+from facedeploy.metrics.labelled_images import Detections, Picture, check_size
+from facedeploy.pipelines.thresholds import threshold_of
 from facedeploy.runtimes import Substitute
 from facedeploy.runtimes.base import available_cores
+from facedeploy.sources.open import reopen
 
 # From a detector and pictures, as (digest, file), to what it finds in each, in any order.
 Ask = Callable[[Detector, Sequence[workers.Asked]], Generator[workers.Answered, None, None]]

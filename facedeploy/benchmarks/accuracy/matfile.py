@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from facedeploy.errors import InputError
+from facedeploy.core.errors import InputError
 
 # A matrix is an array of float64; a text is a str; a cell is the list of its entries, down the columns.
 Value = Any

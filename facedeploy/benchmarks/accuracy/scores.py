@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from facedeploy.benchmarks.accuracy.bootstrap import interval, resample
 from facedeploy.benchmarks.accuracy.tasks import Measure
 from facedeploy.benchmarks.record import Score
+from facedeploy.metrics.bootstrap import interval, resample
 
 
 def scores(dataset: str, pictures: int, columns: Sequence[tuple[str, Sequence[Measure]]]) -> Iterator[Score]:

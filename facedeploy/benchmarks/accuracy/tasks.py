@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from facedeploy.benchmarks.accuracy.average_precision import judge
-from facedeploy.benchmarks.accuracy.labels import Detections, Floats, Picture
-from facedeploy.benchmarks.accuracy.statistic import Mean, RankedPrecision, Statistic
-from facedeploy.benchmarks.accuracy.widerface_ap import widerface_precision
+from facedeploy.metrics.average_precision import judge
+from facedeploy.metrics.labelled_images import Detections, Floats, Picture
+from facedeploy.metrics.resampled import Mean, RankedPrecision, Statistic
+from facedeploy.metrics.widerface_ap import widerface_precision
 
 AP_IOU = 0.5
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facedeploy.benchmarks.accuracy.average_precision import iou_matrix, match
-from facedeploy.benchmarks.accuracy.labels import Detections, Floats, Picture
 from facedeploy.benchmarks.accuracy.tasks import AP_IOU, Answers, Measure, Task, mean_of, ranked
-from facedeploy.errors import InputError
+from facedeploy.core.errors import InputError
+from facedeploy.metrics.average_precision import iou_matrix, match
+from facedeploy.metrics.labelled_images import Detections, Floats, Picture
 
 
 @dataclass(frozen=True)

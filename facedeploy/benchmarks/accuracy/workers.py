@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from facedeploy.benchmarks.accuracy.detector import Detector, look
-from facedeploy.benchmarks.accuracy.labels import Detections
-from facedeploy.errors import FacedeployError
+from facedeploy.benchmarks.accuracy.evaluated_pipeline import Detector, look
+from facedeploy.core.errors import FacedeployError
+from facedeploy.metrics.labelled_images import Detections
 from facedeploy.pipelines.base import Pipeline
 
 T = TypeVar("T")

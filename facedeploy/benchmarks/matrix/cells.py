@@ -7,22 +7,22 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import facedeploy
-from facedeploy.artifact import Artifact, sha256
-from facedeploy.benchmarks.machine import PACKAGES
+from facedeploy.artifact.folder import Artifact
 from facedeploy.benchmarks.matrix.plan import Cell
-from facedeploy.errors import ArtifactError, ConversionError, InputError, ParityError, SlowerError
-from facedeploy.extras import installed_versions
-from facedeploy.plain import from_plain, to_plain, write_json
+from facedeploy.core.errors import ArtifactError, ConversionError, InputError, ParityError, SlowerError
+from facedeploy.core.hashing import sha256
+from facedeploy.core.optional_imports import installed_versions
+from facedeploy.core.progress import Progress
+from facedeploy.core.serialization import from_plain, to_plain, write_json
+from facedeploy.machine.linux import PACKAGES
 from facedeploy.runtimes import Substitute
-from facedeploy.verification import verify
-
-Progress = Callable[[str], None]
+from facedeploy.verification.verify import verify
 
 # What may change the bytes of an artifact, or what is thought of it.
 _PACKAGES = ("onnx", "onnxsim", "pnnx", *PACKAGES)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from facedeploy.calibration.calibrate import DEFAULT_COUNT
-from facedeploy.calibration.quantisation import Int8Options
-from facedeploy.errors import InputError
+from facedeploy.calibration.quantize_plan import Int8Options
+from facedeploy.core.errors import InputError
+from facedeploy.core.network_spec import InputSize, read_size
+from facedeploy.core.serialization import read_toml
+from facedeploy.core.target import Target
 from facedeploy.models import registry
-from facedeploy.models.specs import InputSize, read_size
 from facedeploy.runtimes import Substitute
-from facedeploy.target import Target
-from facedeploy.toml import read_toml
 
 
 @dataclass(frozen=True)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from facedeploy.artifact import MANIFEST, sha256
+from facedeploy.artifact.folder import MANIFEST
 from facedeploy.benchmarks.accuracy.datasets import parse_dataset
 from facedeploy.benchmarks.accuracy.evaluate import evaluate
-from facedeploy.benchmarks.latency import benchmark
-from facedeploy.benchmarks.machine import read_machine
+from facedeploy.benchmarks.latency.benchmark import benchmark
 from facedeploy.benchmarks.matrix.cells import Made, code_digest, make
 from facedeploy.benchmarks.matrix.plan import Cell, Plan
 from facedeploy.benchmarks.record import Record, read_record, write_record
 from facedeploy.benchmarks.report import write_report
-from facedeploy.errors import InputError
-from facedeploy.pictures import expand
-from facedeploy.plain import to_plain
-
-Progress = Callable[[str], None]
+from facedeploy.core.errors import InputError
+from facedeploy.core.hashing import sha256
+from facedeploy.core.images import expand
+from facedeploy.core.progress import Progress
+from facedeploy.core.serialization import to_plain
+from facedeploy.machine.linux import read_machine
 
 
 @dataclass(frozen=True)

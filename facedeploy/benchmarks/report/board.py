@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from facedeploy.benchmarks.record import Conditions, Sensors, Span
+from facedeploy.benchmarks.record import Conditions
 from facedeploy.benchmarks.report.numbers import number
+from facedeploy.machine.records import Sensors, Span
 
 UNKNOWN = "not known"
 FACTS = (

@@ -9,7 +9,7 @@ from facedeploy.benchmarks.record import Record
 from facedeploy.benchmarks.report.board import FACTS, UNKNOWN, board_facts
 from facedeploy.benchmarks.report.numbers import number, percent
 from facedeploy.benchmarks.report.table import Cell, Column, Table
-from facedeploy.plain import to_plain
+from facedeploy.core.serialization import to_plain
 
 _ARROW = "\N{RIGHTWARDS ARROW}"
 _GIGABYTE = 1e9

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.benchmarks.accuracy.average_precision import iou_matrix, match
 from facedeploy.benchmarks.record import Found, Measurement, Record
 from facedeploy.benchmarks.report.table import Cell, Column, Table
+from facedeploy.metrics.average_precision import iou_matrix, match
 
 Floats = NDArray[np.float64]
 Box = tuple[float, float, float, float]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facedeploy.benchmarks.record import Interval, Measurement, Record, Score
+from facedeploy.benchmarks.record import Measurement, Record, Score
+from facedeploy.benchmarks.report.display_names import labels, precision
 from facedeploy.benchmarks.report.distributions import Row, distributions
-from facedeploy.benchmarks.report.labels import labels, precision
 from facedeploy.benchmarks.report.svg import Figure
 from facedeploy.benchmarks.report.tradeoff import Point, tradeoff
+from facedeploy.metrics.interval import Interval
 
 _COLOURS = 8  # Classes m0 to m7 of the page; the last is grey, for all that are left.
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from facedeploy.benchmarks.record import Record
 from facedeploy.benchmarks.report.markdown import markdown
 from facedeploy.benchmarks.report.page import page
-from facedeploy.errors import InputError
-from facedeploy.plain import to_plain
+from facedeploy.core.errors import InputError
+from facedeploy.core.serialization import to_plain
 
 FORMAT = "facedeploy-report"
 VERSION = 1

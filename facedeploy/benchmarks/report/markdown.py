@@ -9,7 +9,7 @@ from facedeploy.benchmarks.record import Record
 from facedeploy.benchmarks.report.accuracy import accuracy_tables
 from facedeploy.benchmarks.report.conditions import conditions_tables
 from facedeploy.benchmarks.report.differences import difference_table
-from facedeploy.benchmarks.report.labels import headings, labels
+from facedeploy.benchmarks.report.display_names import headings, labels
 from facedeploy.benchmarks.report.speed import phase_table, speed_table
 from facedeploy.benchmarks.report.summary import overview_table, remarks, verdicts
 from facedeploy.benchmarks.report.table import Cell, Table

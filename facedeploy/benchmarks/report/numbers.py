@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from facedeploy.benchmarks.record import Interval
+from facedeploy.metrics.interval import Interval
 
 MINUS = "\N{MINUS SIGN}"
 MEGABYTE = 1_000_000

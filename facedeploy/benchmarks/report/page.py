@@ -12,8 +12,8 @@ from facedeploy.benchmarks.record import Measurement, Record
 from facedeploy.benchmarks.report.accuracy import accuracy_tables
 from facedeploy.benchmarks.report.conditions import comparable, conditions_tables
 from facedeploy.benchmarks.report.differences import compare, difference_table
+from facedeploy.benchmarks.report.display_names import headings, labels
 from facedeploy.benchmarks.report.figures import Group, common_tradeoffs, spread_of, tradeoffs_of
-from facedeploy.benchmarks.report.labels import headings, labels
 from facedeploy.benchmarks.report.layers import kind_table, layer_table
 from facedeploy.benchmarks.report.numbers import counted, number
 from facedeploy.benchmarks.report.pictures import VIEW, Panel, panels
@@ -22,7 +22,7 @@ from facedeploy.benchmarks.report.summary import overview_table, remarks, verdic
 from facedeploy.benchmarks.report.svg import Figure
 from facedeploy.benchmarks.report.table import Table
 from facedeploy.benchmarks.report.vendors import vendor_table
-from facedeploy.extras import require
+from facedeploy.core.optional_imports import require
 
 _TEMPLATE = "page.html.j2"
 _PICTURES = 12

@@ -12,9 +12,9 @@ import numpy as np
 
 from facedeploy.benchmarks.report.differences import Box, Compared, Difference
 from facedeploy.benchmarks.report.numbers import listed
-from facedeploy.errors import InputError
-from facedeploy.pictures import read_picture
-from facedeploy.pipelines.base import Image
+from facedeploy.core.errors import InputError
+from facedeploy.core.images import read_picture
+from facedeploy.core.preprocess import Image
 
 VIEW = 480  # Units of width that a picture is drawn in, and pixels that it has at most.
 _MARKS = 8

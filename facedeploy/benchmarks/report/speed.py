@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from facedeploy.benchmarks.record import Measurement, Record
-from facedeploy.benchmarks.report.labels import input_size
+from facedeploy.benchmarks.report.display_names import input_size
 from facedeploy.benchmarks.report.numbers import MEGABYTE, bounds, counted, digits, number, percent
 from facedeploy.benchmarks.report.table import NOTHING, Cell, Column, Note, Table, plain, with_bounds
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from facedeploy.benchmarks.record import Record
 from facedeploy.benchmarks.report.conditions import comparable
-from facedeploy.benchmarks.report.labels import labels
+from facedeploy.benchmarks.report.display_names import labels
 from facedeploy.benchmarks.report.numbers import counted, digits, listed, number
 from facedeploy.benchmarks.report.table import NOTHING, Cell, Column, Note, Table, plain, with_bounds
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from facedeploy.benchmarks.record import Interval
 from facedeploy.benchmarks.report.numbers import bounds, number
+from facedeploy.metrics.interval import Interval
 
 Tone = Literal["", "good", "bad", "quiet"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from facedeploy.benchmarks.record import Interval
 from facedeploy.benchmarks.report.svg import (
     Axis,
     Figure,
@@ -18,6 +17,7 @@ from facedeploy.benchmarks.report.svg import (
     time_axis,
     words,
 )
+from facedeploy.metrics.interval import Interval
 
 _FONT = 12.0
 _MOST_LABELS = 12

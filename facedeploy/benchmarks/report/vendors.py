@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from facedeploy.benchmarks.latency.vendors import TOLERANCE
 from facedeploy.benchmarks.record import Record, VendorCheck
 from facedeploy.benchmarks.report.numbers import bounds, digits, number, percent
 from facedeploy.benchmarks.report.table import Cell, Column, Note, Table
-from facedeploy.benchmarks.vendors import TOLERANCE
 
 
 def vendor_table(record: Record, called: Mapping[str, str]) -> Table | None:

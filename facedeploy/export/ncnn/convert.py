@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facedeploy.errors import ConversionError
+from facedeploy.core.errors import ConversionError
+from facedeploy.core.network_spec import NetworkSpec
+from facedeploy.core.optional_imports import require
 from facedeploy.export.compiler import Compiled, Job
-from facedeploy.export.lowering import DeformConvForm, lower
-from facedeploy.export.ncnn import deform_conv, graph, int8, table, weights
-from facedeploy.export.ncnn.half import for_arm
-from facedeploy.export.ncnn.match import int8_layers, layers_of
+from facedeploy.export.ncnn import deform_conv, int8
+from facedeploy.export.ncnn.arm_fp16 import for_arm
+from facedeploy.export.ncnn.find_layers import int8_layers, layers_of
 from facedeploy.export.ncnn.reductions import repeat_axes
-from facedeploy.export.ncnn.share import share
-from facedeploy.export.passes.float16 import exact_weights
-from facedeploy.export.positions import Step, exact_steps, spread
-from facedeploy.extras import require
+from facedeploy.formats.ncnn import bin as weights
+from facedeploy.formats.ncnn import calibration_table as table
+from facedeploy.formats.ncnn import param as graph
+from facedeploy.formats.ncnn.shared_weights import share
+from facedeploy.graph.lowering import DeformConvForm, lower
+from facedeploy.graph.passes.float16 import exact_weights
+from facedeploy.graph.sampling_positions import Step, exact_steps, spread
 from facedeploy.runtimes.ncnn import ncnn_options
-from facedeploy.spec import NetworkSpec
 
 if TYPE_CHECKING:
     import onnx

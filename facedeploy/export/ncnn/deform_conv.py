@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from facedeploy.errors import ConversionError
-from facedeploy.export.ncnn.graph import Layer
-from facedeploy.export.ncnn.weights import Arrays
-from facedeploy.export.passes.deform_conv import DeformConv, attributes, find
-from facedeploy.extras import require
+from facedeploy.core.errors import ConversionError
+from facedeploy.core.optional_imports import require
+from facedeploy.formats.ncnn.bin import Arrays
+from facedeploy.formats.ncnn.param import Layer
+from facedeploy.graph.passes.deform_conv import DeformConv, attributes, find
 
 if TYPE_CHECKING:
     import onnx

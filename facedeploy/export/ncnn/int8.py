@@ -17,10 +17,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.errors import ConversionError
-from facedeploy.export.ncnn.graph import Layer
-from facedeploy.export.ncnn.weights import (
+from facedeploy.core.errors import ConversionError
+from facedeploy.formats.ncnn.bin import (
     FEATURE_MASK,
+    INT8_STEPS,
     INT8_TERM,
     INT8_TYPES,
     NO_WINOGRAD,
@@ -30,8 +30,8 @@ from facedeploy.export.ncnn.weights import (
     is_dynamic,
     number,
 )
+from facedeploy.formats.ncnn.param import Layer
 
-STEPS = 127
 _KERNEL_WIDTH, _KERNEL_HEIGHT, _WEIGHT_SIZE, _PAD_VALUE = 1, 11, 6, 18
 # What may write and read an int8 blob: the pairs that ncnn2int8 makes. An InnerProduct writes none, and pooling,
 # concatenation, PReLU and sums read none.
@@ -57,7 +57,7 @@ def scale_of(magnitude: float) -> np.float32:
         ConversionError: float32 has no such scale.
     """
     with np.errstate(over="ignore", under="ignore"):
-        scale = np.float32(STEPS / magnitude if magnitude > 0 else np.inf)
+        scale = np.float32(INT8_STEPS / magnitude if magnitude > 0 else np.inf)
     if not 0 <= magnitude < np.inf or scale < np.finfo(np.float32).tiny:
         msg = f"ncnn's int8 cannot hold values up to {magnitude}"
         raise ConversionError(msg)
@@ -110,7 +110,7 @@ def quantise(weight: NDArray[np.float32], rows: int) -> tuple[NDArray[np.int8], 
 def round_to_int8(values: NDArray[np.float32]) -> NDArray[np.int8]:
     """Half away from zero, clipped to -127..127: as ncnn does it."""
     rounded = np.trunc(values + np.copysign(np.float32(0.5), values))
-    return np.clip(rounded, -STEPS, STEPS).astype(np.int8)
+    return np.clip(rounded, -INT8_STEPS, INT8_STEPS).astype(np.int8)
 
 
 def _readers(layers: Sequence[Layer]) -> dict[str, list[Layer | None]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from facedeploy.extras import require
+from facedeploy.core.optional_imports import require
 
 if TYPE_CHECKING:
     import onnx

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from facedeploy.benchmarks.accuracy.labels import Picture, check_boxes, check_pictures
 from facedeploy.benchmarks.accuracy.matfile import read_mat
-from facedeploy.benchmarks.accuracy.points import hull, scale_of
-from facedeploy.benchmarks.accuracy.portraits import Portraits
+from facedeploy.benchmarks.accuracy.pose_and_landmarks import Portraits
 from facedeploy.benchmarks.accuracy.tasks import Task
-from facedeploy.errors import InputError
+from facedeploy.core.errors import InputError
+from facedeploy.metrics.labelled_images import Picture, check_boxes, check_pictures
+from facedeploy.metrics.landmark_schemes import hull, scale_of
 
 WHERE = "AFLW2000-3D is had from the 3DDFA project page (Face Alignment Across Large Poses) as AFLW2000-3D.zip"
 _FOLDERS = ("", "AFLW2000", "AFLW2000-3D")

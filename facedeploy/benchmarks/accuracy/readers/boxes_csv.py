@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from facedeploy.benchmarks.accuracy.labels import Picture, check_boxes, check_pictures, find_picture
 from facedeploy.benchmarks.accuracy.tasks import Boxes, Task
-from facedeploy.errors import InputError
+from facedeploy.core.errors import InputError
+from facedeploy.metrics.labelled_images import Picture, check_boxes, check_pictures, find_picture
 
 _PICTURE = ("image", "name", "file", "filename", "path", "picture")
 _CORNERS, _SIZED = ("xmin", "ymin", "xmax", "ymax"), ("x", "y", "w", "h")

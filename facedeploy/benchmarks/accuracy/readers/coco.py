@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from facedeploy.benchmarks.accuracy.labels import Floats, Picture, check_boxes, check_pictures, find_picture
-from facedeploy.benchmarks.accuracy.points import DEFAULT, NORMALISATIONS, SIZES, Normalisation, hull, scale_of
-from facedeploy.benchmarks.accuracy.portraits import Portraits
+from facedeploy.benchmarks.accuracy.pose_and_landmarks import Portraits
 from facedeploy.benchmarks.accuracy.tasks import Boxes, Task
-from facedeploy.errors import InputError
-from facedeploy.plain import from_plain
+from facedeploy.core.errors import InputError
+from facedeploy.core.serialization import from_plain
+from facedeploy.metrics.labelled_images import Floats, Picture, check_boxes, check_pictures, find_picture
+from facedeploy.metrics.landmark_schemes import DEFAULT, NORMALISATIONS, SIZES, Normalisation, hull, scale_of
 
 _FACE = "face"
 _MAX_BYTES = 2 << 30

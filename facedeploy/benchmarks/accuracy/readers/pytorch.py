@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from facedeploy.benchmarks.accuracy.labels import Picture, check_pictures, no_boxes
 from facedeploy.benchmarks.accuracy.tasks import Reference, Task
 from facedeploy.benchmarks.accuracy.torch_parity import Parity
-from facedeploy.pictures import PICTURES, expand
+from facedeploy.core.images import PICTURES, expand
+from facedeploy.metrics.labelled_images import Picture, check_pictures, no_boxes
 
 
 def read_pytorch(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture, ...], Task]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from facedeploy.benchmarks.accuracy.labels import Bools, Floats, Picture, check_pictures, find_picture
 from facedeploy.benchmarks.accuracy.matfile import Value, read_mat
 from facedeploy.benchmarks.accuracy.tasks import Task, WiderFace
-from facedeploy.errors import InputError
+from facedeploy.core.errors import InputError
+from facedeploy.metrics.labelled_images import Bools, Floats, Picture, check_pictures, find_picture
 
 WHERE = (
     "WIDER FACE is had from its project page: unpack WIDER_val.zip (pictures) and eval_tools.zip (lists of easy, "

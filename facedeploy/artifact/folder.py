@@ -1,0 +1,173 @@
+"""The artifact: the folder that `export` writes and everything else reads.
+
+It is written under a temporary name and renamed when complete. Reading one checks the manifest's version, that
+every path stays inside the folder, and every file's size and SHA-256. `docs/artifact.md` shows the format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from facedeploy.artifact.manifest import FORMAT, VERSION, FileEntry, Manifest
+from facedeploy.core.errors import ArtifactError, InputError
+from facedeploy.core.hashing import sha256
+from facedeploy.core.serialization import from_plain, write_json
+
+MANIFEST = "manifest.json"
+_PARTIAL = ".partial"
+_MAX_MANIFEST_BYTES = 4 << 20  # A manifest is a few kilobytes; anything like this is not one.
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A checked artifact on disk."""
+
+    path: Path
+    manifest: Manifest
+
+    @staticmethod
+    def open(path: str | os.PathLike[str]) -> Artifact:
+        """Read and check the artifact in the folder `path`.
+
+        Raises:
+            ArtifactError: not an artifact, of a version that this release cannot read, or not as it was written.
+        """
+        folder = Path(path)
+        manifest = _read_manifest(folder)
+        artifact = Artifact(folder, manifest)
+        for network in manifest.networks:
+            for entry in network.files.values():
+                _check_file(folder, entry)
+        return artifact
+
+    def file(self, network: str, role: str) -> Path:
+        """Path of a network's file.
+
+        Raises:
+            ArtifactError: the artifact has no such file.
+        """
+        entry = self.manifest.network(network).files.get(role)
+        if entry is None:
+            msg = f"{self.path}: network {network} has no {role} file"
+            raise ArtifactError(msg)
+        return self.path / entry.path
+
+    @property
+    def size(self) -> int:
+        """Bytes of the compiled files."""
+        return sum({f.path: f.size for n in self.manifest.networks for f in n.files.values()}.values())
+
+
+@contextlib.contextmanager
+def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary folder that becomes `path` when the block ends, and is removed when it raises.
+
+    Raises:
+        InputError: `path` exists and is not an empty folder, or its parent cannot be written.
+    """
+    try:
+        target = Path(path).resolve()
+        _refuse_content(target)
+        # Beside the target, or inside where that exists already: it may be the current folder, or a mount.
+        home = target if target.is_dir() else target.parent
+        home.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=home, prefix=f".{target.name}"[:200], suffix=_PARTIAL))
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise InputError(msg) from error
+    try:
+        yield temporary
+        _refuse_content(target, but=temporary)
+        _publish(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refuse_content(target: Path, but: Path | None = None) -> None:
+    if target.exists() and (not target.is_dir() or any(item != but for item in target.iterdir())):
+        msg = f"{target} exists and is not an empty folder: choose another with -o, or remove it"
+        raise InputError(msg)
+
+
+def _publish(temporary: Path, target: Path) -> None:
+    """Make the temporary folder the target, in one step or, into a folder that exists, with the manifest last."""
+    if not target.exists():
+        temporary.chmod(0o755)
+        temporary.rename(target)
+        return
+    items = sorted(temporary.iterdir(), key=lambda p: p.name == MANIFEST)
+    try:
+        for item in items:
+            item.rename(target / item.name)
+    except BaseException:
+        for item in items:
+            (target / item.name).unlink(missing_ok=True)
+        raise
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write or replace `manifest.json` in one step. It is the last thing that goes into a folder."""
+    write_json(manifest, folder / MANIFEST)
+
+
+def describe_file(folder: Path, name: str) -> FileEntry:
+    path = folder / name
+    return FileEntry(path=name, sha256=sha256(path), size=path.stat().st_size)
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    if not folder.is_dir() or not path.is_file() or folder.name.endswith(_PARTIAL):
+        msg = f"{folder} is not an artifact: give the folder that `facedeploy export` wrote"
+        raise ArtifactError(msg)
+    try:
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            msg = f"{path} is too large to be a manifest"
+            raise ArtifactError(msg)
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        msg = f"{path} is not valid JSON: export the artifact again"
+        raise ArtifactError(msg) from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        msg = f"{path} is not the manifest of a facedeploy artifact"
+        raise ArtifactError(msg)
+    if data.get("version") != VERSION:
+        msg = (
+            f"{path} has version {data.get('version')!r} and this release reads version {VERSION}: "
+            "update facedeploy, or export the artifact again"
+        )
+        raise ArtifactError(msg)
+    try:
+        manifest = from_plain(Manifest, data)
+    except InputError as error:
+        msg = f"{path}: {error}; export the artifact again"
+        raise ArtifactError(msg) from error
+    return manifest
+
+
+def _check_file(folder: Path, entry: FileEntry) -> None:
+    pure = PurePosixPath(entry.path)
+    path = folder / pure
+    inside = not pure.is_absolute() and ".." not in pure.parts and "\\" not in entry.path
+    try:
+        inside = inside and path.resolve().is_relative_to(folder.resolve())
+        there = path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # A NUL, a name too long, a loop of links.
+        msg = f"{folder / MANIFEST}: {entry.path[:80]!r} is not a usable path; do not use this artifact"
+        raise ArtifactError(msg) from error
+    if not inside:
+        msg = f"{folder / MANIFEST}: the path {entry.path!r} leaves the artifact; do not use this artifact"
+        raise ArtifactError(msg)
+    if not there:
+        msg = f"{path} is missing: copy the whole artifact, or export it again"
+        raise ArtifactError(msg)
+    if path.stat().st_size != entry.size or sha256(path) != entry.sha256:
+        msg = f"{path} is not the file that was exported (size or SHA-256 differs): copy or export it again"
+        raise ArtifactError(msg)

@@ -1,0 +1,31 @@
+"""What int8 costs on pictures, as a manifest and a report have it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What int8 costs on pictures. ap: points of average precision lost (IoU 0.5, the float pipeline's faces being the
+    truth). landmarks: mean distance between landmarks in percent of sqrt(w * h) of the box; degrees: mean difference of
+    yaw, pitch and roll; both over faces that are found in both, None where a model has none. outputs: largest relative
+    L2 of an output, for a network without faces.
+    """
+
+    ap: float | None = None
+    landmarks: float | None = None
+    degrees: float | None = None
+    outputs: float | None = None
+
+    @property
+    def score(self) -> float:
+        """What layers are ranked by: points of AP, and where they tie the rest; percent for a network without faces."""
+        if self.ap is None:
+            return 100 * (self.outputs or 0.0)
+        return self.ap + 0.01 * (self.landmarks or 0.0) + 0.01 * (self.degrees or 0.0)
+
+    @property
+    def points(self) -> float:
+        """What a budget is held against: points of AP, or percent of relative L2."""
+        return 100 * (self.outputs or 0.0) if self.ap is None else self.ap

@@ -1,0 +1,176 @@
+"""Latency of whole pipelines, picture in and faces out, measured side by side. docs/benchmarking.md has every rule."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from facedeploy.artifact.folder import Artifact
+from facedeploy.benchmarks.latency import conditions
+from facedeploy.benchmarks.latency.cold_start import measure_cold
+from facedeploy.benchmarks.latency.layer_profile import executed, profile
+from facedeploy.benchmarks.latency.phase_timer import Lap, run_lap, watch
+from facedeploy.benchmarks.latency.protocol import SECONDS, TURN, make_protocol, measure, warm_up
+from facedeploy.benchmarks.latency.summarize import Contestant, Course, make_record
+from facedeploy.benchmarks.latency.throughput import measure_throughput
+from facedeploy.benchmarks.latency.vendors import check_vendor
+from facedeploy.benchmarks.record import Protocol, Record, numbered
+from facedeploy.core.errors import InputError
+from facedeploy.core.images import expand, read_picture
+from facedeploy.core.preprocess import Image
+from facedeploy.core.progress import Progress
+from facedeploy.machine.emulation import refuse_emulation
+from facedeploy.machine.jetson_sensors import read_sensors
+from facedeploy.machine.sampler import Sampler
+from facedeploy.metrics.face_loss import Answer
+from facedeploy.pipelines.base import Pipeline
+from facedeploy.pipelines.load import check_manifest, load
+from facedeploy.pipelines.recording import record_feeds
+from facedeploy.runtimes import Substitute
+
+
+def benchmark(
+    artifacts: Sequence[str | os.PathLike[str]],
+    images: Sequence[str | os.PathLike[str]],
+    *,
+    threads: int = 0,
+    seconds: float = SECONDS,
+    rounds: int | None = None,
+    streams: int = 1,
+    seed: int = 0,
+    runtime: Substitute | None = None,
+    options: Mapping[str, Any] | None = None,
+    max_drop: float = 0.5,
+    cold: bool = True,
+    layers: bool = False,
+    vendors: bool = False,
+    progress: Progress = lambda step: None,
+) -> Record:
+    """Time artifacts on real pictures, in turns; the first artifact is what the others are compared with.
+
+    seconds: of measuring, times the number of artifacts; or `rounds`, which are so many however long they take.
+    streams: more than one measures throughput too. cold: measure opening, first picture and memory in fresh processes.
+    layers: keep what each layer takes. vendors: time the heaviest networks with the vendors' own tools too.
+
+    Raises:
+        InputError: no artifact, no picture, a wrong number, the processor is emulated, or what `load` raises.
+    """
+    refuse_emulation()
+    if not artifacts:
+        msg = "there is no artifact to measure: name at least one"
+        raise InputError(msg)
+    options = dict(options or {})
+    files = expand([Path(i) for i in images])
+    if not files:
+        msg = "there is no picture to measure with: name at least one"
+        raise InputError(msg)
+    opened = [Artifact.open(path) for path in artifacts]
+    for artifact in opened:
+        check_manifest(artifact)
+    pictures = [read_picture(file) for file in files]
+    protocol = make_protocol(
+        files, threads=threads, streams=streams, seconds=seconds, rounds=rounds, seed=seed, options=options
+    )
+    names = numbered(artifact.path.resolve().name for artifact in opened)
+    contestants = [Contestant(name, artifact) for name, artifact in zip(names, opened, strict=True)]
+    run = _Run(contestants, pictures, protocol, runtime, options, progress)
+    run.measure(layers=layers, feeds=layers or vendors or streams > 1)
+    if streams > 1:
+        run.throughput()
+    for c in contestants:
+        if vendors:
+            progress(f"{c.name}: the vendor's own tool")
+            c.vendors = check_vendor(c.artifact, c.feeds, protocol.threads, runtime)
+        if cold:
+            progress(f"{c.name}: a fresh process")
+            c.cold = measure_cold(c.artifact.path, files[0], threads=protocol.threads, runtime=runtime, options=options)
+    return make_record(contestants, protocol, run.course, [f.name for f in files], max_drop)
+
+
+@dataclass
+class _Run:
+    """One run, on its way."""
+
+    contestants: Sequence[Contestant]
+    pictures: Sequence[Image]
+    protocol: Protocol
+    runtime: Substitute | None
+    options: Mapping[str, Any]
+    progress: Progress
+    course: Course = field(default_factory=lambda: Course(conditions.now(), conditions.now()))
+    sampler: Sampler = field(default_factory=lambda: Sampler(read_sensors))
+
+    def measure(self, *, layers: bool, feeds: bool) -> None:
+        """Open all artifacts as often as the protocol says, and measure them each time."""
+        begun = time.perf_counter()
+        self.course.before = conditions.now()
+        for opening in range(self.protocol.openings):
+            self.progress(f"opening {opening + 1} of {self.protocol.openings}")
+            last = opening == self.protocol.openings - 1
+            with contextlib.ExitStack() as stack:
+                pipelines = [stack.enter_context(self._open(c)) for c in self.contestants]
+                self._measure_opening(pipelines, opening)
+                if last:
+                    self.course.after, self.course.seconds = conditions.now(), time.perf_counter() - begun
+                    self.course.during = self.sampler.during()
+                    for c, pipeline in zip(self.contestants, pipelines, strict=True):
+                        self._look(c, pipeline, layers=layers, feeds=feeds)
+
+    def throughput(self) -> None:
+        self.progress("throughput")
+        found = measure_throughput(
+            [(c.artifact, c.feeds) for c in self.contestants],
+            len(self.pictures[:TURN]),
+            self.protocol,
+            runtime=self.runtime,
+            options=self.options,
+        )
+        for c, throughput in zip(self.contestants, found, strict=True):
+            c.throughput = throughput
+
+    def _open(self, c: Contestant) -> Pipeline:
+        return load(c.artifact, threads=self.protocol.threads, runtime=self.runtime, options=self.options)
+
+    def _measure_opening(self, pipelines: Sequence[Pipeline], opening: int) -> None:
+        plain = [dict(p.runtimes) for p in pipelines]
+        watched = [(p, watch(p)) for p in pipelines]
+        for c, (pipeline, lap) in zip(self.contestants, watched, strict=True):
+            # A backend may compile for every size that it meets, so each picture comes once before anything counts.
+            answers = tuple(Answer(tuple(pipeline.detect(picture))) for picture in self.pictures)
+            c.answers = c.answers or answers
+            begun = time.perf_counter()
+            c.steady &= warm_up(functools.partial(_seconds, pipeline, lap, self.pictures[0]), self.protocol)
+            self.course.warmed += time.perf_counter() - begun
+        with self.sampler:
+            measured = measure(watched, self.pictures, self.protocol, opening)
+        for c, times in zip(self.contestants, measured, strict=True):
+            c.times.append(times)
+        for pipeline, runtimes in zip(pipelines, plain, strict=True):
+            pipeline.runtimes.update(runtimes)
+
+    def _look(self, c: Contestant, pipeline: Pipeline, *, layers: bool, feeds: bool) -> None:
+        """What else there is to know of a pipeline, now that its time has been taken."""
+        c.described = next(iter(pipeline.runtimes.values())).describe()
+        c.sizes = _sizes(pipeline)
+        c.executed = executed(pipeline.runtimes)
+        if feeds:
+            seen = self.pictures[:TURN]
+            c.feeds = record_feeds(pipeline, seen)
+            if layers:
+                c.layers = profile(pipeline.runtimes, c.feeds, len(seen))
+
+
+def _seconds(pipeline: Pipeline, lap: Lap, picture: Image) -> float:
+    return run_lap(pipeline, lap, picture)[0]
+
+
+def _sizes(pipeline: Pipeline) -> dict[str, tuple[int, ...]]:
+    """Height and width of the pictures that networks take; nothing where one of them takes any size."""
+    sizes = {name: pipeline.runtimes[name].spec.picture_size for name in sorted(pipeline.pictures)}
+    return {} if None in sizes.values() else {name: size for name, size in sizes.items() if size is not None}

@@ -1,0 +1,98 @@
+"""Pictures a second, where a backend computes several inputs at once."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from facedeploy import pipelines
+from facedeploy.artifact.folder import Artifact
+from facedeploy.benchmarks.confidence import FEWEST, Rounds, mean_of
+from facedeploy.benchmarks.latency.protocol import Floats
+from facedeploy.benchmarks.record import Protocol, Throughput
+from facedeploy.pipelines.recording import Feeds
+from facedeploy.runtimes import Substitute, open_network
+from facedeploy.runtimes.base import Runtime
+
+_AHEAD = 8  # Inputs for each stream in a round, so that its end, where streams run dry, is a small part.
+
+
+def measure_throughput(
+    contestants: Sequence[tuple[Artifact, Mapping[str, Feeds]]],
+    pictures: int,
+    protocol: Protocol,
+    *,
+    runtime: Substitute | None,
+    options: Mapping[str, Any],
+) -> list[Throughput | None]:
+    """Of the networks of each artifact, given all at once what they are given on so many pictures.
+
+    Rounds in which the artifacts take turns, half as long as latency is measured for. None where no network of an
+    artifact computes several inputs at once. What a pipeline does between its networks is not part of it.
+    """
+    with contextlib.ExitStack() as stack:
+        crews = [list(_opened(artifact, feeds, protocol, runtime, options, stack)) for artifact, feeds in contestants]
+        able = [i for i, crew in enumerate(crews) if any(r.parallel > 1 for r, _ in crew)]
+        repeats = max(1, -(-_AHEAD * protocol.streams // pictures))
+        times = _rounds([crews[i] for i in able], repeats, protocol)
+    found: list[Throughput | None] = [None] * len(contestants)
+    for i, seconds in zip(able, times, strict=True):
+        each = mean_of(seconds[:, None])
+        rounds = Rounds((len(seconds),), protocol.seed)
+        # mypy infers no type for a lambda with a default.
+        rate = rounds.interval(lambda rows, each=each: repeats * pictures / each(rows))  # type: ignore[misc]
+        found[i] = Throughput(protocol.streams, rate)
+    return found
+
+
+def _opened(
+    artifact: Artifact,
+    feeds: Mapping[str, Feeds],
+    protocol: Protocol,
+    runtime: Substitute | None,
+    options: Mapping[str, Any],
+    stack: contextlib.ExitStack,
+) -> Iterator[tuple[Runtime, Sequence[Any]]]:
+    """The networks that are used, with their inputs."""
+    manifest = artifact.manifest
+    entry = pipelines.configure(manifest.pipeline.family, options, manifest.pipeline.config)
+    for network in manifest.networks:
+        name = network.spec.name
+        if feeds[name].inputs:
+            usual = pipelines.runtime_options(entry, name, protocol.threads)
+            settings = replace(usual, streams=protocol.streams)
+            made = open_network(manifest.model, manifest.target, network, artifact.path, settings, runtime)
+            yield stack.enter_context(made), feeds[name].inputs
+
+
+def _rounds(crews: Sequence[Sequence[tuple[Runtime, Sequence[Any]]]], repeats: int, protocol: Protocol) -> list[Floats]:
+    """Seconds of each round, for each crew."""
+    generator = np.random.default_rng(protocol.seed)
+    budget = len(crews) * protocol.seconds / 2
+    wanted = max(FEWEST, protocol.rounds or 0)
+    for crew in crews:
+        _run(crew, repeats)
+    rounds: list[list[float]] = []
+    begun = time.perf_counter()
+    while crews and (len(rounds) < wanted or time.perf_counter() - begun < budget):
+        times = [0.0] * len(crews)
+        for who in generator.permutation(len(crews)).tolist():
+            times[who] = _run(crews[who], repeats)
+        rounds.append(times)
+    return [np.array(column) for column in zip(*rounds, strict=True)]
+
+
+def _run(crew: Sequence[tuple[Runtime, Sequence[Any]]], repeats: int) -> float:
+    start = time.perf_counter()
+    for runtime, inputs in crew:
+        many = [*inputs] * repeats
+        if runtime.options.preprocess is None:
+            runtime.run_many(many)
+        else:
+            runtime.run_pictures(many)
+    return time.perf_counter() - start

@@ -1,0 +1,174 @@
+"""Frozen dataclasses to plain data (what JSON can hold) and back, strictly.
+
+Manifests come from other machines, so reading one checks every type and refuses unknown keys instead of
+guessing; the error names the place, as in `networks[0].files[1].size`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from facedeploy.core.errors import InputError
+from facedeploy.core.optional_imports import find
+
+T = TypeVar("T")
+
+
+def to_plain(value: Any) -> Any:
+    """Turn dataclasses, tuples and mappings into dicts and lists of JSON scalars."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    msg = f"{type(value).__name__} has no plain form"
+    raise TypeError(msg)
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write the plain form of `value` as JSON, in one step; a file that is there is replaced.
+
+    Raises:
+        OSError: it cannot be written; then nothing is left.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        temporary.write_text(json.dumps(to_plain(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def from_plain(cls: type[T], data: Any, where: str = "") -> T:
+    """Build `cls`, a dataclass, from plain data.
+
+    Raises:
+        InputError: a key is missing or unknown, or a value has another type than its field.
+    """
+    return typing.cast(T, _read(cls, data, where))
+
+
+def _read(hint: Any, data: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _read_dataclass(hint, data, where)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _read_union(args, data, where)
+    if origin is typing.Literal:
+        return data if data in args else _refuse(f"one of {', '.join(map(repr, args))}", data, where)
+    if origin is tuple:
+        if not isinstance(data, list):
+            return _refuse("a list", data, where)
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(_read(args[0], v, f"{where}[{i}]") for i, v in enumerate(data))
+        if len(data) != len(args):
+            return _refuse(f"a list of {len(args)}", data, where)
+        return tuple(_read(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, data, strict=True)))
+    if origin in (dict, Mapping):
+        if not isinstance(data, dict):
+            return _refuse("an object", data, where)
+        return {k: _read(args[1], v, _join(where, k)) for k, v in data.items()}
+    if hint is Any:
+        return data
+    if hint is float and isinstance(data, int) and not isinstance(data, bool) and abs(data) < 1 << 1000:
+        return float(data)
+    if isinstance(data, hint) and not (isinstance(data, bool) and hint is not bool):
+        return data
+    return _refuse(f"a value of type {hint.__name__}", data, where)
+
+
+def _read_dataclass(cls: type, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        return _refuse("an object", data, where)
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    if unknown := sorted(data.keys() - fields.keys()):
+        msg = f"{_join(where, unknown[0])} is not a known key; known are {', '.join(fields)}"
+        raise InputError(msg)
+    values = {}
+    for name, field in fields.items():
+        if name in data:
+            values[name] = _read(hints[name], data[name], _join(where, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            msg = f"{_join(where, name)} is missing"
+            raise InputError(msg)
+    return cls(**values)
+
+
+def _read_union(options: tuple[Any, ...], data: Any, where: str) -> Any:
+    if data is None and type(None) in options:
+        return None
+    problems = []
+    for option in options:
+        if option is type(None):
+            continue
+        try:
+            return _read(option, data, where)
+        except InputError as error:
+            problems.append(str(error))
+    raise InputError(problems[-1] if len(problems) == 1 else f"{where}: " + "; or ".join(problems))
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def _refuse(expected: str, data: Any, where: str) -> Any:
+    shown = repr(data)
+    msg = f"{where or 'the document'} must be {expected}, not {shown[:40]}"
+    raise InputError(msg)
+
+
+_MAX_BYTES = 1 << 20  # What a person writes by hand is some kilobytes.
+
+
+def read_toml(cls: type[T], path: Path) -> T:
+    """Read a file into `cls`, a dataclass.
+
+    Raises:
+        InputError: the file is missing, is no TOML, or has an unknown key or a wrong value; the sentence names it.
+    """
+    tomllib: Any = find("tomllib", "tomli")
+    if tomllib is None:
+        msg = f"Python before 3.11 needs tomli to read {path}: run `pip install tomli`"
+        raise InputError(msg)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            msg = f"{path} is too large for a file of settings"
+            raise InputError(msg)
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise InputError(msg) from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError.
+        msg = f"{path} is not valid TOML: {error}"
+        raise InputError(msg) from error
+    try:
+        return from_plain(cls, data)
+    except InputError as error:
+        msg = f"{path}: {error}"
+        raise InputError(msg) from error
+
+
+def check_output(path: Path, suffix: str = "") -> None:
+    """Check that a file can be written where the user wants it.
+
+    Raises:
+        InputError: its folder is missing or may not be written to, it is a folder itself, or of another kind.
+    """
+    if suffix and path.suffix.lower() != suffix:
+        msg = f"{path} must end in {suffix}"
+        raise InputError(msg)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        msg = f"cannot write {path}: it is a folder" if path.is_dir() else f"cannot write in the folder {path.parent}"
+        raise InputError(msg)

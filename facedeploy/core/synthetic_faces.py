@@ -1,0 +1,68 @@
+"""Drawn faces: pictures that a face network really answers to, with no photograph of anybody.
+
+They feed the parity checks (a score head that only ever sees noise says 0 whether it is right or wrong), the tests
+and the README's picture. They are no measure of accuracy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facedeploy.core.preprocess import Image
+
+Canvas = NDArray[Any]
+
+
+def portrait(rng: np.random.Generator, side: int) -> Image:
+    """One face that fills a square picture: (side, side, 3) uint8, BGR."""
+    canvas = np.empty((side, side, 3), np.float32)
+    canvas[:] = rng.uniform(40, 200, 3) + np.linspace(0, 1, side)[:, None, None] * rng.uniform(-60, 60, 3)
+    centre = side / 2 + rng.uniform(-0.03, 0.03, 2) * side
+    return _finish(rng, _face(rng, canvas, centre, side * rng.uniform(0.36, 0.46)), side * 0.014)
+
+
+def group_photo(rng: np.random.Generator, height: int, width: int, faces: int) -> Image:
+    """Several faces of different sizes in a row of cells: (height, width, 3) uint8, BGR."""
+    canvas = np.empty((height, width, 3), np.float32)
+    canvas[:] = rng.uniform(60, 190, 3) + np.linspace(-40, 40, width)[None, :, None]
+    cell = width / faces
+    for i in range(faces):
+        half = min(cell, height) * rng.uniform(0.2, 0.36)
+        centre = np.array([(i + 0.5) * cell, rng.uniform(1.25 * half, max(1.25 * half, height - 1.1 * half))])
+        canvas = _face(rng, canvas, centre, half)
+    return _finish(rng, canvas, min(cell, height) * 0.008)
+
+
+def _finish(rng: np.random.Generator, canvas: Canvas, blur: float) -> Image:
+    canvas = cv2.GaussianBlur(canvas, (0, 0), max(0.5, blur))
+    return np.clip(canvas + rng.normal(0, 3, canvas.shape), 0, 255).astype(np.uint8)
+
+
+def _face(rng: np.random.Generator, canvas: Canvas, centre: NDArray[Any], half: float) -> Canvas:
+    """Draw a head of half-height `half`, in pixels, around `centre` (x, y)."""
+    skin = np.array([110, 150, 205]) * rng.uniform(0.6, 1.15)
+    hair = np.full(3, rng.uniform(10, 70)) + (0, 10, 20)
+
+    def at(x: float, y: float) -> tuple[int, int]:
+        return int(centre[0] + x * half), int(centre[1] + y * half)
+
+    def ellipse(x: float, y: float, a: float, b: float, colour: ArrayLike, angle: float = 0.0) -> None:
+        axes = max(1, int(a * half)), max(1, int(b * half))
+        cv2.ellipse(canvas, at(x, y), axes, angle, 0, 360, tuple(np.ravel(colour).tolist()), -1)
+
+    ellipse(0, -0.25, 0.95, 1.0, hair)
+    ellipse(0, 0.05, 0.78, 1.0, skin)
+    for side in (-1, 1):
+        ellipse(side * 0.33, -0.18, 0.17, 0.09, skin * 0.75)
+        ellipse(side * 0.33, -0.15, 0.13, 0.07, (225, 230, 235))
+        ellipse(side * 0.33, -0.15, 0.065, 0.065, (30, 30, 35))
+        ellipse(side * 0.33, -0.36, 0.2, 0.05, hair, side * 6.0)
+    ellipse(0, 0.2, 0.1, 0.22, skin * 0.9)
+    ellipse(0, 0.37, 0.13, 0.05, skin * 0.7)
+    ellipse(0, 0.62, 0.27, 0.08, (80, 75, 150))
+    ellipse(0, 0.62, 0.24, 0.02, (50, 40, 90))
+    return canvas

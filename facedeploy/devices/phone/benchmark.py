@@ -1,0 +1,61 @@
+"""Benchmark on a phone: a C++ runner does there what `benchmarks.latency` does here; the record is made here.
+
+docs/phones.md says how heat is kept out of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from facedeploy.benchmarks.latency.summarize import Contestant, make_record
+from facedeploy.benchmarks.record import Record, numbered
+from facedeploy.core.errors import InputError
+from facedeploy.core.progress import Progress
+from facedeploy.devices.adb import AdbDevice
+from facedeploy.devices.phone.cooldown import Cooling
+from facedeploy.devices.phone.run import PhoneRun
+from facedeploy.devices.phone.session import set_up
+from facedeploy.devices.python.remote import LIMIT
+from facedeploy.devices.python.request import Settings
+from facedeploy.devices.shell import SILENCE
+
+INTERVAL = 5.0
+
+
+def benchmark_on_phone(
+    device: AdbDevice,
+    artifacts: Sequence[str | os.PathLike[str]],
+    images: Sequence[str | os.PathLike[str]],
+    settings: Settings,
+    *,
+    limit: float = LIMIT,
+    silence: float = SILENCE,
+    cooling: Cooling | None = None,
+    interval: float = INTERVAL,
+    progress: Progress = lambda step: None,
+) -> Record:
+    """What `facedeploy.benchmark` measures, on a phone. Without `threads`, as many as big cores.
+
+    limit: seconds of all the work. silence: seconds without a sign of life until either side gives the other up.
+    cooling: when the phone is cool enough. interval: seconds between two looks at its sensors while it measures.
+
+    Raises:
+        InputError: no artifact, picture or runner, or what a phone cannot do. DeviceError: it cannot be reached, was
+        lost, or answers nonsense; nothing is left running there.
+    """
+    stage = set_up(device, artifacts, images, settings, limit=limit, silence=silence, progress=progress)
+    if stage.found.phone.emulator:
+        msg = f"{device.name} is Android's emulator, whose times are no phone's: measure on a phone; verify works there"
+        raise InputError(msg)
+    names = numbered(artifact.path.resolve().name for artifact in stage.artifacts)
+    contestants = [Contestant(name, artifact) for name, artifact in zip(names, stage.artifacts, strict=True)]
+    with stage.laid_out() as pictures:
+        cooler = cooling or Cooling()
+        run = PhoneRun(stage.runner, stage.found, contestants, stage.folders, pictures, cooler, interval, progress)
+        run.measure()
+        if settings.cold:
+            run.measure_cold()
+    return make_record(
+        contestants, stage.runner.protocol, run.course, [s.name for s in stage.sources], settings.max_drop
+    )

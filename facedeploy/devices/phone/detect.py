@@ -1,0 +1,36 @@
+"""Faces that an artifact finds on a phone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from facedeploy.artifact.folder import Artifact
+from facedeploy.core.face import Face
+from facedeploy.core.progress import Progress
+from facedeploy.devices.adb import AdbDevice
+from facedeploy.devices.phone.session import set_up
+from facedeploy.devices.python.remote import LIMIT
+from facedeploy.devices.python.request import Settings
+from facedeploy.devices.shell import SILENCE
+
+
+def detect_on_phone(
+    device: AdbDevice,
+    artifact: str | os.PathLike[str] | Artifact,
+    images: Sequence[str | os.PathLike[str]],
+    settings: Settings,
+    *,
+    limit: float = LIMIT,
+    silence: float = SILENCE,
+    progress: Progress = lambda step: None,
+) -> list[list[Face]]:
+    """What `facedeploy.devices.python.remote.detect_on` finds, on a phone, in pictures that are decoded here.
+
+    Raises:
+        InputError, DeviceError: as `benchmark_on_phone`.
+    """
+    stage = set_up(device, [artifact], images, settings, limit=limit, silence=silence, progress=progress)
+    with stage.laid_out() as pictures:
+        opening = stage.runner(stage.folders, pictures, 0, 0)
+    return [list(faces) for faces in opening.artifacts[0].faces]

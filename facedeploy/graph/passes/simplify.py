@@ -1,0 +1,86 @@
+"""onnxsim: constants folded, BatchNormalization merged into convolutions; weights keep their names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from facedeploy.core.errors import ConversionError, brief
+from facedeploy.core.optional_imports import require
+
+if TYPE_CHECKING:
+    import onnx
+
+# What onnxsim merges into the layer before it.
+_MERGED = frozenset({"BatchNormalization", "Identity", "Add", "Mul", "Pad"})
+_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A simplified copy.
+
+    Raises:
+        ConversionError: the graph is invalid, or the simplifier says that it changed the answers.
+    """
+    require("onnx", "export")
+    onnxsim = require("onnxsim", "export")
+    try:
+        with _quiet():
+            simplified: onnx.ModelProto
+            simplified, equal = onnxsim.simplify(model)
+    except Exception as error:  # It is C++ underneath, and raises what that throws.
+        msg = f"onnxsim does not take the graph: {brief(error)}"
+        raise ConversionError(msg) from error
+    if not equal:
+        msg = "the simplified ONNX graph gives other answers than the original one"
+        raise ConversionError(msg)
+    restore_names(simplified, model)
+    return simplified
+
+
+def restore_names(simplified: onnx.ModelProto, original: onnx.ModelProto) -> None:
+    """Give merged weights the names that they had before, in place: tables of ranges are kept by these names.
+
+    A convolution merged with what follows it has the output of what follows, so the way back leads through that.
+    """
+    producer = {name: node for node in original.graph.node for name in node.output}
+    before = {w.name for w in original.graph.initializer}
+    before |= {name for node in original.graph.node if node.op_type == "Constant" for name in node.output}
+    taken = {n for node in simplified.graph.node for n in (*node.input, *node.output)}
+    new = {w.name: w for w in simplified.graph.initializer if w.name not in before}
+    for node in simplified.graph.node:
+        if node.op_type not in _LAYERS:
+            continue
+        source = producer.get(node.output[0])
+        while source is not None and source.op_type in _MERGED and source.op_type != node.op_type:
+            source = producer.get(source.input[0])
+        if source is None or source.op_type != node.op_type:
+            continue
+        wishes = dict(zip(node.input[1:], source.input[1:], strict=False))
+        for old in node.input[1:]:
+            wish = wishes.get(old) or f"{source.input[1]}.bias"
+            if old in new and wish not in taken and _readers(simplified, old) == 1:
+                new.pop(old).name = wish
+                node.input[list(node.input).index(old)] = wish
+                taken.add(wish)
+
+
+def _readers(model: onnx.ModelProto, name: str) -> int:
+    return sum(list(node.input).count(name) for node in model.graph.node)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The simplifier's C++ writes to stderr about constants that it leaves as they are."""
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)

@@ -1,0 +1,117 @@
+"""An ONNX file of any age, as a graph of today for inputs of fixed shapes.
+
+What old exporters wrote and today's tools refuse: weights listed among the inputs, axes that are dynamic in name only,
+shapes that belong to another input size, operators of old opsets (Upsample, Slice with attributes), local functions.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from facedeploy.core.errors import ConversionError, brief
+from facedeploy.core.network_spec import NetworkSpec
+from facedeploy.core.optional_imports import require
+from facedeploy.graph.passes.annotations import strip_annotations
+from facedeploy.graph.passes.constants import store_constants
+from facedeploy.graph.passes.simplify import simplify
+
+if TYPE_CHECKING:
+    import onnx
+
+_FIRST_IR_WITH_FREE_WEIGHTS = 4  # Before it, every weight had to be an input as well.
+_LAST_OPSET_WITH_ONE_RESIZE = 10
+_STANDARD = ("", "ai.onnx")
+
+
+def modernise(model: onnx.ModelProto, spec: NetworkSpec, opset: int) -> onnx.ModelProto:
+    """A simplified copy of `model` in `opset`, with the tensors and fixed shapes of the spec.
+
+    A file of a newer opset that cannot be expressed in `opset` keeps its own.
+
+    Raises:
+        ConversionError: an operator cannot be brought to `opset`, or the graph is invalid.
+    """
+    onnx = require("onnx", "export")
+    model = copy.deepcopy(model)
+    strip_annotations(model)
+    _use_one_domain(model)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    _fix_shapes(model, spec)
+    # First with the operators of its own opset: shapes that were computed become constants, which is the form in
+    # which the version converter knows Upsample, Reshape and others.
+    model.ir_version = max(model.ir_version, _FIRST_IR_WITH_FREE_WEIGHTS)
+    model = simplify(model)
+    old = _opset(model) <= _LAST_OPSET_WITH_ONE_RESIZE
+    model = _to_opset(model, opset)
+    if old:
+        _sample_as_before(model)
+    model = simplify(model)
+    store_constants(model)  # pnnx, for one, looks for scales and axes there only.
+    return model
+
+
+def weights_of(model: onnx.ModelProto) -> set[str]:
+    """Names of the initializers of a graph."""
+    return {w.name for w in model.graph.initializer} | {w.values.name for w in model.graph.sparse_initializer}
+
+
+def _use_one_domain(model: onnx.ModelProto) -> None:
+    """The standard operators have two names for their domain."""
+    versions = {o.domain: o.version for o in model.opset_import}
+    if "ai.onnx" in versions:
+        for node in model.graph.node:
+            node.domain = "" if node.domain in _STANDARD else node.domain
+        rest = {k: v for k, v in versions.items() if k not in _STANDARD}
+        model.ClearField("opset_import")
+        helper = require("onnx", "export").helper
+        model.opset_import.extend(helper.make_opsetid(k, v) for k, v in {"": versions["ai.onnx"], **rest}.items())
+
+
+def _fix_shapes(model: onnx.ModelProto, spec: NetworkSpec) -> None:
+    """Leave the real inputs, and drop what the file says of all shapes."""
+    helper = require("onnx", "export").helper
+    graph = model.graph
+    graph.ClearField("value_info")
+    for field, tensors in (("input", spec.inputs), ("output", spec.outputs)):
+        graph.ClearField(field)
+        getattr(graph, field).extend(
+            helper.make_tensor_value_info(t.name, helper.np_dtype_to_tensor_dtype(np.dtype(t.dtype)), t.shape)
+            for t in tensors
+        )
+
+
+def _sample_as_before(model: onnx.ModelProto) -> None:
+    """Say where Resize samples: up to opset 10 an output pixel i is the input's i / scale, rounded down.
+
+    The version converter leaves that out, and the default of later opsets is another place.
+    """
+    helper = require("onnx", "export").helper
+    sampling = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    for node in model.graph.node:
+        if node.op_type == "Resize":
+            rest = [a for a in node.attribute if a.name not in sampling]
+            node.ClearField("attribute")
+            node.attribute.extend([*rest, *(helper.make_attribute(k, v) for k, v in sampling.items())])
+            node.input[1] = ""  # A region of interest, which is not used but keeps pnnx from knowing the operator.
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next((o.version for o in model.opset_import if o.domain in _STANDARD), 1)
+
+
+def _to_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    onnx = require("onnx", "export")
+    have = _opset(model)
+    if have != opset:
+        try:
+            model = onnx.version_converter.convert_version(model, opset)
+        except Exception as error:  # The converter's assertions reach Python as RuntimeError and others.
+            if have < opset:
+                msg = f"its operators of opset {have} cannot be brought to opset {opset}: {brief(error)}"
+                raise ConversionError(msg) from error
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
+    return model

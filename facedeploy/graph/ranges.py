@@ -1,0 +1,50 @@
+"""The range of the values that a layer reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from facedeploy.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Range:
+    """Of the values that a layer reads.
+
+    minimum, maximum: what was seen. threshold: where a symmetric scheme clips, as a magnitude. low, high: where an
+    asymmetric one clips; zero lies between them, because padding is zero. divided: by what each channel of the layer
+    before is divided, to make them alike in size, for the other numbers to hold; none where that is not done.
+    """
+
+    minimum: float
+    maximum: float
+    threshold: float
+    low: float
+    high: float
+    divided: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        values = (self.minimum, self.maximum, self.threshold, self.low, self.high)
+        if not all(map(math.isfinite, values)) or not all(0 < v < math.inf for v in self.divided):
+            msg = f"{values} and what goes with it are no range of activations"
+            raise InputError(msg)
+        if self.threshold < 0 or not self.low <= 0 <= self.high:
+            msg = f"{values} is no range of activations"
+            raise InputError(msg)
+
+
+Ranges = Mapping[str, Range]
+
+
+def union(a: Range, b: Range) -> Range:
+    """For layers that share a weight, and so a name."""
+    return Range(
+        min(a.minimum, b.minimum),
+        max(a.maximum, b.maximum),
+        max(a.threshold, b.threshold),
+        min(a.low, b.low),
+        max(a.high, b.high),
+        a.divided,
+    )

@@ -1,0 +1,217 @@
+"""What a benchmark runs on, and what else runs there: read from /proc and /sys, without privileges.
+
+Every function takes the root of the file system. Whatever cannot be read is None; nothing here raises. Formats: Linux'
+proc(5), Documentation/admin-guide/pm/cpufreq.rst, Documentation/driver-api/thermal/sysfs-api.rst and cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from facedeploy.core.optional_imports import installed_versions
+from facedeploy.machine.jetson_board import read_board
+from facedeploy.machine.jetson_sensors import read_sensors
+from facedeploy.machine.records import Machine, State
+
+ROOT = Path("/")
+PACKAGES = (
+    *("facedeploy", "numpy", "opencv-python-headless", "openvino", "ncnn", "onnxruntime", "torch"),
+    *("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
+)
+# Of the instruction set, what inference kernels are chosen by.
+FLAGS = frozenset(
+    {
+        *("sse4_2", "f16c", "fma", "avx", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni"),
+        *("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
+        *("neon", "asimd", "fphp", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
+    }
+)
+_CPU = "sys/devices/system/cpu"
+_HOTTEST, _COLDEST = 150.0, -40.0  # Celsius; a sensor that says more or less is none, or not connected.
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Time that cores have spent since the machine started, and this process with its ended children since it did.
+
+    time: seconds of a clock. busy, stolen: core-seconds of the counted cores. own: CPU seconds.
+    """
+
+    time: float
+    busy: float
+    stolen: float
+    own: float
+
+
+def read_machine(root: Path = ROOT, usable: Sequence[int] | None = None) -> Machine:
+    """The machine that the system at `root` is of. usable: cores of this process; the default is to ask the system."""
+    info = _text(root, "proc/cpuinfo") or ""
+    usable = usable_cores() if usable is None else tuple(sorted(usable))
+    counted = len(re.findall(r"^processor\s*:", info, re.MULTILINE)) or os.cpu_count() or 1
+    flags = set(re.findall(r"\S+", _field(info, "flags") or _field(info, "Features") or ""))
+    memory = re.search(r"^MemTotal:\s*([0-9]{1,15}) kB", _text(root, "proc/meminfo") or "", re.MULTILINE)
+    return Machine(
+        cpu=_model(root, info),
+        architecture=platform.machine(),
+        flags=tuple(sorted(flags & FLAGS)),
+        cores=counted,
+        usable=tuple(usable),
+        pinned=len(usable) < counted,
+        memory=int(memory[1]) * 1024 if memory else None,
+        virtual=_virtual(root, flags),
+        system=platform.platform(),
+        python=platform.python_version(),
+        packages=installed_versions(*PACKAGES),
+        board=read_board(root),
+    )
+
+
+def usable_cores() -> tuple[int, ...]:
+    """Numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def read_state(root: Path = ROOT, usable: Sequence[int] | None = None) -> State:
+    """The machine now."""
+    usable = usable_cores() if usable is None else usable
+    load = re.match(r"[0-9]+\.[0-9]+", _text(root, "proc/loadavg") or "")
+    governors = sorted({g for core in usable if (g := _text(root, f"{_CPU}/cpu{core}/cpufreq/scaling_governor"))})
+    return State(
+        time=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        load=float(load[0]) if load else None,
+        mhz=_mhz(root, usable),
+        governor="/".join(governors) or None,
+        temperature=_temperature(root),
+        throttled=_throttled(root),
+        sensors=read_sensors(root),
+    )
+
+
+def read_ticks(root: Path = ROOT, usable: Sequence[int] | None = None) -> Ticks | None:
+    """Time spent until now by the usable cores, and by this process; None where the system does not say.
+
+    The counters are those of proc(5), in units of 1/SC_CLK_TCK: user, nice, system, idle, iowait, irq, softirq, steal.
+    Time of guests is part of user and nice.
+    """
+    usable = usable_cores() if usable is None else usable
+    lines = re.findall(r"^cpu([0-9]{1,6})((?: [0-9]{1,18})+) *$", _text(root, "proc/stat") or "", re.MULTILINE)
+    counts = [[int(v) for v in values.split()] for core, values in lines if int(core) in set(usable)]
+    if not counts or any(len(v) < 8 for v in counts):
+        return None
+    hertz = os.sysconf("SC_CLK_TCK")
+    busy = sum(sum(v[:3]) + v[5] + v[6] for v in counts)
+    spent = os.times()
+    own = spent.user + spent.system + spent.children_user + spent.children_system
+    return Ticks(time.perf_counter(), busy / hertz, sum(v[7] for v in counts) / hertz, own)
+
+
+def elsewhere(before: Ticks | None, after: Ticks | None) -> float | None:
+    """Cores that other processes kept busy in between, on average."""
+    if before is None or after is None or after.time <= before.time:
+        return None
+    others = (after.busy - before.busy) - (after.own - before.own)
+    return max(0.0, others / (after.time - before.time))
+
+
+def stolen(before: Ticks | None, after: Ticks | None) -> float | None:
+    """Cores that the hypervisor gave to others in between, on average."""
+    if before is None or after is None or after.time <= before.time:
+        return None
+    return max(0.0, (after.stolen - before.stolen) / (after.time - before.time))
+
+
+def _text(root: Path, path: str) -> str | None:
+    """The text of a file of the kernel's. A device tree ends its strings with a zero byte."""
+    try:
+        return (root / path).read_bytes().decode(errors="replace").strip("\0 \n")
+    except OSError:
+        return None
+
+
+def _number(root: Path, path: str) -> float | None:
+    try:
+        number = float(_text(root, path) or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _numbers(root: Path, pattern: str) -> Iterator[float]:
+    try:
+        paths = sorted(root.glob(pattern))
+    except OSError:
+        return
+    for path in paths:
+        if (number := _number(root, str(path.relative_to(root)))) is not None:
+            yield number
+
+
+def _field(info: str, name: str) -> str | None:
+    found = re.search(rf"^{name}[ \t]*:[ \t]*(.*)$", info, re.MULTILINE)
+    return found[1].strip() if found else None
+
+
+def _model(root: Path, info: str) -> str:
+    """Name of the processor; of the board where the processor has none, as on ARM."""
+    if name := _field(info, "model name"):
+        return name
+    part = _field(info, "CPU part")
+    named = f"ARM implementer {_field(info, 'CPU implementer')} part {part}" if part else ""
+    board = _text(root, "proc/device-tree/model") or ""
+    return ", ".join(filter(None, (board, named))) or platform.processor() or platform.machine() or "unknown"
+
+
+def _virtual(root: Path, flags: set[str]) -> bool | None:
+    if (
+        "hypervisor" in flags
+        or (root / "proc/device-tree/hypervisor").is_dir()
+        or (root / "sys/hypervisor/type").exists()
+    ):
+        return True
+    # x86 has the flag; elsewhere its absence says nothing.
+    return False if "fpu" in flags else None
+
+
+def _mhz(root: Path, usable: Sequence[int]) -> float | None:
+    found = [_number(root, f"{_CPU}/cpu{core}/cpufreq/scaling_cur_freq") for core in usable]
+    kilohertz = [f for f in found if f is not None]
+    if kilohertz:
+        return sum(kilohertz) / len(kilohertz) / 1000
+    blocks = re.split(r"\n\s*\n", _text(root, "proc/cpuinfo") or "")
+    mine = [b for b in blocks if (number := _field(b, "processor")) and number in set(map(str, usable))]
+    values = [float(m) for b in mine if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", m := _field(b, "cpu MHz") or "")]
+    return sum(values) / len(values) if values else None
+
+
+def _temperature(root: Path) -> float | None:
+    """Of the hottest zone; where there is none, as on many an AMD machine, of the hottest sensor of any chip. The files
+    are in thousandths of a degree.
+    """
+    for pattern in ("sys/class/thermal/thermal_zone*/temp", "sys/class/hwmon/hwmon*/temp*_input"):
+        celsius = [v / 1000 for v in _numbers(root, pattern) if _COLDEST < v / 1000 < _HOTTEST]
+        if celsius:
+            return max(celsius)
+    return None
+
+
+def _throttled(root: Path) -> int | None:
+    """Times that heat slowed a core down, and that a control group had used up its share of time."""
+    counts = [int(v) for v in _numbers(root, f"{_CPU}/cpu[0-9]*/thermal_throttle/core_throttle_count")]
+    group = re.search(r"^0::(/.*)$", _text(root, "proc/self/cgroup") or "", re.MULTILINE)
+    mine = (group[1].rstrip("/") if group else "") + "/cpu.stat"
+    # The second place is that of version 1 of control groups, as a container sees it.
+    for path in (f"sys/fs/cgroup{mine}", "sys/fs/cgroup/cpu/cpu.stat"):
+        quota = re.search(r"^nr_throttled ([0-9]{1,15})$", _text(root, path) or "", re.MULTILINE)
+        if quota:
+            return sum(counts) + int(quota[1])
+    return sum(counts) if counts else None

@@ -1,0 +1,56 @@
+"""How well boxes overlap their counterparts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from facedeploy.artifact.manifest import PipelineEntry
+from facedeploy.runtimes.base import Array, Arrays
+
+if TYPE_CHECKING:
+    pass
+
+
+_LIKELY = 0.3  # The score above which a box matters.
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Which outputs are boxes (..., 4), as corners in any unit, and their scores; what published networks call them.
+
+    face_class: which of several scores of a box is that of a face.
+    """
+
+    boxes: str = "boxes"
+    scores: str = "scores"
+    face_class: int | None = None
+
+    @staticmethod
+    def of(pipeline: PipelineEntry) -> Boxes:
+        """The boxes of the networks of a pipeline."""
+        if pipeline.family == "tensors":
+            return Boxes("", "")
+        named = pipeline.config.get("outputs")
+        return Boxes(named["boxes"], named["scores"], named["face_class"]) if named else PUBLISHED
+
+    def overlap(self, want: Arrays, have: Arrays) -> float:
+        """Smallest IoU of a box that is likely a face with its counterpart."""
+        boxes = want[self.boxes].reshape(-1, 4)
+        scores = want[self.scores].reshape(len(boxes), -1)[:, self.face_class or 0]
+        likely = scores > _LIKELY
+        return _overlap(boxes[likely], have[self.boxes].reshape(-1, 4)[likely])
+
+
+PUBLISHED = Boxes()
+
+
+def _overlap(a: Array, b: Array) -> float:
+    """Smallest IoU of boxes (N, 4) with their counterparts; 1 where there are none."""
+    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
+    inter = np.clip(high - low, 0, None).prod(axis=1)
+    areas = [(v[:, 2:] - v[:, :2]).prod(axis=1) for v in (a, b)]
+    with np.errstate(invalid="ignore"):  # Boxes of no area, or endless ones, overlap nothing.
+        return float(np.nan_to_num(inter / (areas[0] + areas[1] - inter)).min(initial=1.0))

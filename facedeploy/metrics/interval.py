@@ -1,0 +1,17 @@
+"""A value with the bounds of its 95 % confidence interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value, and the bounds of its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high

@@ -1,0 +1,46 @@
+"""Error of five landmarks, relative to the size of the face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from facedeploy.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class LandmarkError:
+    """mean: distance to the labelled point, as a fraction of the box's geometric mean side sqrt(w * h), over all points
+    of all faces; NaN without faces. points: the same for each of the five.
+    """
+
+    mean: float
+    points: tuple[float, ...]
+    faces: int
+
+
+def landmark_error(found: ArrayLike, labelled: ArrayLike, boxes: ArrayLike) -> LandmarkError:
+    """Compare landmarks (N, 5, 2) in pixels with labels (N, 5, 2), relative to the labelled boxes (N, 4).
+
+    The box stands in for the distance of the eyes, which vanishes in profile (Zhu et al. 2016, "Face Alignment Across
+    Large Poses"). Faces whose label is not a number are left out.
+
+    Raises:
+        InputError: shapes that do not fit, or a labelled box without an area.
+    """
+    points, truth = (np.asarray(v, float).reshape(-1, 5, 2) for v in (found, labelled))
+    corners = np.asarray(boxes, float).reshape(-1, 4)
+    if not len(points) == len(truth) == len(corners):
+        msg = f"landmarks of {len(points)} faces, labels of {len(truth)} and boxes of {len(corners)}"
+        raise InputError(msg)
+    known = ~np.isnan(truth).any(axis=(1, 2))
+    sides = (corners[known, 2:] - corners[known, :2]).clip(min=0)
+    if (sides == 0).any():
+        msg = "a labelled box has no area"
+        raise InputError(msg)
+    errors = np.linalg.norm(points[known] - truth[known], axis=2) / np.sqrt(sides.prod(axis=1))[:, None]
+    if len(errors) == 0:
+        return LandmarkError(float("nan"), (float("nan"),) * 5, 0)
+    return LandmarkError(float(errors.mean()), tuple(errors.mean(axis=0).tolist()), len(errors))

@@ -1,0 +1,72 @@
+"""Error of the head pose on pictures with one labelled face each, as on AFLW2000."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from facedeploy.core.errors import InputError
+from facedeploy.core.face import Face
+from facedeploy.metrics.average_precision import boxes_and_scores, iou_matrix
+
+# The 66 bins of Hopenet and MOS end there; MOS's AFLW2000 script leaves out pictures with a label beyond.
+ANGLE_LIMIT = 99.0
+_MATCH_IOU = 0.3
+
+
+@dataclass(frozen=True)
+class PoseError:
+    """yaw, pitch, roll: mean absolute error in degrees over the faces that were found; mean: of the three; all are NaN
+    where none was found, or faces come without angles. faces: with a label that counts; detected: those found.
+    """
+
+    yaw: float
+    pitch: float
+    roll: float
+    faces: int
+    detected: int
+
+    @property
+    def mean(self) -> float:
+        return (self.yaw + self.pitch + self.roll) / 3
+
+    @property
+    def detection_rate(self) -> float:
+        return self.detected / self.faces if self.faces else float("nan")
+
+
+def labelled_face(faces: Sequence[Face], box: ArrayLike, iou: float = _MATCH_IOU) -> Face | None:
+    """The face that overlaps the labelled box (x1, y1, x2, y2) most; None where none does by at least `iou`."""
+    if not faces:
+        return None
+    overlap = iou_matrix(boxes_and_scores(faces)[0], np.asarray(box, float).reshape(1, 4))[:, 0]
+    best = int(overlap.argmax())
+    return faces[best] if overlap[best] >= iou else None
+
+
+def countable(angles: ArrayLike) -> bool:
+    """Whether a label counts: yaw, pitch and roll are known, and none is beyond 99 degrees."""
+    return bool((np.abs(np.asarray(angles, float)) <= ANGLE_LIMIT).all())
+
+
+def pose_error(found: Sequence[Face | None], labelled: ArrayLike) -> PoseError:
+    """Compare faces (None: missed) with their labels: yaw, pitch and roll (N, 3) in degrees.
+
+    Raises:
+        InputError: numbers of faces and labels that differ.
+    """
+    angles = np.asarray(labelled, float).reshape(-1, 3)
+    if len(found) != len(angles):
+        msg = f"{len(found)} faces and {len(angles)} labels"
+        raise InputError(msg)
+    pairs = [(f, a) for f, a in zip(found, angles, strict=True) if countable(a)]
+    seen = [(f, a) for f, a in pairs if f is not None]
+    errors = np.full(3, np.nan)
+    if seen and all(None not in (f.yaw, f.pitch, f.roll) for f, _ in seen):
+        got = np.array([[f.yaw, f.pitch, f.roll] for f, _ in seen], float)
+        errors = np.abs(got - np.array([a for _, a in seen])).mean(axis=0)
+    yaw, pitch, roll = errors.tolist()
+    return PoseError(yaw, pitch, roll, len(pairs), len(seen))

@@ -1,0 +1,112 @@
+"""What a measure leaves of each picture, so that pictures can be drawn anew without looking at boxes again."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedeploy.metrics.labelled_images import Bools, Floats
+
+
+class Statistic(abc.ABC):
+    """A value of a set of pictures, as a function of how often each picture is in the set."""
+
+    @abc.abstractmethod
+    def values(self, weights: Floats) -> Floats:
+        """The value (D,) for each row of `weights` (D, P), whole numbers; NaN where nothing in it counts."""
+
+    def value(self, pictures: int) -> float:
+        """The value of the whole set, each picture once."""
+        return float(self.values(np.ones((1, pictures)))[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Mean(Statistic):
+    """A mean over all faces: `sums` (P,) and `counts` (P,) of each picture, times `factor`."""
+
+    sums: Floats
+    counts: Floats
+    factor: float = 1.0
+
+    def values(self, weights: Floats) -> Floats:
+        counts = weights @ self.counts
+        found: Floats = np.divide(weights @ self.sums, counts, out=np.full(len(weights), np.nan), where=counts > 0)
+        return self.factor * found
+
+
+@dataclass(frozen=True, eq=False)
+class RankedPrecision(Statistic):
+    """All-point average precision, 0..100, from verdicts on detections; see `average_precision`.
+
+    scores, right, picture: (N,) of the detections that count, of any order. truths: (P,) faces of each picture.
+    """
+
+    scores: Floats
+    right: Bools
+    picture: NDArray[np.intp]
+    truths: Floats
+
+    def values(self, weights: Floats) -> Floats:
+        order = np.argsort(-self.scores, kind="stable")
+        right, picture = self.right[order], self.picture[order]
+        last = np.flatnonzero(np.diff(self.scores[order], append=-np.inf))
+        # Where no right answer joins, precision only falls and recall stands: the other points are all that matters.
+        ends = last[np.diff(np.cumsum(right)[last], prepend=0) > 0]
+        point = np.searchsorted(ends, np.arange(len(order)))
+        matters = point < len(ends)
+        right, picture, point = right[matters], picture[matters], point[matters]
+        return 100 * np.array([self._area(each, right, picture, point, len(ends)) for each in weights])
+
+    def _area(
+        self, weights: Floats, right: Bools, picture: NDArray[np.intp], point: NDArray[np.intp], points: int
+    ) -> float:
+        each = weights[picture]
+        shown, hits = (
+            np.cumsum(np.bincount(point[rows], each[rows], points), dtype=np.float64) for rows in (slice(None), right)
+        )
+        return float(area_under(hits[None], shown[None], (weights @ self.truths)[None])[0])
+
+
+@dataclass(frozen=True, eq=False)
+class BinnedPrecision(Statistic):
+    """Average precision, 0..100, over fixed thresholds.
+
+    shown, hits: (P, T) whole numbers, of each picture and threshold, highest threshold first. truths: (P,).
+    """
+
+    shown: NDArray[np.int32]
+    hits: NDArray[np.int32]
+    truths: Floats
+
+    def values(self, weights: Floats) -> Floats:
+        # Sums of whole numbers are exact in any order, so neither threads nor blocks change a bit.
+        shown, hits = (_product(weights, table) for table in (self.shown, self.hits))
+        return 100 * area_under(hits, shown, weights @ self.truths)
+
+
+_AT_ONCE = 4_000_000  # Numbers in one block: 32 MB.
+
+
+def _product(weights: Floats, table: NDArray[np.int32]) -> Floats:
+    out = np.empty((len(weights), table.shape[1]))
+    step = max(1, _AT_ONCE // max(len(table), 1))
+    for first in range(0, table.shape[1], step):
+        out[:, first : first + step] = weights @ table[:, first : first + step].astype(np.float64)
+    return out
+
+
+def area_under(hits: Floats, shown: Floats, truths: Floats) -> Floats:
+    """Area under the envelope of precision (D,), 0..1, from right answers and all answers (D, T) at falling thresholds
+    and the number of truths (D,); NaN without truths.
+
+    Recall steps from 0, as in PASCAL VOC since 2010 (`VOCap.m` of its development kit).
+    """
+    precision = np.divide(hits, shown, out=np.zeros_like(hits), where=shown > 0)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    steps = np.diff(hits, axis=1, prepend=0.0)
+    area = (steps * envelope).sum(axis=1)
+    found: Floats = np.divide(area, truths, out=np.full(len(truths), np.nan), where=truths > 0)
+    return found

@@ -1,0 +1,127 @@
+"""From an artifact to a pipeline that runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from facedeploy import pipelines
+from facedeploy.artifact.folder import Artifact
+from facedeploy.artifact.manifest import Manifest
+from facedeploy.core.errors import ArtifactError
+from facedeploy.core.network_spec import InputSize, NetworkSpec
+from facedeploy.core.target import Backend
+from facedeploy.models import registry
+from facedeploy.models.model import Model
+from facedeploy.pipelines.base import Pipeline
+from facedeploy.pipelines.custom import NETWORK
+from facedeploy.runtimes import Substitute, open_network
+from facedeploy.runtimes.base import Runtime
+
+OWN_FAMILIES = ("boxes", "tensors")
+# What a network of each backend must have; TensorRT's engine may still be to be built.
+_ROLES: dict[Backend, set[str]] = {
+    "onnx": {"onnx"},
+    "openvino": {"xml", "bin"},
+    "ncnn": {"param", "bin"},
+    "trt": {"onnx"},
+}
+
+
+def load(
+    artifact: str | os.PathLike[str] | Artifact,
+    *,
+    threads: int = 0,
+    runtime: Substitute | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Pipeline:
+    """Open an artifact: `with load("mtcnn-openvino-fp32") as pipeline: pipeline.detect(image)`.
+
+    Args:
+        artifact: the folder that `export` wrote; it is checked first.
+        threads: CPU threads per network; 0 for every core of this process.
+        runtime: "onnxruntime" runs the ONNX file of a `trt` artifact where there is no GPU.
+        options: changes to the pipeline's configuration, such as {"min_face": 20}.
+
+    Raises:
+        ArtifactError, BackendUnavailableError, InputError: what is wrong and what to do.
+    """
+    opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
+    entry = pipelines.configure(opened.manifest.pipeline.family, options or {}, opened.manifest.pipeline.config)
+    manifest = opened.manifest
+    check_manifest(opened)
+    with contextlib.ExitStack() as stack:
+        runtimes: dict[str, Runtime] = {}
+        for network in manifest.networks:
+            name = network.spec.name
+            settings = pipelines.runtime_options(entry, name, threads)
+            made = open_network(manifest.model, manifest.target, network, opened.path, settings, runtime)
+            runtimes[name] = stack.enter_context(made)
+        pipeline = pipelines.make(entry, runtimes)
+        stack.pop_all()
+    return pipeline
+
+
+def check_manifest(artifact: Artifact) -> None:
+    """Check that a manifest describes the networks of its model, with the files and sources that they need.
+
+    The model of an own network is only a name: what such a manifest may say is checked by itself.
+
+    Raises:
+        ArtifactError: it does not. InputError: this release does not have the model.
+    """
+    manifest = artifact.manifest
+    parts: tuple[str, ...] = ()
+    if manifest.origin == "registry":
+        known = registry.get(manifest.model)
+        parts = known.checkpoint_parts
+        problems = _problems(known, manifest)
+    else:
+        problems = _own_problems(manifest)
+    for network in manifest.networks:
+        missing = _ROLES.get(manifest.target.backend, set(parts)) - set(network.files)
+        if network.engine == "ready" and "engine" not in network.files:
+            missing.add("engine")
+        if missing:
+            problems.append(f"{network.spec.name} lacks the file {', '.join(sorted(missing))}")
+    if problems:
+        msg = f"{artifact.path}: the manifest contradicts itself ({'; '.join(problems)}); export the artifact again"
+        raise ArtifactError(msg)
+
+
+def _problems(known: Model, manifest: Manifest) -> list[str]:
+    problems = []
+    if not _fits(known, manifest):
+        problems.append(f"its networks are not those of {manifest.model}")
+    if [s.part for s in manifest.source] != [*known.source_parts]:
+        problems.append("its sources do not name each part of the checkpoint once")
+    return problems
+
+
+def _own_problems(manifest: Manifest) -> list[str]:
+    problems = []
+    specs = [n.spec for n in manifest.networks]
+    image = [t.shape for s in specs for t in s.inputs]
+    if [s.name for s in specs] != [NETWORK] or len(image) != 1 or any(s.axes or not s.outputs for s in specs):
+        problems.append("it is not one network with one input")
+    if not all(len(s) == 4 and s[:2] == (1, 3) and all(isinstance(d, int) and d > 0 for d in s) for s in image):
+        problems.append("its input is not a picture of a fixed size")
+    if manifest.pipeline.family not in OWN_FAMILIES or manifest.target.backend == "torch" or not manifest.source:
+        problems.append("its target, pipeline or source is not that of an own network")
+    return problems
+
+
+def _fits(known: Model, manifest: Manifest) -> bool:
+    """Whether the networks are the model's, for a fixed size or for any."""
+    have = [_interface(n.spec) for n in manifest.networks]
+    sizes: tuple[InputSize, ...] = (known.input_size, "any") if known.any_size else (known.input_size,)
+    return any(have == [_interface(s) for s in known.network_specs(size)] for size in sizes)
+
+
+def _interface(spec: NetworkSpec) -> tuple[object, ...]:
+    """What a network of a model always has, whatever sizes it was exported for."""
+    tensors = [(t.name, t.dtype, tuple(d if isinstance(d, str) else 0 for d in t.shape)) for t in spec.inputs]
+    outputs = [(t.name, t.dtype, len(t.shape)) for t in spec.outputs]
+    return spec.name, tensors, outputs, [a.name for a in spec.axes]

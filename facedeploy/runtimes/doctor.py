@@ -1,0 +1,68 @@
+"""`facedeploy doctor`: which backends work here, and how to get the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from facedeploy.core.errors import BackendUnavailableError
+from facedeploy.core.optional_imports import installed_versions, require
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """export, run: whether this machine can compile for the backend, and run what was compiled."""
+
+    backend: str
+    versions: dict[str, str]
+    export: bool
+    run: bool
+    note: str
+
+
+def diagnose() -> tuple[BackendStatus, ...]:
+    """Import every backend for real and say what it can do here."""
+    exporter, exporter_note = _try(
+        ("torch", "export"), ("onnx", "export"), ("onnxscript", "export"), ("onnxsim", "export")
+    )
+    rows = []
+    for backend, packages, modules in (
+        ("torch", ("torch",), (("torch", "export"),)),
+        ("onnx", ("onnxruntime",), (("onnxruntime", "onnx"),)),
+        ("openvino", ("openvino",), (("openvino", "openvino"),)),
+        ("ncnn", ("ncnn", "pnnx"), (("ncnn", "ncnn"),)),
+    ):
+        works, note = _try(*modules)
+        converter, converter_note = _try(("pnnx", "ncnn")) if backend == "ncnn" else (True, "")
+        rows.append(
+            BackendStatus(
+                backend,
+                installed_versions(*packages),
+                export=works and exporter and converter,
+                run=works,
+                note=note or converter_note or exporter_note,
+            )
+        )
+    return (*rows, _tensorrt(exporter, exporter_note))
+
+
+def _tensorrt(exporter: bool, exporter_note: str) -> BackendStatus:
+    from facedeploy.runtimes.tensorrt_api import find_tensorrt, gpu_available
+
+    module = find_tensorrt()
+    versions = installed_versions("tensorrt", "tensorrt-rtx-cu13")
+    if module is None:
+        note = "no TensorRT: export writes the graph and `facedeploy build` on the device makes the engine; "
+        note += "for a builder here, `pip install 'facedeploy[tensorrt]'` or `'facedeploy[tensorrt-rtx]'`"
+        return BackendStatus("trt", versions, export=exporter, run=False, note=exporter_note or note)
+    gpu = gpu_available()
+    note = "" if gpu else "no CUDA device: engines are built here and run elsewhere"
+    return BackendStatus("trt", versions, export=exporter, run=gpu, note=exporter_note or note)
+
+
+def _try(*modules: tuple[str, str]) -> tuple[bool, str]:
+    try:
+        for module, extra in modules:
+            require(module, extra)
+    except BackendUnavailableError as error:
+        return False, str(error)
+    return True, ""

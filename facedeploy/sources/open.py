@@ -1,0 +1,100 @@
+"""What an export starts from: a published model with its weights, or a user's own network.
+
+Whoever exports, calibrates or verifies asks a `Source`, and need not know which of them it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facedeploy.artifact.folder import Artifact
+from facedeploy.artifact.manifest import Origin
+from facedeploy.core.errors import InputError
+from facedeploy.core.network_spec import InputSize
+from facedeploy.models import registry
+from facedeploy.sources.published import configured, from_model
+from facedeploy.sources.source import Source, check_files
+
+if TYPE_CHECKING:
+    pass
+
+
+def open_source(
+    model: str,
+    weights: Path | None = None,
+    *,
+    input_size: InputSize | None = None,
+    config: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Source:
+    """Find what the user means by `model`: the id of a published model, an ONNX file, or `package.module:callable`.
+
+    config: the TOML file of an own network. options: changes to the pipeline's configuration.
+
+    Raises:
+        InputError, CheckpointError, BackendUnavailableError: there is no such model, or its files are wrong.
+    """
+    if model not in registry.MODELS and (kind := _own_kind(model)):
+        from facedeploy.sources import onnx_file
+        from facedeploy.sources import torch_callable as factory
+
+        if kind == "onnx":
+            if weights is not None:
+                msg = f"{model} holds its own weights: leave --weights out"
+                raise InputError(msg)
+            return onnx_file.open_source(Path(model), input_size, config, options)
+        return factory.open_source(model, weights, input_size, config, options)
+    known = registry.get(model)
+    if config is not None:
+        msg = f"{model} needs no --config: that is for an ONNX file or a network of your own"
+        raise InputError(msg)
+    pipeline = configured(known, weights, options)
+    return from_model(known, weights, known.network_specs(input_size), pipeline)
+
+
+def reopen(artifact: Artifact, weights: Path | None = None, factory: str | None = None) -> Source:
+    """What an artifact was made from, for its sizes, in the files that the user names.
+
+    factory: `package.module:callable`, for a network that one made. It is never read from the artifact: that would
+    run code because a data file says so.
+
+    Raises:
+        InputError, CheckpointError: the files are missing, or not those that the artifact was made from.
+    """
+    manifest = artifact.manifest
+    specs = [n.spec for n in manifest.networks]
+    if (manifest.origin == "factory") != (factory is not None):
+        msg = f"{artifact.path} comes from {_ORIGINS[manifest.origin]}"
+        raise InputError(msg)
+    if manifest.origin != "registry":
+        from facedeploy.sources import onnx_file
+        from facedeploy.sources import torch_callable as factories
+
+        if weights is None:
+            msg = f"give --weights the file that {artifact.path} was made from: {manifest.source[0].name}"
+            raise InputError(msg)
+        files = onnx_file.files(weights) if factory is None else {factories.PART: weights}
+        check_files(artifact, files)
+        if factory is None:
+            return onnx_file.from_file(weights, specs[0], manifest.pipeline)
+        return factories.from_factory(factory, weights, specs[0], manifest.pipeline)
+    known = registry.get(manifest.model)
+    check_files(artifact, known.find_files(weights))
+    return from_model(known, weights, specs, manifest.pipeline)
+
+
+_ORIGINS: dict[Origin, str] = {
+    "registry": "a model of `facedeploy models`: leave --factory out",
+    "onnx": "an ONNX file: give that to --weights, and leave --factory out",
+    "factory": "a callable of a Python module: give --factory package.module:callable, and --weights its checkpoint",
+}
+
+
+def _own_kind(model: str) -> str:
+    """What the user's own `model` is: "onnx" for a file, "factory", or "" for neither."""
+    if model.lower().endswith(".onnx") or os.path.sep in model or Path(model).is_file():
+        return "onnx"
+    return "factory" if ":" in model else ""

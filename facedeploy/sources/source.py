@@ -1,0 +1,90 @@
+"""What an export starts from: networks that can be opened as a reference and written as ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facedeploy import pipelines
+from facedeploy.artifact.folder import Artifact
+from facedeploy.artifact.manifest import Origin, PipelineEntry
+from facedeploy.core.errors import InputError
+from facedeploy.core.hashing import sha256
+from facedeploy.core.network_spec import NetworkSpec
+from facedeploy.core.preprocess import Preprocess
+from facedeploy.metrics.box_overlap import Boxes
+from facedeploy.pipelines.base import Pipeline
+from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
+from facedeploy.sources.probes import probe_inputs
+
+if TYPE_CHECKING:
+    from facedeploy.models.architecture import Modules, Probe
+
+
+# Of several rungs of weights that fp16 leaves in float32, the first that keeps the answers is taken.
+Rungs = Sequence[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class SourceNetwork:
+    """One network of a source.
+
+    reference: opens the network as its author made it; everything is held against that. write: writes the checked
+    float32 ONNX file that every backend compiles. rungs: what fp16 may leave in float32, asked with that file.
+    """
+
+    spec: NetworkSpec
+    reference: Callable[[RuntimeOptions], Runtime]
+    write: Callable[[Path], None]
+    rungs: Callable[[Path], Rungs]
+    probe: Probe | None = None
+
+    def feeds(self, preprocess: Preprocess) -> list[Arrays]:
+        """Inputs to compare on."""
+        return probe_inputs(self.spec, preprocess, self.probe)
+
+
+@dataclass(frozen=True)
+class Source:
+    """model: its id. files: what it was read from, by part. modules: its parts in PyTorch, for the torch target."""
+
+    model: str
+    origin: Origin
+    files: Mapping[str, Path]
+    pipeline: PipelineEntry
+    networks: tuple[SourceNetwork, ...]
+    modules: Modules = field(default_factory=dict)
+
+    @property
+    def boxes(self) -> Boxes:
+        """Which outputs are boxes."""
+        return Boxes.of(self.pipeline)
+
+    def open(self, threads: int = 0, options: Mapping[str, Any] | None = None) -> Pipeline:
+        """The pipeline over the references: what every artifact is held against."""
+        entry = pipelines.configure(self.pipeline.family, options or {}, self.pipeline.config)
+        opened = {
+            n.spec.name: n.reference(pipelines.runtime_options(entry, n.spec.name, threads)) for n in self.networks
+        }
+        return pipelines.make(entry, opened)
+
+
+def check_files(artifact: Artifact, files: Mapping[str, Path]) -> None:
+    """Check that files are those that an artifact was made from.
+
+    Raises:
+        InputError: one of them is another.
+    """
+    for source in artifact.manifest.source:
+        file = files.get(source.part)
+        if file is None or not file.is_file():
+            msg = f"there is no file {file or source.name}, which {artifact.path} was made from"
+            raise InputError(msg)
+        if sha256(file) != source.sha256:
+            msg = (
+                f"{file} is not the checkpoint of {artifact.path}, which was made from "
+                f"{source.name} with SHA-256 {source.sha256[:12]}…"
+            )
+            raise InputError(msg)

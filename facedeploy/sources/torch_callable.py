@@ -1,0 +1,173 @@
+"""A network that a callable of the user's own Python module makes: `package.module:callable`, and its checkpoint.
+
+The user names it on the command line, each time. Nothing imports a name that was read from a file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facedeploy.artifact.manifest import PipelineEntry
+from facedeploy.core.errors import InputError, brief
+from facedeploy.core.network_spec import InputSize, NetworkSpec
+from facedeploy.core.optional_imports import require
+from facedeploy.graph.from_torch import export_onnx
+from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
+from facedeploy.runtimes.torch import TorchRuntime
+from facedeploy.sources.custom_network import measured_spec, model_id, picture_input, rungs
+from facedeploy.sources.settings import Settings, read_settings
+from facedeploy.sources.source import Source, SourceNetwork
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PART = "weights"
+_INPUT = "image"
+
+
+def open_source(
+    name: str,
+    weights: Path | None,
+    input_size: InputSize | None,
+    config: Path | None,
+    options: Mapping[str, Any] | None,
+) -> Source:
+    """What `name`, a callable without arguments, makes, with the weights of a checkpoint.
+
+    Outputs are named by the keys of a dict, and else `output`, or `output0`, `output1`...
+
+    Raises:
+        InputError: the callable cannot be had or makes no module, or no size is given.
+        CheckpointError: the weights are not those of the module.
+    """
+    settings = read_settings(config) if config else Settings()
+    size = settings.size(input_size)
+    if size is None:
+        msg = f"give --input-size HEIGHTxWIDTH, or input.size in a --config file: {name} does not say its input size"
+        raise InputError(msg)
+    if weights is None:
+        msg = f"give --weights the checkpoint of the network that {name} makes"
+        raise InputError(msg)
+    module = _load(name, weights)
+    spec = measured_spec(name, picture_input(_INPUT, size), lambda feed: _named_outputs(module, feed, name))
+    return _source(name, module, weights, spec, settings.configure(spec, options))
+
+
+def from_factory(name: str, weights: Path, spec: NetworkSpec, pipeline: PipelineEntry) -> Source:
+    """The same for a spec and a pipeline that are known. Raises as `open_source` does."""
+    return _source(name, _load(name, weights), weights, spec, pipeline)
+
+
+def _source(name: str, module: nn.Module, weights: Path, spec: NetworkSpec, pipeline: PipelineEntry) -> Source:
+    def reference(options: RuntimeOptions) -> Runtime:
+        return TorchRuntime(_flat(module), spec, options)
+
+    network = SourceNetwork(spec, reference, lambda path: export_onnx(module, spec, path), rungs)
+    return Source(model_id(name.rpartition(".")[2]), "factory", {PART: weights}, pipeline, (network,))
+
+
+def _load(name: str, weights: Path) -> nn.Module:
+    require("torch", "export")
+    from facedeploy.models import checkpoint
+
+    state = checkpoint.read_state_dict(weights)
+    module = make(name)
+    checkpoint.load(module, state, str(weights))
+    return module.eval()
+
+
+def make(name: str) -> nn.Module:
+    """Import the module, with the current folder on the path, and call the callable.
+
+    Raises:
+        InputError: what of that fails, and why.
+    """
+    torch = require("torch", "export")
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute.isidentifier():
+        msg = f"{name!r} is not package.module:callable"
+        raise InputError(msg)
+    with _current_folder_on_path():
+        try:
+            factory = getattr(importlib.import_module(module_name), attribute)
+        except AttributeError as error:
+            msg = f"the module {module_name} has no {attribute}: {brief(error)}"
+            raise InputError(msg) from error
+        except Exception as error:  # Whatever the user's code raises.
+            msg = f"cannot import {module_name}: {type(error).__name__}: {brief(error)}"
+            raise InputError(msg) from error
+        if not callable(factory):
+            msg = f"{name} is not callable: name a function without arguments that returns the network"
+            raise InputError(msg)
+        try:
+            made = factory()
+        except Exception as error:
+            msg = f"{name} fails: {type(error).__name__}: {brief(error)}"
+            raise InputError(msg) from error
+    if not isinstance(made, torch.nn.Module):
+        msg = f"{name} must return a torch.nn.Module, not {type(made).__name__}"
+        raise InputError(msg)
+    result: nn.Module = made
+    return result
+
+
+@contextmanager
+def _current_folder_on_path() -> Iterator[None]:
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _named_outputs(module: nn.Module, feed: Mapping[str, Array], name: str) -> Arrays:
+    torch = require("torch", "export")
+    try:
+        with torch.inference_mode():
+            given = module(torch.from_numpy(feed[_INPUT]))
+    except Exception as error:
+        msg = f"the network of {name} does not run on a tensor {feed[_INPUT].shape}: {brief(error)}"
+        raise InputError(msg) from error
+    tensors = _tensors(given)
+    if isinstance(given, Mapping) and len(tensors) == len(given):
+        names: Sequence[str] = [str(key) for key in given]
+    else:
+        names = ["output"] if len(tensors) == 1 else [f"output{i}" for i in range(len(tensors))]
+    if not tensors or not all(isinstance(t, torch.Tensor) for t in tensors):
+        msg = (
+            f"the network of {name} must return tensors, alone or in a tuple, list or dict, not {type(given).__name__}"
+        )
+        raise InputError(msg)
+    return {key: tensor.numpy() for key, tensor in zip(names, tensors, strict=True)}
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """The tensors of nested tuples, lists and dicts, in order, as PyTorch's exporter takes them apart."""
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
+        return [t for item in value for t in _tensors(item)]
+    return [value]
+
+
+def _flat(module: nn.Module) -> nn.Module:
+    """The same network with a tuple of tensors as its answer."""
+    base: Any = require("torch.nn", "export").Module
+
+    class Flat(base):  # type: ignore[misc]  # its type is known when it runs
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module
+
+        def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+            return tuple(_tensors(self.inner(image)))
+
+    flat: nn.Module = Flat()
+    return flat
