@@ -1,21 +1,18 @@
 """What a benchmark writes down: numbers, and the conditions under which they were measured.
 
-A record is one JSON file, versioned and read strictly. All times are milliseconds, sizes are bytes.
+All times are milliseconds, sizes are bytes. `record_file` writes records and reads them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from facedeploy.core.errors import InputError, brief
-from facedeploy.core.serialization import from_plain, to_plain, write_json
+from facedeploy.core.serialization import to_plain
 from facedeploy.machine.records import During, Machine, State
 from facedeploy.metrics.interval import Interval
 
@@ -208,17 +205,6 @@ class Record:
     openings: tuple[int, ...] = ()
 
 
-def check_place(path: Path) -> None:
-    """Check, before any work, that a record can be written there.
-
-    Raises:
-        InputError: its folder does not exist, or it is a folder itself.
-    """
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        msg = f"cannot write {path}: name a file in a folder that exists"
-        raise InputError(msg)
-
-
 def numbered(names: Iterable[str]) -> tuple[str, ...]:
     """Names of artifacts as records have them: of those that are alike, all but the first get a number."""
     seen: Counter[str] = Counter()
@@ -227,75 +213,3 @@ def numbered(names: Iterable[str]) -> tuple[str, ...]:
         seen[name] += 1
         found.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return tuple(found)
-
-
-def write_record(record: Record, path: Path) -> None:
-    """Write it as JSON, whole or not at all.
-
-    Raises:
-        InputError: it cannot be written there.
-    """
-    try:
-        write_json(record, path)
-    except OSError as error:
-        msg = f"cannot write {path}: {error.strerror}"
-        raise InputError(msg) from error
-
-
-def read_record(path: Path) -> Record:
-    """Read what `write_record` wrote.
-
-    Raises:
-        InputError: no such file, no record, one of another version, or one that was changed by hand.
-    """
-    try:
-        data = json.loads(path.read_text(), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        msg = f"{path} is no readable record of a benchmark: {brief(error)}"
-        raise InputError(msg) from error
-    return check_record(data, path)
-
-
-def check_record(data: Any, path: object) -> Record:
-    """Build a record from plain data. path: where it is from, for messages.
-
-    Raises:
-        InputError: it is no record, one of another version, or one that was changed by hand.
-    """
-    if isinstance(data, dict) and data.get("version", VERSION) != VERSION:
-        msg = f"{path} is a record of version {data['version']}; this facedeploy reads version {VERSION}"
-        raise InputError(msg)
-    try:
-        record = from_plain(Record, data)
-    except InputError as error:
-        msg = f"{path} is no record of a benchmark: {error}"
-        raise InputError(msg) from error
-    if record.protocol.digest != record.protocol_digest:
-        msg = f"the protocol in {path} is not the one that its digest was made of: measure again"
-        raise InputError(msg)
-    for measurement in record.measurements:
-        if problem := _problem(record, measurement):
-            msg = f"{path} contradicts itself: {measurement.name} {problem}"
-            raise InputError(msg)
-    return record
-
-
-def _problem(record: Record, measurement: Measurement) -> str | None:
-    """What cannot be, of numbers that others calculate with."""
-    rounds = sum(record.openings) or len(measurement.samples.get("whole", ()))
-    pictures = len(record.pictures)
-    for phase in PHASES:
-        if phase not in measurement.spread or phase not in measurement.samples:
-            return f"says nothing about {phase}"
-        shape = [len(row) for row in measurement.samples[phase]]
-        if shape != [pictures] * rounds:
-            return f"has not {rounds} rounds of {pictures} times of {phase}"
-    for what, interval in (("p50", measurement.spread["whole"].p50), ("ratio", measurement.ratio)):
-        if not 0 < interval.low <= interval.value <= interval.high < math.inf:
-            return f"has a {what} of {interval.value} that is not between {interval.low} and {interval.high}"
-    return None
-
-
-def _refuse_constant(name: str) -> Any:
-    msg = f"{name} is no number"
-    raise ValueError(msg)

@@ -91,7 +91,7 @@ def command(
     from facedeploy.benchmarks.accuracy.evaluate import evaluate
     from facedeploy.benchmarks.gate import check, check_measurable, read_gate
     from facedeploy.benchmarks.latency.benchmark import benchmark
-    from facedeploy.benchmarks.record import check_place, write_record
+    from facedeploy.benchmarks.record_file import check_place, write_record
     from facedeploy.benchmarks.report import check_report_folder, write_report
     from facedeploy.core.errors import InputError
     from facedeploy.core.images import expand

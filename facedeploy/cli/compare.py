@@ -17,7 +17,7 @@ def command(
 ) -> None:
     """Compare two records of `benchmark`: what became faster or slower, and what is only noise."""
     from facedeploy.benchmarks.compare import compare
-    from facedeploy.benchmarks.record import read_record
+    from facedeploy.benchmarks.record_file import read_record
     from facedeploy.core.serialization import to_plain
 
     result = compare(read_record(old), read_record(new))

@@ -23,7 +23,8 @@ from facedeploy.benchmarks.latency.cold_start import measure_cold
 from facedeploy.benchmarks.latency.phase_timer import Lap, run_lap, watch
 from facedeploy.benchmarks.latency.protocol import make_protocol, measure, warm_up
 from facedeploy.benchmarks.latency.summarize import fastest
-from facedeploy.benchmarks.record import PHASES, Protocol, Record, read_record, write_record
+from facedeploy.benchmarks.record import PHASES, Protocol, Record
+from facedeploy.benchmarks.record_file import read_record, write_record
 from facedeploy.calibration.quantize_plan import Int8Options
 from facedeploy.core.errors import ConversionError, FacedeployError, InputError
 from facedeploy.core.face import Face

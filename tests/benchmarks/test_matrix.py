@@ -21,7 +21,7 @@ import pytest
 from facedeploy.artifact.folder import Artifact
 from facedeploy.benchmarks.matrix.cells import key
 from facedeploy.benchmarks.matrix.plan import read_plan
-from facedeploy.benchmarks.record import read_record
+from facedeploy.benchmarks.record_file import read_record
 from facedeploy.calibration.quantize_plan import Int8Options
 from facedeploy.cli.app import main
 from facedeploy.core.errors import ArtifactError, InputError

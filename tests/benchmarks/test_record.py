@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from facedeploy.benchmarks.record import VERSION, Record, check_place, read_record, write_record
+from facedeploy.benchmarks.record import VERSION, Record
+from facedeploy.benchmarks.record_file import check_place, read_record, write_record
 from facedeploy.core.errors import InputError
 from facedeploy.core.serialization import to_plain
 from facedeploy.metrics.interval import Interval

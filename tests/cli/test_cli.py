@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from facedeploy.artifact.folder import Artifact, write_manifest
-from facedeploy.benchmarks.record import Record, write_record
+from facedeploy.benchmarks.record import Record
+from facedeploy.benchmarks.record_file import write_record
 from facedeploy.cli.app import main
 from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.models import registry

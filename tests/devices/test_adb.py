@@ -20,7 +20,8 @@ import pytest
 from facedeploy.artifact.folder import Artifact
 from facedeploy.benchmarks.compare import compare
 from facedeploy.benchmarks.latency.benchmark import benchmark
-from facedeploy.benchmarks.record import PHASES, Record, read_record, write_record
+from facedeploy.benchmarks.record import PHASES, Record
+from facedeploy.benchmarks.record_file import read_record, write_record
 from facedeploy.cli.app import main
 from facedeploy.core.errors import DeviceError, InputError
 from facedeploy.core.images import read_picture

@@ -18,7 +18,7 @@ import pytest
 from facedeploy.artifact.folder import Artifact
 from facedeploy.artifact.manifest import FileEntry
 from facedeploy.benchmarks.latency.benchmark import benchmark
-from facedeploy.benchmarks.record import read_record
+from facedeploy.benchmarks.record_file import read_record
 from facedeploy.cli.app import main
 from facedeploy.core.errors import BackendUnavailableError, DeviceError, InputError
 from facedeploy.core.hashing import sha256

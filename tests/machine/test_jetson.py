@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facedeploy.benchmarks.latency.conditions import Moment, make_conditions
-from facedeploy.benchmarks.record import Conditions, read_record, write_record
+from facedeploy.benchmarks.record import Conditions
+from facedeploy.benchmarks.record_file import read_record, write_record
 from facedeploy.benchmarks.report.board import UNKNOWN, board_facts
 from facedeploy.benchmarks.report.conditions import conditions_tables
 from facedeploy.core.serialization import from_plain, to_plain

@@ -14,7 +14,8 @@ from facedeploy.benchmarks.accuracy.evaluate import evaluate
 from facedeploy.benchmarks.latency.benchmark import benchmark
 from facedeploy.benchmarks.matrix.cells import Made, code_digest, make
 from facedeploy.benchmarks.matrix.plan import Cell, Plan
-from facedeploy.benchmarks.record import Record, read_record, write_record
+from facedeploy.benchmarks.record import Record
+from facedeploy.benchmarks.record_file import read_record, write_record
 from facedeploy.benchmarks.report import write_report
 from facedeploy.core.errors import InputError
 from facedeploy.core.hashing import sha256

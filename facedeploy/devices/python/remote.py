@@ -12,7 +12,8 @@ from typing import Any
 from facedeploy import pipelines
 from facedeploy.artifact.folder import MANIFEST, Artifact
 from facedeploy.artifact.manifest import Manifest
-from facedeploy.benchmarks.record import Record, check_record, numbered
+from facedeploy.benchmarks.record import Record, numbered
+from facedeploy.benchmarks.record_file import check_record
 from facedeploy.core.errors import DeviceError, InputError
 from facedeploy.core.face import Face
 from facedeploy.core.images import expand
