@@ -15,13 +15,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facedeploy.benchmarks.record import Found, Record
 from facedeploy.benchmarks.report import Report, check_report_folder, write_report
-from facedeploy.benchmarks.report.differences import compare
-from facedeploy.benchmarks.report.display_names import headings, labels
+from facedeploy.benchmarks.report.differences import lost_and_gained
+from facedeploy.benchmarks.report.display_names import display_names, headings
+from facedeploy.benchmarks.report.label_places import Box, place
 from facedeploy.benchmarks.report.markdown import markdown
 from facedeploy.benchmarks.report.page import page
 from facedeploy.benchmarks.report.pictures import VIEW, Panel, panels
@@ -36,7 +37,7 @@ RECORD = make_record()
 INT8 = "mos-tiny-openvino-int8"
 EVIL = "<script>alert(1)</script>\"'&|`*"
 VOID = {"meta", "br", "wbr", "image"}
-Box = tuple[float, float, float, float]
+FaceBox = tuple[float, float, float, float]
 
 
 @dataclass
@@ -231,8 +232,44 @@ def test_the_page_is_whole_and_needs_nothing_else(records: list[Record], photos:
         assert "nan" not in re.sub('"data:[^"]*"', "", svg)
     for record, heading in zip(records, headings(records), strict=True):
         assert f"<h2>{heading}</h2>" in html
-        for label in labels(record).values():
+        for label in display_names(record).values():
             assert label in found.text
+
+
+def charts(html: str) -> list[tuple[str, ET.Element]]:
+    """What each drawing of a chart is for, and the drawing."""
+    found = re.findall(r'<div class="((?:wide|middling|narrow)[^"]*)">(<svg.*?</svg>)', html, re.DOTALL)
+    return [(shape, ET.fromstring(svg)) for shape, svg in found]
+
+
+def own_colours(svg: ET.Element) -> list[str]:
+    """Elements that have a colour of their own, or none of the style sheet's."""
+    inner = [e for e in svg.iter() if e is not svg and e.tag != "title"]
+    return [e.tag for e in inner if set(e.keys()) & {"fill", "stroke", "color", "style"} or not e.get("class")]
+
+
+def test_charts_take_their_colours_from_the_page_so_that_they_are_dark_where_it_is() -> None:
+    html = page([RECORD, make_record(model="mos-m")], "Title", {})
+    found = charts(html)
+    assert len(found) > 20
+    assert [own_colours(svg) for _, svg in found] == [[]] * len(found)
+    for bad in ('<path class="mark" fill="#fff"/>', "<line/>"):  # The control.
+        assert own_colours(ET.fromstring(f"<svg>{bad}</svg>"))
+    rules = re.findall(r"(?m)^svg [^{]+ \{(.*)\}", html)
+    colours = [value for rule in rules for value in re.findall(r"(?:fill|stroke): ([^;]+);", rule)]
+    assert len(colours) > 8
+    assert all(value == "none" or value.startswith("var(--") for value in colours)
+
+
+def test_charts_are_legible_at_400_pixels() -> None:
+    """A chart is scaled to the page; the one for narrow pages so little that its text keeps its size."""
+    html = page([RECORD], "Title", {})
+    found = charts(html)
+    narrow = [svg for shape, svg in found if "narrow" in shape.split()]
+    assert len(narrow) == html.count('<figure class="chart">') > 5
+    for svg in narrow:
+        assert float(svg.attrib["viewBox"].split()[2]) <= 360
+    assert all(float(svg.attrib["viewBox"].split()[2]) >= 600 for shape, svg in found if "narrow" not in shape.split())
 
 
 @pytest.mark.parametrize(
@@ -340,7 +377,7 @@ def test_artifacts_are_told_apart(kinds: list[tuple[str, str, int]]) -> None:
         replace(some, name=f"n{i}", model=model, target=target, input_sizes={"x": (size, size)})
         for i, (model, target, size) in enumerate(kinds)
     ]
-    called = labels(replace(RECORD, measurements=tuple(made)))
+    called = display_names(replace(RECORD, measurements=tuple(made)))
     assert list(called) == [m.name for m in made]
     assert len(set(called.values())) == len(made)
 
@@ -374,6 +411,38 @@ def test_ticks_lie_on_the_axis(low: float, factor: float, most: int) -> None:
     assert 50 <= axis(low) <= axis(low * factor) <= 600
 
 
+ROOM = Box(0, 0, 320, 260)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 320), st.floats(0, 260), st.floats(5, 200)), max_size=12),
+    st.lists(st.tuples(st.floats(0, 320), st.floats(0, 260)), max_size=12),
+)
+def test_a_label_hides_no_mark_and_no_other_label(
+    labelled: list[tuple[float, float, float]], others: list[tuple[float, float]]
+) -> None:
+    points = [(x, y) for x, y, _ in labelled]
+    marks = [Box(x - 6, y - 6, x + 6, y + 6) for x, y in (*points, *others)]
+    places = place(points, [width for *_, width in labelled], ROOM, marks, [])
+    assert len(places) == len(labelled)
+    boxes = [to.box(x, y, width) for (x, y, width), to in zip(labelled, places, strict=True) if to is not None]
+    for i, box in enumerate(boxes):
+        assert ROOM.holds(box)
+        assert not any(box.meets(other) for other in (*marks, *boxes[:i]))
+
+
+def test_a_label_keeps_off_lines_and_is_left_out_where_it_fits_nowhere() -> None:
+    (beside,) = place([(100.0, 100.0)], [40.0], ROOM, [], [])
+    assert beside is not None
+    crossed = Box(100, 94, 320, 96)
+    assert beside.box(100, 100, 40).meets(crossed)
+    (below,) = place([(100.0, 100.0)], [40.0], ROOM, [], [crossed])
+    assert below is not None
+    assert not below.box(100, 100, 40).meets(crossed)
+    assert place([(100.0, 100.0)], [400.0], ROOM, [], []) == [None]
+    assert place([(100.0, 100.0)], [40.0], ROOM, [ROOM], []) == [None]
+
+
 def test_an_inverted_axis_has_the_same_ticks() -> None:
     up, down = Axis(3.4, 4.2, 300, 20), Axis(3.4, 4.2, 20, 300)
     assert up.ticks(6) == down.ticks(6) == pytest.approx([3.4, 3.6, 3.8, 4.0, 4.2])
@@ -383,7 +452,7 @@ def test_an_inverted_axis_has_the_same_ticks() -> None:
 # --- faces that one found and another lost ---
 
 
-def faces(*boxes: Box, score: float = 0.9) -> tuple[Found, ...]:
+def faces(*boxes: FaceBox, score: float = 0.9) -> tuple[Found, ...]:
     return tuple(Found(box, score) for box in boxes)
 
 
@@ -399,18 +468,18 @@ def compared(*found: tuple[Found, ...]) -> Record:
 
 def test_lost_and_gained() -> None:
     moved = (102.0, 101.0, 163.0, 182.0)
-    (picture,) = compare(compared(faces(A, B), faces(moved, C), faces(A, moved)))
+    (picture,) = lost_and_gained(compared(faces(A, B), faces(moved, C), faces(A, moved)))
     assert [(d.box, d.lost, d.names) for d in picture.differences] == [
         (A, True, ("mos-tiny-onnx-fp32",)),
         (C, False, ("mos-tiny-onnx-fp32",)),
     ]
     assert picture.kept == (B,)
-    assert compare(compared(faces(A, B), faces(B, A))) == ()
+    assert lost_and_gained(compared(faces(A, B), faces(B, A))) == ()
 
 
 def test_one_face_that_several_gained_is_one() -> None:
     near = (301.0, 201.0, 361.0, 281.0)
-    (picture,) = compare(compared(faces(A), faces(A, C, score=0.6), faces(A, near, score=0.8)))
+    (picture,) = lost_and_gained(compared(faces(A), faces(A, C, score=0.6), faces(A, near, score=0.8)))
     (d,) = picture.differences
     assert (d.lost, d.score, len(d.names)) == (False, 0.8, 2)
 
@@ -418,8 +487,8 @@ def test_one_face_that_several_gained_is_one() -> None:
 def test_only_artifacts_of_one_model_are_compared() -> None:
     record = compared(faces(A), faces(B))
     first, second = record.measurements
-    assert len(compare(record)) == 1
-    assert compare(replace(record, measurements=(first, replace(second, model="other")))) == ()
+    assert len(lost_and_gained(record)) == 1
+    assert lost_and_gained(replace(record, measurements=(first, replace(second, model="other")))) == ()
 
 
 def test_pictures_with_most_differences_come_first_and_twelve_at_most(photos: dict[str, Path]) -> None:
@@ -433,7 +502,7 @@ def test_pictures_with_most_differences_come_first_and_twelve_at_most(photos: di
         scores=(),
         fastest=None,
     )
-    counts = [c.count for c in compare(record)]
+    counts = [c.count for c in lost_and_gained(record)]
     assert counts == sorted(counts, reverse=True)
     assert len(counts) == 17  # Of twenty, three have no face.
     images = dict.fromkeys(names, photos["photo0.jpg"])
@@ -445,7 +514,7 @@ def test_pictures_with_most_differences_come_first_and_twelve_at_most(photos: di
 
 
 def shown(record: Record, images: dict[str, Path]) -> tuple[Panel, ...]:
-    return panels(compare(record), images, {m.name: m.target for m in record.measurements}, 12)
+    return panels(lost_and_gained(record), images, {m.name: m.target for m in record.measurements}, 12)
 
 
 def test_a_panel_is_a_small_jpeg_with_its_marks(photos: dict[str, Path]) -> None:
@@ -473,8 +542,9 @@ def test_pictures_that_are_gone_are_left_out(photos: dict[str, Path], tmp_path: 
 coordinate = st.floats(-200, 900)
 
 
+@settings(deadline=None)  # It compresses pictures.
 @given(boxes=st.lists(st.tuples(coordinate, coordinate, st.floats(0, 500), st.floats(0, 500)), min_size=1, max_size=12))
-def test_marks_lie_in_the_picture_whatever_the_boxes(boxes: Sequence[Box], photos: dict[str, Path]) -> None:
+def test_marks_lie_in_the_picture_whatever_the_boxes(boxes: Sequence[FaceBox], photos: dict[str, Path]) -> None:
     """Boxes may leave the picture, be empty, or be larger than it."""
     found = faces(*[(x, y, x + w, y + h) for x, y, w, h in boxes])
     for panel in shown(compared(found, ()), photos):

@@ -44,7 +44,7 @@ class Compared:
         return sum(len(d.names) for d in self.differences)
 
 
-def compare(record: Record) -> tuple[Compared, ...]:
+def lost_and_gained(record: Record) -> tuple[Compared, ...]:
     """Every picture of every model with a difference, most differences first."""
     made = []
     for group in _by_model(record):

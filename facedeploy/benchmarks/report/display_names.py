@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from facedeploy.benchmarks.record import Measurement, Record
 
 
-def labels(record: Record) -> dict[str, str]:
+def display_names(record: Record) -> dict[str, str]:
     """Name of each artifact -> what to call it beside the others of the record."""
     ways: tuple[Callable[[Measurement], str], ...] = (
         lambda m: m.target,

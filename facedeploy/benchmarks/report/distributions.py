@@ -80,16 +80,9 @@ def _draw(rows: Sequence[Row], low: float, high: float, width: float) -> str:
 
 
 def _shape(row: Row, axis: Axis, base: float, height: float) -> list[str]:
-    edges = np.arange(axis.start, axis.end + _BIN, _BIN)
-    values = np.clip(row.samples.ravel(), axis.low, axis.high)
-    span = np.log(axis.high / axis.low) if axis.log else axis.high - axis.low
-    part = np.log(values / axis.low) / span if axis.log else (values - axis.low) / span
-    counts = np.histogram(axis.start + part * (axis.end - axis.start), edges)[0].astype(float)
-    density = np.convolve(counts, _KERNEL, "same") if len(counts) > len(_KERNEL) else counts
-    density *= height / max(float(density.max()), 1e-9)
+    middles, density = _density(row, axis, height)
     shown = np.flatnonzero(density > 0.15)
     first, last = int(shown[0]), int(shown[-1])
-    middles = (edges[:-1] + edges[1:]) / 2
     path = [f"M{middles[first]:.0f} {base:.1f}"]
     path += [f"L{middles[i]:.0f} {base - density[i]:.1f}" for i in range(first, last + 1)]
     p50 = row.spread.p50
@@ -104,3 +97,14 @@ def _shape(row: Row, axis: Axis, base: float, height: float) -> list[str]:
         line(axis.inside(p50.value), base - height, axis.inside(p50.value), base, f"middle {row.colour}"),
         *dots,
     ]
+
+
+def _density(row: Row, axis: Axis, height: float) -> tuple[Floats, Floats]:
+    """Pixels along the axis, and how far the shape rises there: `height` at its highest."""
+    edges = np.arange(axis.start, axis.end + _BIN, _BIN)
+    values = np.clip(row.samples.ravel(), axis.low, axis.high)
+    span = np.log(axis.high / axis.low) if axis.log else axis.high - axis.low
+    part = np.log(values / axis.low) / span if axis.log else (values - axis.low) / span
+    counts = np.histogram(axis.start + part * (axis.end - axis.start), edges)[0].astype(float)
+    density = np.convolve(counts, _KERNEL, "same") if len(counts) > len(_KERNEL) else counts
+    return (edges[:-1] + edges[1:]) / 2, density * height / max(float(density.max()), 1e-9)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from facedeploy.benchmarks.record import Measurement, Record, Score
-from facedeploy.benchmarks.report.display_names import labels, precision
+from facedeploy.benchmarks.report.display_names import display_names, precision
 from facedeploy.benchmarks.report.distributions import Row, distributions
 from facedeploy.benchmarks.report.svg import Figure
 from facedeploy.benchmarks.report.tradeoff import Point, tradeoff
@@ -95,7 +95,7 @@ def _colour(record: int) -> str:
 
 
 def _model_points(record: Record, heading: str, colour: str, key: tuple[str, str]) -> list[Point]:
-    names = labels(record)
+    names = display_names(record)
     by_name = {m.name: m for m in record.measurements}
     return [
         Point(f"{heading} {names[m.name]}", m.spread["whole"].p50, s.value, colour, precision(m))

@@ -9,7 +9,7 @@ from facedeploy.benchmarks.record import Record
 from facedeploy.benchmarks.report.accuracy import accuracy_tables
 from facedeploy.benchmarks.report.conditions import conditions_tables
 from facedeploy.benchmarks.report.differences import difference_table
-from facedeploy.benchmarks.report.display_names import headings, labels
+from facedeploy.benchmarks.report.display_names import display_names, headings
 from facedeploy.benchmarks.report.speed import phase_table, speed_table
 from facedeploy.benchmarks.report.summary import overview_table, remarks, verdicts
 from facedeploy.benchmarks.report.table import Cell, Table
@@ -31,7 +31,7 @@ def markdown(records: Sequence[Record], title: str, notes: Sequence[str] = ()) -
 
 
 def _record(record: Record) -> list[str]:
-    called = labels(record)
+    called = display_names(record)
     parts = [_escaped(text) for text in verdicts(record, called)]
     tables = [speed_table(record, called), *accuracy_tables(record, called), phase_table(record, called)]
     for table in (*tables, vendor_table(record, called), difference_table(record, called)):

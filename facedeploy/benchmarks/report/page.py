@@ -11,8 +11,8 @@ from typing import Any
 from facedeploy.benchmarks.record import Measurement, Record
 from facedeploy.benchmarks.report.accuracy import accuracy_tables
 from facedeploy.benchmarks.report.conditions import comparable, conditions_tables
-from facedeploy.benchmarks.report.differences import compare, difference_table
-from facedeploy.benchmarks.report.display_names import headings, labels
+from facedeploy.benchmarks.report.differences import difference_table, lost_and_gained
+from facedeploy.benchmarks.report.display_names import display_names, headings
 from facedeploy.benchmarks.report.figures import Group, common_tradeoffs, spread_of, tradeoffs_of
 from facedeploy.benchmarks.report.layers import kind_table, layer_table
 from facedeploy.benchmarks.report.numbers import counted, number
@@ -110,7 +110,7 @@ def _subtitle(records: Sequence[Record]) -> str:
 
 
 def _section(record: Record, heading: str, anchor: str, images: Mapping[str, Path], most: int) -> Section:
-    called = labels(record)
+    called = display_names(record)
     tables = (*accuracy_tables(record, called), phase_table(record, called), vendor_table(record, called))
     return Section(
         anchor,
@@ -122,7 +122,7 @@ def _section(record: Record, heading: str, anchor: str, images: Mapping[str, Pat
         tuple(t for t in tables if t is not None),
         tuple(_layers(m, called[m.name]) for m in record.measurements if m.layers),
         difference_table(record, called),
-        panels(compare(record), images, called, most),
+        panels(lost_and_gained(record), images, called, most),
     )
 
 

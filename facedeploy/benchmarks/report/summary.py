@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from facedeploy.benchmarks.record import Record
 from facedeploy.benchmarks.report.conditions import comparable
-from facedeploy.benchmarks.report.display_names import labels
+from facedeploy.benchmarks.report.display_names import display_names
 from facedeploy.benchmarks.report.numbers import counted, digits, listed, number
 from facedeploy.benchmarks.report.table import NOTHING, Cell, Column, Note, Table, plain, with_bounds
 
@@ -74,7 +74,7 @@ def overview_table(records: Sequence[Record], headings: Sequence[str]) -> Table:
     ms = digits(m.spread["whole"].p50.value for record in records for m in record.measurements)
     rows = []
     for record, heading in zip(records, headings, strict=True):
-        called, first = labels(record), record.measurements[0]
+        called, first = display_names(record), record.measurements[0]
         best = next((m for m in record.measurements if m.name == record.fastest), None)
         shown: list[Cell] = [NOTHING] * (4 if beside else 3)
         if best is not None:

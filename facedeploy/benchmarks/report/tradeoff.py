@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from facedeploy.benchmarks.report.label_places import Box, place
 from facedeploy.benchmarks.report.svg import (
     Axis,
     Figure,
@@ -38,21 +39,6 @@ class Point:
     precision: str
 
 
-@dataclass(frozen=True)
-class _Box:
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-
-    def meets(self, other: _Box) -> bool:
-        low, high = min(other.y1, other.y2), max(other.y1, other.y2)
-        return self.x1 < other.x2 and other.x1 < self.x2 and self.y1 < high and low < self.y2
-
-    def holds(self, other: _Box) -> bool:
-        return self.x1 <= other.x1 and self.y1 <= other.y1 and other.x2 <= self.x2 and other.y2 <= self.y2
-
-
 def front(points: Sequence[Point], higher_is_better: bool) -> list[Point]:
     """Those that none is both as fast and as accurate as, and better in one; by rising latency."""
     sign = -1 if higher_is_better else 1
@@ -80,7 +66,7 @@ def _draw(
     width: float,
     height: float,
 ) -> str:
-    plot = _Box(48, 30, width - 14, height - 44)
+    plot = Box(48, 30, width - 14, height - 44)
     fastest, slowest = min(p.x.value for p in points), max(p.x.value for p in points)
     low = max(min(p.x.low for p in points), fastest / _WIDEST)
     high = min(max(p.x.high for p in points), slowest * _WIDEST)
@@ -97,7 +83,7 @@ def _draw(
     return drawing(width, height, f"{title} against latency", parts)
 
 
-def _accuracy_axis(points: Sequence[Point], higher_is_better: bool, plot: _Box) -> Axis:
+def _accuracy_axis(points: Sequence[Point], higher_is_better: bool, plot: Box) -> Axis:
     """Up is always better."""
     low, high = min(p.y.low for p in points), max(p.y.high for p in points)
     room = max(0.08 * (high - low), 0.002 * max(abs(low), abs(high)), 1e-3)
@@ -105,7 +91,7 @@ def _accuracy_axis(points: Sequence[Point], higher_is_better: bool, plot: _Box) 
     return Axis(low, high, plot.y2, plot.y1) if higher_is_better else Axis(low, high, plot.y1, plot.y2)
 
 
-def _frame(plot: _Box, x: Axis, y: Axis, unit: str, higher_is_better: bool) -> list[str]:
+def _frame(plot: Box, x: Axis, y: Axis, unit: str, higher_is_better: bool) -> list[str]:
     parts = []
     for tick in y.ticks(6):
         parts += [line(plot.x1, y(tick), plot.x2, y(tick), "grid")]
@@ -124,7 +110,7 @@ def _frame(plot: _Box, x: Axis, y: Axis, unit: str, higher_is_better: bool) -> l
     ]
 
 
-def _stairs(best: Sequence[Point], x: Axis, y: Axis, plot: _Box) -> str:
+def _stairs(best: Sequence[Point], x: Axis, y: Axis, plot: Box) -> str:
     steps = [f"M{x(best[0].x.value):.1f} {plot.y2:.1f}"]
     for p in best:
         steps += [f"H{x(p.x.value):.1f}", f"V{y(p.y.value):.1f}"]
@@ -154,49 +140,32 @@ def _mark(p: Point, cx: float, cy: float) -> str:
 
 
 def _labels(
-    wanted: Sequence[Point], points: Sequence[Point], best: Sequence[Point], x: Axis, y: Axis, plot: _Box
+    wanted: Sequence[Point], points: Sequence[Point], best: Sequence[Point], x: Axis, y: Axis, plot: Box
 ) -> list[str]:
-    """Beside their points, at best where they cross no line and always where they hide no mark and no other label; a
-    label without such a place is left to the mark's title and the table.
-    """
-    marks = [_Box(x(p.x.value) - 6, y(p.y.value) - 6, x(p.x.value) + 6, y(p.y.value) + 6) for p in points]
-    lines = _line_boxes(points, best, x, y, plot)
-    room = _Box(plot.x1 + 2, plot.y1 - 12, plot.x2 + 12, plot.y2)
+    """A label without a place is left to the mark's title and the table."""
+    marks = [Box(x(p.x.value) - 6, y(p.y.value) - 6, x(p.x.value) + 6, y(p.y.value) + 6) for p in points]
+    places = place(
+        [(x(p.x.value), y(p.y.value)) for p in wanted],
+        [text_width(p.label, _FONT) for p in wanted],
+        Box(plot.x1 + 2, plot.y1 - 12, plot.x2 + 12, plot.y2),
+        marks,
+        _line_boxes(points, best, x, y, plot),
+    )
     parts = []
-    for p in wanted:
-        cx, cy, width = x(p.x.value), y(p.y.value), text_width(p.label, _FONT)
-        places = []
-        for i, (dx, dy, far) in enumerate(_PLACES):
-            left = cx + dx - (width if dx < 0 else width / 2 if dx == 0 else 0)
-            box = _Box(left, cy + dy - 9, left + width, cy + dy + 3)
-            if room.holds(box) and not any(box.meets(other) for other in marks):
-                crossed = sum(box.meets(other) for other in lines)
-                places.append((i + _CROSSING * crossed, dx, dy, far, box))
-        if places:
-            _, dx, dy, far, box = min(places, key=lambda place: place[0])
-            marks.append(box)
-            if far:
-                parts.append(line(cx, cy, cx + dx * 0.9, cy + dy - (9 if dy > 0 else -2), "leader"))
-            anchor = "end" if dx < 0 else "middle" if dx == 0 else "start"
-            class_ = "label best" if p in best else "label"
-            parts.append(words(cx + dx, cy + dy, p.label, anchor=anchor, class_=class_))
+    for p, to in zip(wanted, places, strict=True):
+        if to is None:
+            continue
+        cx, cy = x(p.x.value), y(p.y.value)
+        if to.far:
+            parts.append(line(cx, cy, cx + to.dx * 0.9, cy + to.dy - (9 if to.dy > 0 else -2), "leader"))
+        class_ = "label best" if p in best else "label"
+        parts.append(words(cx + to.dx, cy + to.dy, p.label, anchor=to.anchor, class_=class_))
     return parts
 
 
-def _line_boxes(points: Sequence[Point], best: Sequence[Point], x: Axis, y: Axis, plot: _Box) -> list[_Box]:
+def _line_boxes(points: Sequence[Point], best: Sequence[Point], x: Axis, y: Axis, plot: Box) -> list[Box]:
     """What whiskers and stairs cover."""
-    whiskers = [_Box(x(p.x.value) - 1, y(p.y.high), x(p.x.value) + 1, y(p.y.low)) for p in points]
+    whiskers = [Box(x(p.x.value) - 1, y(p.y.high), x(p.x.value) + 1, y(p.y.low)) for p in points]
     ends = [*(x(p.x.value) for p in best[1:]), plot.x2]
-    steps = [_Box(x(p.x.value), y(p.y.value) - 1, end, y(p.y.value) + 1) for p, end in zip(best, ends, strict=True)]
+    steps = [Box(x(p.x.value), y(p.y.value) - 1, end, y(p.y.value) + 1) for p, end in zip(best, ends, strict=True)]
     return [*whiskers, *steps]
-
-
-# A line under a label is as bad as this many places further down the list.
-_CROSSING = 4
-# Offsets of a label from its point, the best first, and whether a line must lead there.
-_PLACES = (
-    *((8.0, -7.0, False), (8.0, 15.0, False), (-8.0, -7.0, False), (-8.0, 15.0, False)),
-    *((10.0, 4.0, False), (-10.0, 4.0, False), (0.0, -12.0, False), (0.0, 20.0, False)),
-    *((dx, dy, True) for far in (26.0, 44.0, 64.0) for dx in (14.0, -14.0) for dy in (far, -far)),
-    *((dx, dy, True) for far in (26.0, 44.0, 64.0) for dx in (40.0, -40.0) for dy in (far, -far)),
-)
