@@ -8,33 +8,30 @@ import importlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from facedeploy import pipelines
-from facedeploy.artifact.folder import Artifact, describe_file, staged, write_manifest
+from facedeploy.artifact.folder import Artifact, staged, write_manifest
 from facedeploy.artifact.manifest import Manifest, NetworkEntry, Parity, SourceFile
 from facedeploy.calibration.quantize_plan import Int8Options, Quantisation, quantisation
 from facedeploy.core.errors import InputError, ParityError, SlowerError
 from facedeploy.core.hashing import sha256
-from facedeploy.core.network_spec import InputSize, NetworkSpec
+from facedeploy.core.network_spec import InputSize
 from facedeploy.core.optional_imports import installed_versions, require
 from facedeploy.core.progress import Progress, Watch, unwatched
 from facedeploy.core.target import Backend, Precision, Target
 from facedeploy.export.bisect import first_wrong
-from facedeploy.export.check_int8 import check_simulated, write_simulation
+from facedeploy.export.check_network import NetworkExport, check_compiled, describe_compiled
 from facedeploy.export.compiler import Compile, Compiled, Job
 from facedeploy.export.fp16_fallback import choose_float32
 from facedeploy.export.speed import speedup
 from facedeploy.graph.lowering import DeformConvForm
-from facedeploy.graph.passes.channel_equalization import equalise
-from facedeploy.graph.ranges import Ranges
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.sources.open import open_source
-from facedeploy.sources.source import Source, SourceNetwork
+from facedeploy.sources.source import Source
 from facedeploy.verification import tensors as parity
 
 if TYPE_CHECKING:
@@ -132,7 +129,7 @@ def export(
         chosen = Quantisation()
         if target.precision == "int8":
             chosen = quantisation(source, int8 or Int8Options(), progress=progress, watch=watch or unwatched)
-        jobs: list[_Export] = []
+        jobs: list[NetworkExport] = []
         networks: list[NetworkEntry] = []
         rows: list[Parity] = []
         for network in source.networks:
@@ -141,7 +138,7 @@ def export(
             force = int8 is not None and int8.force
             # Pictures say more than drawn faces.
             judged = force or (chosen.calibration is not None and chosen.calibration.loss is not None)
-            job = _Export(source, network, target, folder, feeds, deform_conv, layers, force, judged)
+            job = NetworkExport(source, network, target, folder, feeds, deform_conv, layers, force, judged)
             entry, checked = _export_network(job, parts, progress)
             jobs.append(job)
             networks.append(entry)
@@ -185,37 +182,9 @@ def _check_target(source: Source, target: Target) -> None:
         raise InputError(msg)
 
 
-@dataclass(frozen=True)
-class _Export:
-    """One network on its way.
-
-    feeds: the inputs that it is compared on. force: write it although it is slower. judged: whether the cost of int8
-    was looked at already, or does not matter.
-    """
-
-    source: Source
-    network: SourceNetwork
-    target: Target
-    folder: Path
-    feeds: list[Arrays]
-    deform_conv: DeformConvForm | None
-    int8: Ranges
-    force: bool
-    judged: bool
-
-    def write(self, path: Path) -> None:
-        """Write the float32 graph that is compiled; for int8 its channels are of like size."""
-        self.network.write(path)
-        if factors := {name: values.divided for name, values in self.int8.items() if values.divided}:
-            onnx = require("onnx", "export")
-            onnx.save(equalise(onnx.load(path), factors), path)
-
-    def measure(self, reference: Runtime, runtime: Runtime) -> tuple[Parity, ...]:
-        """How far a runtime of the network is from the reference."""
-        return parity.measure(reference, runtime, self.feeds, self.target.precision, self.source.boxes)
-
-
-def _export_network(job: _Export, parts: dict[str, str], progress: Progress) -> tuple[NetworkEntry, tuple[Parity, ...]]:
+def _export_network(
+    job: NetworkExport, parts: dict[str, str], progress: Progress
+) -> tuple[NetworkEntry, tuple[Parity, ...]]:
     network, target = job.network, job.target
     spec, boxes = network.spec, job.source.boxes
     reference = network.reference(RuntimeOptions())
@@ -237,10 +206,10 @@ def _export_network(job: _Export, parts: dict[str, str], progress: Progress) -> 
             compiled = compile_network(
                 Job(spec, onnx, target.precision, job.folder, float32, job.deform_conv, job.int8)
             )
-    entry = _entry(spec, job.folder, compiled)
+    entry = describe_compiled(spec, job.folder, compiled)
     progress(f"{spec.name}: compare")
     try:
-        return entry, _compare(job, reference, entry)
+        return entry, check_compiled(job, reference, entry)
     except ParityError as error:
         if job.source.origin == "registry" or target.precision == "int8":
             raise
@@ -252,13 +221,13 @@ def _export_network(job: _Export, parts: dict[str, str], progress: Progress) -> 
         raise ParityError(msg) from error
 
 
-def _first_wrong(job: _Export) -> str:
+def _first_wrong(job: NetworkExport) -> str:
     """Name the operator that the backend gets wrong, or nothing."""
     target = Target(job.target.backend, "fp32")
 
     def opened(part: Job, compiled: Compiled) -> Runtime:
         substitute: Substitute | None = "onnxruntime" if target.backend == "trt" else None
-        entry = _entry(part.spec, part.folder, compiled)
+        entry = describe_compiled(part.spec, part.folder, compiled)
         return open_network(job.source.model, target, entry, part.folder, RuntimeOptions(), substitute)
 
     with tempfile.TemporaryDirectory() as work:
@@ -267,48 +236,7 @@ def _first_wrong(job: _Export) -> str:
         return first_wrong(onnx, job.network.spec, job.feeds[0], _compiler(target.backend), opened)
 
 
-def _entry(spec: NetworkSpec, folder: Path, compiled: Compiled) -> NetworkEntry:
-    return NetworkEntry(
-        spec=spec,
-        files={role: describe_file(folder, name) for role, name in compiled.files.items()},
-        engine=compiled.engine,
-        lowerings=compiled.lowerings,
-        float32=compiled.float32,
-        int8=compiled.int8,
-        options=compiled.options,
-    )
-
-
-def _compare(job: _Export, reference: Runtime, entry: NetworkEntry) -> tuple[Parity, ...]:
-    """Load what was compiled in its own runtime and compare; a TensorRT graph also in ONNX Runtime."""
-    substitutes: list[Substitute | None] = []
-    if job.target.backend == "trt":
-        substitutes.append("onnxruntime")
-    if job.target.backend != "trt" or _engine_runs_here(entry):
-        substitutes.append(None)
-    rows: list[Parity] = []
-    for substitute in substitutes:
-        options = RuntimeOptions()
-        with open_network(job.source.model, job.target, entry, job.folder, options, substitute) as runtime:
-            rows += job.measure(reference, runtime)
-    if job.target.precision == "int8":
-        check_simulated(rows, _simulated(job, reference, entry))
-    if not job.judged:
-        parity.check(rows, job.target.precision)
-    return tuple(rows)
-
-
-def _simulated(job: _Export, reference: Runtime, entry: NetworkEntry) -> tuple[Parity, ...]:
-    """How far from float the Q/DQ graph of an int8 network is, in ONNX Runtime."""
-    with tempfile.TemporaryDirectory() as work:
-        onnx, path = Path(work) / "float.onnx", Path(work) / "int8.onnx"
-        job.write(onnx)
-        write_simulation(onnx, entry, job.int8, job.target.backend, path)
-        with OnnxRuntimeRuntime(path, job.network.spec, RuntimeOptions()) as runtime:
-            return job.measure(reference, runtime)
-
-
-def _check_speed(jobs: Sequence[_Export], networks: Sequence[NetworkEntry]) -> float:
+def _check_speed(jobs: Sequence[NetworkExport], networks: Sequence[NetworkEntry]) -> float:
     """How many times faster the int8 networks are than the same backend's fp32, on this machine.
 
     Raises:
@@ -318,7 +246,9 @@ def _check_speed(jobs: Sequence[_Export], networks: Sequence[NetworkEntry]) -> f
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
-        def opened(job: _Export, entry: NetworkEntry, precision: Precision, folder: Path) -> tuple[Runtime, Arrays]:
+        def opened(
+            job: NetworkExport, entry: NetworkEntry, precision: Precision, folder: Path
+        ) -> tuple[Runtime, Arrays]:
             made = open_network(job.source.model, Target(target.backend, precision), entry, folder, RuntimeOptions())
             return stack.enter_context(made), job.feeds[-1]
 
@@ -328,7 +258,7 @@ def _check_speed(jobs: Sequence[_Export], networks: Sequence[NetworkEntry]) -> f
             onnx = work / f"{job.network.spec.name}.onnx"
             job.network.write(onnx)
             compiled = _compiler(target.backend)(Job(job.network.spec, onnx, "fp32", work))
-            floats.append(opened(job, _entry(job.network.spec, work, compiled), "fp32", work))
+            floats.append(opened(job, describe_compiled(job.network.spec, work, compiled), "fp32", work))
         ratio = speedup(integers, floats)
     if ratio < _SLOWER and not jobs[0].force:
         msg = (
@@ -337,12 +267,6 @@ def _check_speed(jobs: Sequence[_Export], networks: Sequence[NetworkEntry]) -> f
         )
         raise SlowerError(msg)
     return ratio
-
-
-def _engine_runs_here(entry: NetworkEntry) -> bool:
-    from facedeploy.runtimes.tensorrt_api import gpu_available
-
-    return entry.engine == "ready" and gpu_available()
 
 
 def _save_weights(modules: Modules, folder: Path) -> dict[str, str]:

@@ -50,7 +50,7 @@ from facedeploy.metrics.face_loss import Answer, Judge
 from facedeploy.models import registry
 from facedeploy.runtimes.base import Arrays, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
-from facedeploy.sources import open as sources
+from facedeploy.sources import published as sources
 from facedeploy.sources.open import open_source
 from facedeploy.sources.source import Source
 from tests.artifact.test_artifact import one_sentence, tree
