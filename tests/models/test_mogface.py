@@ -445,6 +445,7 @@ def test_every_target_finds_the_faces_of_pytorch(target: str, thin: GetThin, pho
     assert_same_faces(made, thin.weights, photo)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32"])
 def test_networks_of_any_size_find_the_faces_of_pytorch(target: str, thin: GetThin, photo: Image) -> None:
     assert_same_faces(thin(target, "any"), thin.weights, photo[:133, :171])
@@ -491,6 +492,7 @@ def test_ncnn_reads_shared_weights_without_our_help(thin: GetThin) -> None:
             np.testing.assert_allclose(np.array(have)[None], values, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_int8_is_built_for_tensorrt(thin: GetThin, tmp_path: Path) -> None:
     for i in range(10):
         cv2.imwrite(str(tmp_path / f"{i}.png"), group_photo(np.random.default_rng(i), *SMALL, 2))
