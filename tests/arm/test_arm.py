@@ -132,8 +132,11 @@ def test_the_emulated_python_is_another_processor() -> None:
 @pytest.mark.parametrize(
     ("model", "size", "form"),
     [
-        pytest.param("mos-m", LARGE, "gridsample", marks=slow),
-        *(pytest.param(model, SMALL, form, marks=slow) for model, form in (("mos-m", "native"), ("mos-s", "native"))),
+        pytest.param("mos-m", LARGE, "gridsample", marks=minutes),
+        *(
+            pytest.param(model, SMALL, form, marks=minutes)
+            for model, form in (("mos-m", "native"), ("mos-s", "native"))
+        ),
         *((model, SMALL, "gridsample") for model in ("mos-m", "mos-s")),
         ("mtcnn", SMALL, None),
     ],
@@ -153,7 +156,7 @@ def test_every_output_equals_that_of_this_machine(
     assert {name for name, distance in control.items() if distance <= RELATIVE} == set()
 
 
-@pytest.mark.parametrize("model", [pytest.param("mos-m", marks=slow), "mos-s"])
+@pytest.mark.parametrize("model", [pytest.param("mos-m", marks=minutes), "mos-s"])
 def test_the_command_line_finds_the_faces_of_this_machine(model: str, exported: Exported, tmp_path: Path) -> None:
     """On a picture of the network's size, as OpenCV resizes 8-bit pictures by other roundings on ARM."""
     picture = tmp_path / "picture.png"
