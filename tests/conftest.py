@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 import torch
+from hypothesis import settings
 
 from facedeploy.artifact.folder import Artifact
 from facedeploy.core.network_spec import InputSize, NetworkSpec, Size
@@ -39,6 +40,10 @@ SMALL: Size = (96, 128)  # What the outputs of MOS are recorded for.
 MOS_GAINS = {"mos-m": GAIN, "mos-s": 1.0}
 
 from_torch._trace = trace_once()  # type: ignore[assignment]  # The same call.
+
+# An example that takes long on a busy machine is no failure.
+settings.register_profile("facedeploy", deadline=None)
+settings.load_profile("facedeploy")
 
 # Two cores: xdist gives each worker one, and more threads than that only get in each other's way.
 torch.set_num_threads(1)

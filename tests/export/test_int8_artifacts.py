@@ -52,7 +52,6 @@ LAYERS = {"trt": 21, "openvino": 20, "ncnn": 21}
 WEIGHTS = {"trt": "onnx", "openvino": "bin", "ncnn": "bin"}
 
 run = test_cli.run
-traced_once = test_calibration.traced_once
 pictures = test_calibration.pictures
 
 

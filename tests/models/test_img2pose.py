@@ -37,7 +37,7 @@ from facedeploy.pipelines.roi_align import level_of, sample_grid
 from facedeploy.runtimes import Substitute
 from facedeploy.runtimes.base import Array, Arrays
 from facedeploy.runtimes.torch import TorchRuntime
-from facedeploy.sources import open as source
+from facedeploy.sources import published as source
 from facedeploy.sources.open import open_source
 from facedeploy.sources.published import load_reference
 from facedeploy.verification.verify import FACE_LIMITS

@@ -43,7 +43,6 @@ from facedeploy.runtimes import Substitute
 from facedeploy.sources.open import open_source
 from facedeploy.sources.published import load_reference
 from facedeploy.verification.verify import FACE_LIMITS, verify
-from tests.calibration import test_calibration
 from tests.support.exported import exported
 from tests.support.fill import fill, noise
 from tests.support.known_faces import SIDE, Blind, chart, known, misses, opened, published_boxes, seen, turn_point
@@ -56,8 +55,6 @@ HEIGHT, WIDTH = 192, 224
 PIXELS, DEGREES = 0.5, 0.1
 
 GetTarget = Callable[[str], Artifact]
-
-traced_once = test_calibration.traced_once
 
 
 def network() -> Landmarks106:

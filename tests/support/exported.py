@@ -54,12 +54,11 @@ def exported(
     """
     require(target)
     key = [store.exporter(), model, target, *([weights] if weights else []), *how, sorted(options.items())]
-    name = f"{model}-{target}"
 
     def write(folder: Path) -> None:
-        make(model, target, weights, folder / name, **options)
+        make(model, target, weights, folder / target, **options)
 
-    return Artifact.open(store.made_once(name, key, write) / name)
+    return Artifact.open(store.made_once(f"{model}-{target}", key, write) / target)
 
 
 class _Pickler(pickle.Pickler):
