@@ -1,6 +1,7 @@
 # make demo      everything, from nothing to a face: set up, export, check, detect, compare speeds (build/demo)
 # make install   a virtual environment in .venv with every backend and the development tools
-# make test      the whole test suite
+# make test      every backend for real, at most 8 minutes on two cores
+# make test-all  that, and what is slow: data sets, sanitizers, mutants, killed runs, the README, an emulated ARM
 # make lint      ruff, mypy --strict, and which room may import which
 # make arm       the ncnn artifacts in an emulated aarch64 Python, against this machine (docs/arm.md)
 # make bench     side-by-side latency of every backend; IMAGES=folder and MTCNN=folder or MOS=MOS-M.pth, THREADS=2
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint arm bench bench-usage bench-mtcnn bench-mos clean
+.PHONY: install demo test test-slow test-all lint arm bench bench-usage bench-mtcnn bench-mos clean
 
 install: $(STAMP)
 
@@ -34,8 +35,14 @@ demo: install
 	@echo "the picture with the face is $(DEMO)/$(notdir $(PHOTO))"
 
 # A worker that crashes fails the run at once; with another in its place the run can wait for ever.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --max-worker-restart 0
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
+	$(PYTEST) -m "not slow" --durations 10
+
+test-slow: install
+	$(PYTEST) -m slow --durations 10
+
+test-all: test test-slow
 
 lint: install
 	$(BIN)/ruff check .

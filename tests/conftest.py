@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
@@ -13,19 +12,21 @@ from typing import Any, Protocol
 
 import pytest
 import torch
+from hypothesis import settings
 
 from facedeploy.artifact.folder import Artifact
 from facedeploy.core.network_spec import InputSize, NetworkSpec, Size
-from facedeploy.core.target import Target
 from facedeploy.export import exporter
-from facedeploy.export.exporter import export
 from facedeploy.export.fp16_fallback import choose_float32
-from facedeploy.graph.from_torch import export_onnx
+from facedeploy.graph import from_torch
 from facedeploy.graph.lowering import DeformConvForm
 from facedeploy.models import registry
 from facedeploy.runtimes.base import Array, Arrays
 from facedeploy.runtimes.torch import TorchRuntime
 from facedeploy.sources import published as published_source
+from tests.support import fill as filling
+from tests.support import store
+from tests.support.exported import exported, trace_once
 from tests.support.fill import GAIN, fill
 
 ASSETS = Path(__file__).parents[2] / "shared" / "assets"
@@ -33,9 +34,16 @@ HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGTERM, sign
 GetArtifact = Callable[[str], Artifact]
 GetWeights = Callable[[str], Path]
 
+FILL = Path(filling.__file__)
 SMALL: Size = (96, 128)  # What the outputs of MOS are recorded for.
 # With the gain of the recorded outputs MOS-S is chaotic on pictures: PyTorch in float32 and float64 give other boxes.
 MOS_GAINS = {"mos-m": GAIN, "mos-s": 1.0}
+
+from_torch._trace = trace_once()  # type: ignore[assignment]  # The same call.
+
+# An example that takes long on a busy machine is no failure.
+settings.register_profile("facedeploy", deadline=None)
+settings.load_profile("facedeploy")
 
 # Two cores: xdist gives each worker one, and more threads than that only get in each other's way.
 torch.set_num_threads(1)
@@ -77,38 +85,43 @@ def crowd(assets: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights() -> Path:
     """A folder of MTCNN checkpoints with deterministic weights, in the published layout. They find no faces."""
-    folder = tmp_path_factory.mktemp("weights")
-    for name, module in registry.get("mtcnn").build().items():
-        torch.save(fill(module.state_dict()), folder / f"{name}_epoch_20.pt")
-    return folder
+
+    def write(folder: Path) -> None:
+        for name, module in registry.get("mtcnn").build().items():
+            torch.save(fill(module.state_dict()), folder / f"{name}_epoch_20.pt")
+
+    return store.made_once("mtcnn-weights", [store.exporter(), FILL], write)
 
 
 @pytest.fixture(scope="session")
-def artifact(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> GetArtifact:
-    """`artifact("ncnn-fp16")`: MTCNN with the deterministic weights, exported once per session."""
-    return _exporter(weights, tmp_path_factory.mktemp("artifacts"))
+def artifact(weights: Path) -> GetArtifact:
+    """`artifact("ncnn-fp16")`: MTCNN with the deterministic weights."""
+    return lambda target: exported("mtcnn", target, weights)
 
 
 @pytest.fixture(scope="session")
-def real_artifact(published: Path, tmp_path_factory: pytest.TempPathFactory) -> GetArtifact:
-    """`real_artifact("ncnn-fp16")`: the published MTCNN, exported once per session."""
-    return _exporter(published, tmp_path_factory.mktemp("real"))
+def real_artifact(published: Path) -> GetArtifact:
+    """`real_artifact("ncnn-fp16")`: the published MTCNN."""
+    return lambda target: exported("mtcnn", target, published)
 
 
 @pytest.fixture(scope="session")
-def mos_weights(tmp_path_factory: pytest.TempPathFactory) -> GetWeights:
+def mos_weights() -> GetWeights:
     """`mos_weights("mos-m")`: a checkpoint of deterministic weights in the published layout, which sees many faces."""
-    folder = tmp_path_factory.mktemp("mos")
 
-    @functools.cache
     def get(model: str) -> Path:
-        (module,) = registry.get(model).build().values()
-        state = fill(module.state_dict(), MOS_GAINS[model])
-        path = folder / f"{model.upper()}.pth"
-        torch.save({"epoch": 100, "state_dict": {f"module.{key}": value for key, value in state.items()}}, path)
-        return path
+        name = f"{model.upper()}.pth"
+
+        def write(folder: Path) -> None:
+            (module,) = registry.get(model).build().values()
+            state = fill(module.state_dict(), MOS_GAINS[model])
+            torch.save(
+                {"epoch": 100, "state_dict": {f"module.{key}": value for key, value in state.items()}}, folder / name
+            )
+
+        return store.made_once("mos-weights", [store.exporter(), FILL, model], write) / name
 
     return get
 
@@ -120,24 +133,16 @@ class GetMos(Protocol):
 
 
 @pytest.fixture(scope="session")
-def mos_artifact(mos_weights: GetWeights, tmp_path_factory: pytest.TempPathFactory) -> GetMos:
-    """`mos_artifact("mos-m", "ncnn-fp16", (480, 640), "native")`: exported once per session.
+def mos_artifact(mos_weights: GetWeights) -> GetMos:
+    """`mos_artifact("mos-m", "ncnn-fp16", (480, 640), "native")`.
 
-    What all targets have in common is done once for them all, as it takes longer than the rest: the way from PyTorch to
-    ONNX, the answers of PyTorch, and the choice of what stays in float32.
+    What all targets have in common is done once for them all, as it takes longer than the rest: the answers of PyTorch,
+    and the choice of what stays in float32.
     """
-    folder = tmp_path_factory.mktemp("mos-artifacts")
-    graphs: dict[tuple[str, NetworkSpec], Path] = {}
     answers: dict[tuple[object, ...], Arrays] = {}
     choices: dict[tuple[str, NetworkSpec], tuple[str, ...]] = {}
 
-    def make(model: str, target: str, size: InputSize, deform_conv: DeformConvForm | None) -> Artifact:
-        def export_once(module: torch.nn.Module, spec: NetworkSpec, path: Path) -> None:
-            if (model, spec) not in graphs:
-                graphs[model, spec] = folder / f"{len(graphs)}.onnx"
-                export_onnx(module, spec, graphs[model, spec])
-            shutil.copy(graphs[model, spec], path)
-
+    def make(model: str, *rest: Any, **options: Any) -> Artifact:
         class Remembering(TorchRuntime):
             def run(self, inputs: Mapping[str, Array]) -> Arrays:
                 key = model, self.spec, *(sha256(v.tobytes()).digest() for v in inputs.values())
@@ -150,38 +155,19 @@ def mos_artifact(mos_weights: GetWeights, tmp_path_factory: pytest.TempPathFacto
                 choices[model, spec] = choose_float32(onnx, spec, *rest)
             return choices[model, spec]
 
-        weights = mos_weights(model.removesuffix("-published"))
-        output = folder / f"{model}-{target}-{size}-{deform_conv}"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(published_source, "export_onnx", export_once)
             patch.setattr(published_source, "TorchRuntime", Remembering)
             patch.setattr(exporter, "choose_float32", choose_once)
-            return exporter.export(model, target, weights, output, input_size=size, deform_conv=deform_conv)
+            return exporter.export(model, *rest, **options)
 
-    made: dict[tuple[object, ...], Artifact] = {}
-
+    @functools.cache
     def get(model: str, target: str, size: InputSize = SMALL, deform_conv: DeformConvForm | None = None) -> Artifact:
-        key = model, target, size, deform_conv
-        if key not in made:
-            _require(Target.parse(target))
-            made[key] = make(*key)
-        return made[key]
+        weights = mos_weights(model.removesuffix("-published"))
+        return exported(model, target, weights, make=make, input_size=size, deform_conv=deform_conv)
 
     return get
 
 
-def _exporter(weights: Path, folder: Path) -> GetArtifact:
-    made: dict[str, Artifact] = {}
-
-    def get(target: str) -> Artifact:
-        if target not in made:
-            _require(Target.parse(target))
-            made[target] = export("mtcnn", target, weights, folder / target)
-        return made[target]
-
-    return get
-
-
-def _require(target: Target) -> None:
-    for module in {"openvino": ["openvino"], "ncnn": ["ncnn", "pnnx"], "trt": ["tensorrt_rtx"]}.get(target.backend, []):
-        pytest.importorskip(module)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):
+        store.prune()

@@ -23,7 +23,6 @@ from facedeploy.core.serialization import from_plain
 from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.core.target import Target
 from facedeploy.export.compiler import Job
-from facedeploy.export.exporter import export
 from facedeploy.export.ncnn.convert import compile_network
 from facedeploy.graph.from_torch import export_onnx
 from facedeploy.graph.lowering import DeformConvForm
@@ -35,13 +34,17 @@ from facedeploy.sources.probes import probe_inputs
 from facedeploy.verification import tensors as parity
 from tests.arm.run_network import answer, read, save
 from tests.conftest import GetArtifact
+from tests.support.exported import exported as stored
 from tests.support.fill import GAIN, fill, noise
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "build" / "arm" / "python"
-pytestmark = pytest.mark.skipif(not PYTHON.is_file(), reason="there is no emulated ARM Python: run `make arm`")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PYTHON.is_file(), reason="there is no emulated ARM Python: run `make arm`"),
+]
 # What takes minutes, and says what is known from the rest unless it is looked for.
-slow = pytest.mark.skipif(os.environ.get("FACEDEPLOY_ARM") != "all", reason="minutes of emulation: run `make arm`")
+minutes = pytest.mark.skipif(os.environ.get("FACEDEPLOY_ARM") != "all", reason="minutes of emulation: run `make arm`")
 
 SMALL, LARGE = (96, 128), (480, 640)
 NCNN = Target("ncnn", "fp32")
@@ -68,7 +71,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
             for part, module in registry.get(model).build().items():
                 torch.save(fill(module.state_dict(), GAINS[model]), weights / f"{part}.pt")
         if key not in made:
-            made[key] = export(model, NCNN, weights, folder / key, input_size=size, deform_conv=form)
+            made[key] = stored(model, str(NCNN), weights, input_size=size, deform_conv=form)
         return made[key]
 
     return get
@@ -129,8 +132,11 @@ def test_the_emulated_python_is_another_processor() -> None:
 @pytest.mark.parametrize(
     ("model", "size", "form"),
     [
-        pytest.param("mos-m", LARGE, "gridsample", marks=slow),
-        *(pytest.param(model, SMALL, form, marks=slow) for model, form in (("mos-m", "native"), ("mos-s", "native"))),
+        pytest.param("mos-m", LARGE, "gridsample", marks=minutes),
+        *(
+            pytest.param(model, SMALL, form, marks=minutes)
+            for model, form in (("mos-m", "native"), ("mos-s", "native"))
+        ),
         *((model, SMALL, "gridsample") for model in ("mos-m", "mos-s")),
         ("mtcnn", SMALL, None),
     ],
@@ -150,7 +156,7 @@ def test_every_output_equals_that_of_this_machine(
     assert {name for name, distance in control.items() if distance <= RELATIVE} == set()
 
 
-@pytest.mark.parametrize("model", [pytest.param("mos-m", marks=slow), "mos-s"])
+@pytest.mark.parametrize("model", [pytest.param("mos-m", marks=minutes), "mos-s"])
 def test_the_command_line_finds_the_faces_of_this_machine(model: str, exported: Exported, tmp_path: Path) -> None:
     """On a picture of the network's size, as OpenCV resizes 8-bit pictures by other roundings on ARM."""
     picture = tmp_path / "picture.png"
@@ -198,7 +204,7 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return Artifact.open(folder)
 
 
-@slow
+@minutes
 def test_gridsample_beats_the_stock_layer_on_the_deformable_block(blocks: Artifact, tmp_path: Path) -> None:
     """On ARM the stock layer is ncnn's generic one. This is a ratio of emulated work, not of latencies."""
     x = noise("x", (1, 64, 40, 40)).astype(np.float32)

@@ -16,7 +16,6 @@ import pytest
 
 import facedeploy
 from facedeploy.artifact.folder import Artifact, describe_file, write_manifest
-from facedeploy.calibration.quantize_plan import Int8Options
 from facedeploy.cli.app import main
 from facedeploy.core.errors import DeviceError, InputError
 from facedeploy.core.face import Face
@@ -27,15 +26,18 @@ from facedeploy.devices.open import open_device
 from facedeploy.devices.python.remote import benchmark_on, detect_on
 from facedeploy.devices.python.request import Settings
 from facedeploy.devices.python.requirements import probe
-from facedeploy.export import exporter
 from facedeploy.formats.ncnn import bin as weights
 from facedeploy.formats.ncnn import param as graph
 from facedeploy.metrics.face_matching import FaceDifference, compare
+from tests.support.exported import tiny as made_tiny
 from tests.support.sshd import Sshd, serve
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "build" / "arm" / "python"
-pytestmark = pytest.mark.skipif(not PYTHON.is_file(), reason="there is no emulated ARM Python: run `make arm`")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PYTHON.is_file(), reason="there is no emulated ARM Python: run `make arm`"),
+]
 
 SIZE = (240, 320)
 # Pixels that a coordinate of a face may be off.
@@ -46,19 +48,9 @@ GetFaces = Callable[[str], Faces]
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> GetArtifact:
+def tiny() -> GetArtifact:
     """`tiny("ncnn-int8")`: mos-tiny with its embedded weights and ranges."""
-    folder = tmp_path_factory.mktemp("tiny")
-
-    @functools.cache
-    def get(target: str) -> Artifact:
-        int8 = Int8Options(force=True) if target.endswith("int8") else None
-        with pytest.MonkeyPatch.context() as patch:
-            # How fast it is here is looked at elsewhere.
-            patch.setattr(exporter, "_check_speed", lambda *_: 2.0)
-            return facedeploy.export("mos-tiny", target, output=folder / target, input_size=SIZE, int8=int8)
-
-    return get
+    return lambda target: made_tiny(target, SIZE)
 
 
 @pytest.fixture(scope="module")

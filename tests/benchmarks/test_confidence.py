@@ -87,7 +87,7 @@ def test_openings_that_differ_widen_the_interval() -> None:
 positive = st.floats(1e-3, 1e3)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_intervals_enclose_the_value_and_do_not_depend_on_the_unit(data: st.DataObject) -> None:
     lengths = tuple(data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=4)))

@@ -18,7 +18,7 @@ from tests.support.mat_files import Order, element, matrix, write_mat
 
 NESTED: list[list[Any]] = [["a", "event 2"], [np.arange(8, dtype="i4").reshape(2, 4), np.zeros((0, 0), "u1")]]
 # Hypothesis calls the test many times with one folder, and each call writes the same file anew.
-same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize("compressed", [True, False])

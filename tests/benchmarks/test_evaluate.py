@@ -31,6 +31,7 @@ from facedeploy.export.exporter import export
 from facedeploy.metrics.interval import Interval
 from facedeploy.metrics.labelled_images import Detections
 from tests.support import own_networks
+from tests.support.exported import tiny
 
 PHOTO = Path(__file__).parents[2] / "examples" / "astronaut.jpg"
 FACE = np.array([174.0, 63, 276, 168])  # Of the astronaut, in pixels of the photo.
@@ -40,7 +41,7 @@ SIZE = (120, 160)
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default model for small pictures."""
-    return export("mos-tiny", "onnx-fp32", output=tmp_path_factory.mktemp("good") / "good", input_size=SIZE).path
+    return shutil.copytree(tiny("onnx-fp32", SIZE).path, tmp_path_factory.mktemp("good") / "good")
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,7 @@ def test_processes_find_the_same(good: Path, poor: Path, album: Path, boxes: Dat
     assert evaluate([good, poor], [boxes, parse_dataset(f"pytorch:{album}")], processes=2) == plain
 
 
+@pytest.mark.slow
 def test_a_local_ray_of_two_workers_finds_the_same(
     good: Path, poor: Path, album: Path, boxes: Dataset, plain: tuple[Score, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

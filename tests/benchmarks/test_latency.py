@@ -25,14 +25,12 @@ from facedeploy.benchmarks.latency.protocol import make_protocol, measure, warm_
 from facedeploy.benchmarks.latency.summarize import fastest
 from facedeploy.benchmarks.record import PHASES, Protocol, Record
 from facedeploy.benchmarks.record_file import read_record, write_record
-from facedeploy.calibration.quantize_plan import Int8Options
 from facedeploy.core.errors import ConversionError, FacedeployError, InputError
 from facedeploy.core.face import Face
 from facedeploy.core.hashing import sha256
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.preprocess import Image, Pixels
 from facedeploy.core.synthetic_faces import group_photo
-from facedeploy.export.exporter import export
 from facedeploy.metrics.interval import Interval
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.load import load
@@ -40,6 +38,7 @@ from facedeploy.pipelines.mtcnn import MtcnnPipeline
 from facedeploy.pipelines.recording import record_feeds
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions, available_cores
 from tests.conftest import SMALL, GetArtifact
+from tests.support.exported import tiny
 from tests.support.records import make_record
 
 # With these the deterministic weights, which are no detector, answer to a drawn picture with a few boxes.
@@ -331,13 +330,13 @@ def test_precision_is_what_was_run_and_not_what_was_asked_for() -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        int8 = export(
-            "mos-tiny", "openvino-int8", output=Path(folder) / "i", input_size=SMALL, int8=Int8Options(force=True)
+        fp32, int8 = (
+            shutil.copytree(tiny(f"openvino-{precision}", SMALL).path, Path(folder) / precision[0])
+            for precision in ("fp32", "int8")
         )
-        fp32 = export("mos-tiny", "openvino-fp32", output=Path(folder) / "f", input_size=SMALL)
         picture = Path(folder) / "p.png"
         cv2.imwrite(str(picture), group_photo(np.random.default_rng(1), 96, 128, 2))
-        one, other = benchmark([fp32.path, int8.path], [picture], threads=1, rounds=1, cold=False).measurements
+        one, other = benchmark([fp32, int8], [picture], threads=1, rounds=1, cold=False).measurements
     integers = {
         name: sum(n for p, n in m.executed.items() if p in ("u8", "i8")) for name, m in (("f", one), ("i", other))
     }
@@ -345,6 +344,7 @@ def test_precision_is_what_was_run_and_not_what_was_asked_for() -> None:
     assert other.executed["f32"] > 0, "some layers are not int8, whatever the artifact is called"
 
 
+@pytest.mark.slow
 def test_bf16_is_seen_where_the_processor_has_it(artifact: GetArtifact, photos: Path) -> None:
     pytest.importorskip("openvino")
     try:
@@ -425,6 +425,7 @@ def test_feeds_are_what_the_networks_get(artifact: GetArtifact, photos: Path) ->
     assert [p.shape for p in feeds["pnet"].inputs[:half]] == [p.shape for p in feeds["pnet"].inputs[half:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "tools"),
     [

@@ -181,6 +181,7 @@ def test_a_second_run_does_nothing_twice(here: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(here: Path) -> None:
     pytest.importorskip("openvino")
     out = here / "out"
@@ -204,6 +205,7 @@ def test_a_killed_run_goes_on_where_it_was(here: Path) -> None:
     assert (out / "report" / "index.html").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_artifact_is_made_anew(here: Path) -> None:
     pytest.importorskip("openvino")
     assert run(here) == 0

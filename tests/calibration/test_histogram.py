@@ -167,7 +167,7 @@ SAMPLES = ("gaussian", "heavy tail after ReLU", "uniform", "two sides of differe
 
 
 @given(batches, st.sampled_from(METHODS))
-@settings(max_examples=60, deadline=None)  # A search over clips takes some milliseconds.
+@settings(max_examples=60)  # A search over clips takes some milliseconds.
 def test_clips_lie_within_what_was_seen(parts: list[Floats], method: Method) -> None:
     found = clip(filled(*parts), method)
     values = np.concatenate(parts)

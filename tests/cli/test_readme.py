@@ -38,6 +38,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return result
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_works(workplace: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     for block in executed_blocks("sh"):
@@ -46,6 +47,7 @@ def test_every_command_of_the_readme_works(workplace: Path) -> None:
     assert (workplace / "drawn" / "astronaut.jpg").is_file()
 
 
+@pytest.mark.slow
 def test_every_command_with_published_weights_works(workplace: Path, published: Path) -> None:
     (workplace / "weights").mkdir()
     (workplace / "weights" / "mtcnn").symlink_to(published, target_is_directory=True)
@@ -60,6 +62,7 @@ def test_the_python_of_the_readme_works(workplace: Path) -> None:
         assert len(result.stdout.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_demo_finds_the_face(tmp_path: Path) -> None:
     """`make demo`, in the environment that is there."""
     pytest.importorskip("openvino")

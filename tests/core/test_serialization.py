@@ -128,13 +128,13 @@ def test_manifest_round_trip() -> None:
     assert from_plain(Manifest, through_json(MANIFEST)) == MANIFEST
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(manifests)
 def test_any_manifest_round_trip(manifest: Manifest) -> None:
     assert from_plain(Manifest, through_json(manifest)) == manifest
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(configs)
 def test_any_config_round_trip(config: MtcnnConfig) -> None:
     assert from_plain(MtcnnConfig, through_json(config)) == config

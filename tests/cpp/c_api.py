@@ -32,13 +32,10 @@ def compile_c(
         pytest.skip(f"no {compiler} or gcc: the C functions are not compiled")
     found = [f"-I{path}" for path in (*includes, MEMORY)]
     program = output.with_suffix(".o")
-    for command in (
-        ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-Wpedantic", *found, "-c", PROGRAM, "-o", program],
-        [compiler, "-std=c++17", *stream.WARNINGS, *flags, *found, *sources, program, "-o", output],
-    ):
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    return output
+    c = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wpedantic", *found, "-c", str(PROGRAM)]
+    stream.compile_once(program, "gcc", c, [PROGRAM])
+    cpp = ["-std=c++17", *stream.WARNINGS, *flags, *found, *map(str, sources), str(program)]
+    return stream.compile_once(output, compiler, cpp, [*sources, program])
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from facedeploy.core.face import Face
 from facedeploy.core.preprocess import Pixels
 from facedeploy.package.constants import PROTOCOLS, BoxesConstants, Input, MosConstants, Selection
 from facedeploy.runtimes.base import Array
+from tests.support import store
 
 ROOT = Path(__file__).parents[2]
 HEADERS = ROOT / "mobile" / "include"
@@ -38,10 +39,42 @@ FORMATS = ("bgr", "rgb", "bgra", "rgba")
 def compile_driver(
     output: Path, *flags: str, headers: Path = HEADERS, compiler: str = "g++", source: Path = DRIVER
 ) -> Path:
-    """Compile one source file against the headers; a warning is an error."""
-    command = [compiler, "-std=c++17", *WARNINGS, *flags, "-I", str(headers), str(source), "-o", str(output)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+    """Compile one source file against the headers, once; a warning is an error.
+
+    Args:
+        output: where the program is put.
+        flags: of the compiler; the folders of `-I` count by what is in them.
+        headers: the folder of the library.
+        compiler: its command.
+        source: a C++ file; what lies beside it counts too.
+    """
+    command = ["-std=c++17", *WARNINGS, *flags, f"-I{headers}", str(source)]
+    return compile_once(output, compiler, command, [source.parent])
+
+
+def compile_once(output: Path, compiler: str, command: Sequence[str], sources: Sequence[Path]) -> Path:
+    """Run a compiler, unless it ran over the same content before; a failure fails the test.
+
+    Args:
+        output: where its result is put.
+        compiler: its command.
+        command: its words but for `-o`; what `-I` names counts by what is in it.
+        sources: files and folders that the words name, and that count by what is in them.
+    """
+    folders = [Path(word[2:]) for word in command if word.startswith("-I")]
+    own = {str(p) for p in (*folders, *sources)}
+
+    def make(folder: Path) -> None:
+        result = subprocess.run(
+            [compiler, *command, "-o", folder / "made"], capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+
+    words = [word.rpartition("/")[2] if any(place in word for place in own) else word for word in command]
+    key = [store.says(compiler), compiler, words, *folders, *sources]
+    made = store.made_once("compiled", key, make) / "made"
+    if made.is_file():  # -fsyntax-only makes none.
+        shutil.copy(made, output)
     return output
 
 

@@ -222,6 +222,7 @@ def wait_for(condition: Callable[[], bool], running: subprocess.Popen[str]) -> N
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
 def test_export_that_is_stopped(weights: Path, tmp_path: Path, stop: signal.Signals) -> None:
     """Stopped when the first network is written and the others are not."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from facedeploy.core.errors import ParityError, SlowerError
 from facedeploy.core.images import read_picture
 from facedeploy.core.network_spec import InputSize
 from facedeploy.core.preprocess import Image
-from facedeploy.core.target import Target
 from facedeploy.export import exporter, openvino, tensorrt
 from facedeploy.export.ncnn import int8 as ncnn_int8
 from facedeploy.formats.ncnn import calibration_table as ncnn_table
@@ -35,7 +33,6 @@ from facedeploy.metrics.average_precision import average_precision, boxes_and_sc
 from facedeploy.metrics.face_matching import iou
 from facedeploy.metrics.landmarks import landmark_error
 from facedeploy.metrics.pose import countable, labelled_face, pose_error
-from facedeploy.models import registry
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.runtimes import Substitute
 from facedeploy.verification.verify import verify
@@ -43,48 +40,19 @@ from tests.artifact.test_artifact import one_sentence, tree
 from tests.calibration import test_calibration
 from tests.cli import test_cli
 from tests.cli.test_cli import Run
+from tests.support.exported import require, tiny
 from training import evaluate
 from training.labels import five_points, hull, read_mat
 
 PHOTO = Path(__file__).parents[2] / "examples" / "astronaut.jpg"
 DEFAULT, LARGE, SMALL = (240, 320), (480, 640), (96, 128)
 TARGETS = ("trt-int8", "openvino-int8", "ncnn-int8")
-BACKENDS = {"openvino": ("openvino",), "ncnn": ("ncnn", "pnnx"), "trt": ("tensorrt_rtx",)}
 # The lowered deformable convolution has a 1x1 convolution; OpenVINO keeps the operator, which has no int8.
 LAYERS = {"trt": 21, "openvino": 20, "ncnn": 21}
 WEIGHTS = {"trt": "onnx", "openvino": "bin", "ncnn": "bin"}
 
-GetInt8 = Callable[[str, InputSize], Artifact]
-
 run = test_cli.run
-traced_once = test_calibration.traced_once
 pictures = test_calibration.pictures
-
-
-def require(target: str) -> str:
-    for module in BACKENDS.get(Target.parse(target).backend, ()):
-        pytest.importorskip(module)
-    return target
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> GetInt8:
-    """`tiny("ncnn-int8", (240, 320))`: exported once, with the table in the package, however fast it is here; that is
-    looked at for this size only.
-    """
-    folder = tmp_path_factory.mktemp("tiny")
-
-    @functools.cache
-    def get(target: str, size: InputSize) -> Artifact:
-        int8 = Int8Options(force=True) if target.endswith("int8") else None
-        with pytest.MonkeyPatch.context() as patch:
-            if size != DEFAULT:
-                patch.setattr(exporter, "_check_speed", lambda *_: 2.0)
-            return facedeploy.export(
-                registry.DEFAULT, require(target), output=folder / f"{target}-{size}", input_size=size, int8=int8
-            )
-
-    return get
 
 
 def stand_in(artifact: Artifact) -> Substitute | None:
@@ -111,7 +79,7 @@ def photo() -> Image:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_artifact_says_what_is_int8_and_where_the_ranges_come_from(target: str, tiny: GetInt8) -> None:
+def test_artifact_says_what_is_int8_and_where_the_ranges_come_from(target: str) -> None:
     made = tiny(target, DEFAULT)
     backend = made.manifest.target.backend
     path = embedded_table("mos-tiny")
@@ -145,7 +113,7 @@ def test_artifact_says_what_is_int8_and_where_the_ranges_come_from(target: str, 
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_weights_are_smaller_than_in_float(target: str, tiny: GetInt8) -> None:
+def test_weights_are_smaller_than_in_float(target: str) -> None:
     """Than those of the ONNX file, which are nearly all of it."""
     made, wide = tiny(target, DEFAULT), tiny("onnx-fp32", DEFAULT)
     for network in ("detector", "pose"):
@@ -157,7 +125,7 @@ def test_weights_are_smaller_than_in_float(target: str, tiny: GetInt8) -> None:
 
 @pytest.mark.parametrize("size", [DEFAULT, LARGE], ids=str)
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_face_of_the_photo_survives(target: str, size: InputSize, tiny: GetInt8, photo: Image) -> None:
+def test_the_face_of_the_photo_survives(target: str, size: InputSize, photo: Image) -> None:
     """Against float in ONNX Runtime; 0.8 is the least that a box of the parity check must keep."""
     with opened(tiny("onnx-fp32", size)) as reference, opened(tiny(target, size)) as pipeline:
         (want,), (have,) = reference.detect(photo), pipeline.detect(photo)
@@ -173,7 +141,7 @@ def test_the_face_of_the_photo_survives(target: str, size: InputSize, tiny: GetI
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_verification_passes(target: str, tiny: GetInt8) -> None:
+def test_verification_passes(target: str) -> None:
     made = tiny(target, DEFAULT)
     result = verify(made, images=[PHOTO], threads=1, runtime=stand_in(made))
     assert result.problems == ()
@@ -183,7 +151,8 @@ def test_verification_passes(target: str, tiny: GetInt8) -> None:
     assert max(row.relative_l2 for row in result.outputs) > 1e-2
 
 
-def test_int8_of_any_size(tiny: GetInt8, photo: Image) -> None:
+@pytest.mark.slow
+def test_int8_of_any_size(photo: Image) -> None:
     """The ranges are those of one size, and hold for others."""
     with (
         opened(tiny("openvino-int8", "any"), protocol="longest", longest=320) as pipeline,
@@ -305,7 +274,7 @@ def test_what_is_faster_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 # --- the user's choice ---
 
 
-def test_table_of_ncnn2table_comes_back_as_it_went(tiny: GetInt8, tmp_path: Path, untimed: None) -> None:
+def test_table_of_ncnn2table_comes_back_as_it_went(tmp_path: Path, untimed: None) -> None:
     made = tiny("ncnn-int8", DEFAULT)
     again = facedeploy.export(
         "mos-tiny",
@@ -347,6 +316,7 @@ def test_layers_are_kept_and_allowed_at_the_command_line(
     assert sum("heads" in name for name in layers) == 3
 
 
+@pytest.mark.slow
 def test_calibrate_and_export_at_the_command_line(
     run: Run, tmp_path: Path, pictures: Path, untimed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,7 +371,7 @@ def test_calibrate_names_the_file_that_it_wrote(
 
 
 @contextlib.contextmanager
-def all_opened(tiny: GetInt8, **options: float) -> Iterator[dict[str, Pipeline]]:
+def all_opened(**options: float) -> Iterator[dict[str, Pipeline]]:
     """Float, and int8 of the backends that are here, at 480x640."""
     with contextlib.ExitStack() as stack:
         made: dict[str, Pipeline] = {}
@@ -411,8 +381,9 @@ def all_opened(tiny: GetInt8, **options: float) -> Iterator[dict[str, Pipeline]]
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["face_counting/test", "face_mask"])
-def test_average_precision_survives(name: str, tiny: GetInt8, assets: Path) -> None:
+def test_average_precision_survives(name: str, assets: Path) -> None:
     """On all pictures of the two sets, none of which calibration saw, at most half a point is lost."""
     images = assets / "images"
     folder, boxes = {
@@ -421,7 +392,7 @@ def test_average_precision_survives(name: str, tiny: GetInt8, assets: Path) -> N
     }[name]
     labelled = evaluate.boxes_of(folder, boxes)
     # No picture has 100 faces; the doubtful ones beyond cost time, and a quarter of a point on every backend alike.
-    with all_opened(tiny, score_threshold=evaluate.LOW, top=1000, keep=100) as pipelines:
+    with all_opened(score_threshold=evaluate.LOW, top=1000, keep=100) as pipelines:
         found: dict[str, list[Any]] = {target: [] for target in pipelines}
         for picture in labelled:
             image = picture.read()
@@ -432,7 +403,8 @@ def test_average_precision_survives(name: str, tiny: GetInt8, assets: Path) -> N
     assert max(values["onnx-fp32"] - value for value in values.values()) <= 0.5, values
 
 
-def test_pose_and_landmarks_survive(tiny: GetInt8, assets: Path) -> None:
+@pytest.mark.slow
+def test_pose_and_landmarks_survive(assets: Path) -> None:
     """On every fourth labelled portrait of AFLW2000: at most 0.3 degrees, and 3 % of the error of the five points, are
     added.
     """
@@ -442,7 +414,7 @@ def test_pose_and_landmarks_survive(tiny: GetInt8, assets: Path) -> None:
         points, pose = read_mat(file)
         if countable(pose):
             portraits.append((read_picture(file.with_suffix(".jpg")), points[:, :2], pose))
-    with all_opened(tiny) as pipelines:
+    with all_opened() as pipelines:
         found = {
             target: [labelled_face(pipeline.detect(image), hull(points)) for image, points, _ in portraits]
             for target, pipeline in pipelines.items()

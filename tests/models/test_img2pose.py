@@ -23,7 +23,6 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.network_spec import NetworkSpec, Size
 from facedeploy.core.synthetic_faces import group_photo
-from facedeploy.core.target import Target
 from facedeploy.export import exporter
 from facedeploy.export.fp16_fallback import choose_float32
 from facedeploy.export.tensorrt import describe_network
@@ -38,11 +37,12 @@ from facedeploy.pipelines.roi_align import level_of, sample_grid
 from facedeploy.runtimes import Substitute
 from facedeploy.runtimes.base import Array, Arrays
 from facedeploy.runtimes.torch import TorchRuntime
-from facedeploy.sources import open as source
+from facedeploy.sources import published as source
 from facedeploy.sources.open import open_source
 from facedeploy.sources.published import load_reference
 from facedeploy.verification.verify import FACE_LIMITS
 from tests.conftest import SMALL
+from tests.support.exported import exported
 from tests.support.fill import fill, noise
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "img2pose.json").read_text())
@@ -217,7 +217,6 @@ GetArtifact = Callable[[str], Artifact]
 @pytest.fixture(scope="module")
 def artifact(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> GetArtifact:
     """`artifact("ncnn-fp16")`: exported once; what comes before the compilers is done once for them all."""
-    folder = tmp_path_factory.mktemp("img2pose-artifacts")
     shared = functools.cache(lambda: open_source("img2pose", weights, input_size=SMALL, options=LOW))
     choices: dict[str, tuple[str, ...]] = {}
 
@@ -235,23 +234,19 @@ def artifact(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> GetArti
                 answers[key] = super().run(inputs)
             return answers[key]
 
-    @functools.cache
-    def get(target: str) -> Artifact:
-        goal = Target.parse(target)
-        for needed in NEEDS.get(goal.backend, ()):
-            pytest.importorskip(needed)
-        int8 = Int8Options(pictures(folder / "pictures"), force=True) if goal.precision == "int8" else None
+    def make(model: str, target: str, *rest: Any, **options: Any) -> Artifact:
+        quantised = target.endswith("int8")
+        int8 = Int8Options(pictures(tmp_path_factory.mktemp("pictures")), force=True) if quantised else None
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(exporter, "open_source", lambda *_, **__: shared())
             patch.setattr(exporter, "choose_float32", choose_once)
             patch.setattr(source, "TorchRuntime", Remembering)
-            return exporter.export("img2pose", target, weights, folder / target, int8=int8)
+            return exporter.export(model, target, *rest, int8=int8, **options)
 
-    return get
+    return functools.cache(lambda target: exported("img2pose", target, weights, make=make, how=[Path(__file__)]))
 
 
 def pictures(folder: Path) -> Path:
-    folder.mkdir()
     for i in range(10):
         cv2.imwrite(str(folder / f"{i}.png"), group_photo(np.random.default_rng(i), *SMALL, 2))
     return folder
@@ -289,6 +284,7 @@ def test_every_target_finds_the_faces_of_pytorch(
         assert max(row.relative_l2 for row in made.manifest.parity) <= 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["trt-fp32", "trt-fp16", "trt-int8"])
 def test_engines_are_built_without_plugins(target: str, artifact: GetArtifact) -> None:
     trt = pytest.importorskip("tensorrt_rtx")

@@ -30,7 +30,6 @@ from facedeploy.core.errors import CheckpointError, InputError
 from facedeploy.core.face import Face
 from facedeploy.core.preprocess import Image
 from facedeploy.core.synthetic_faces import group_photo, portrait
-from facedeploy.core.target import Target
 from facedeploy.export import exporter
 from facedeploy.export.tensorrt import describe_network
 from facedeploy.models import model_size as statistics
@@ -44,7 +43,7 @@ from facedeploy.runtimes import Substitute
 from facedeploy.sources.open import open_source
 from facedeploy.sources.published import load_reference
 from facedeploy.verification.verify import FACE_LIMITS, verify
-from tests.calibration import test_calibration
+from tests.support.exported import exported
 from tests.support.fill import fill, noise
 from tests.support.known_faces import SIDE, Blind, chart, known, misses, opened, published_boxes, seen, turn_point
 
@@ -56,8 +55,6 @@ HEIGHT, WIDTH = 192, 224
 PIXELS, DEGREES = 0.5, 0.1
 
 GetTarget = Callable[[str], Artifact]
-
-traced_once = test_calibration.traced_once
 
 
 def network() -> Landmarks106:
@@ -93,21 +90,17 @@ def ranges(weights: Path, drawn: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(weights: Path, ranges: Path, tmp_path_factory: pytest.TempPathFactory) -> GetTarget:
+def made(weights: Path, request: pytest.FixtureRequest) -> GetTarget:
     """`made("ncnn-fp16")`: exported once, however fast int8 is here."""
-    folder = tmp_path_factory.mktemp("artifacts")
 
-    @cache
-    def get(target: str) -> Artifact:
-        goal = Target.parse(target)
-        for module in BACKENDS.get(goal.backend, ()):
-            pytest.importorskip(module)
-        int8 = Int8Options(calibration=ranges, force=True) if goal.precision == "int8" else None
+    def make(model: str, target: str, *rest: Any, **options: Any) -> Artifact:
+        quantised = target.endswith("int8")
+        int8 = Int8Options(request.getfixturevalue("ranges"), force=True) if quantised else None
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(exporter, "_check_speed", lambda *_: 2.0)
-            return facedeploy.export("landmarks106", goal, weights, folder / target, int8=int8)
+            return facedeploy.export(model, target, *rest, int8=int8, **options)
 
-    return get
+    return cache(lambda target: exported("landmarks106", target, weights, make=make, how=[Path(__file__)]))
 
 
 def stand_in(target: str) -> Substitute | None:

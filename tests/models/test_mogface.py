@@ -32,7 +32,6 @@ from facedeploy.core.preprocess import Image
 from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.export import exporter
 from facedeploy.export.fp16_fallback import choose_float32
-from facedeploy.graph.from_torch import export_onnx
 from facedeploy.metrics.face_matching import compare
 from facedeploy.models import checkpoint, mogface_networks, registry
 from facedeploy.models import model_size as statistics
@@ -43,7 +42,7 @@ from facedeploy.pipelines.resize import fit
 from facedeploy.runtimes import Substitute
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.torch import TorchRuntime
-from facedeploy.sources import open as source
+from facedeploy.sources import published as source
 from facedeploy.sources.published import load_reference
 from facedeploy.verification.tensors import TOLERANCES
 from facedeploy.verification.verify import FACE_LIMITS
@@ -349,21 +348,14 @@ def relative_l2(have: Array, want: Array) -> float:
 
 
 class GetThin:
-    """`get("ncnn-fp16")`: exported once. What the targets have in common is done once for all of them: the way to ONNX,
-    the answers of PyTorch, and the choice of what stays in float32.
+    """`get("ncnn-fp16")`: exported once. What the targets have in common is done once for all of them: the answers of
+    PyTorch, and the choice of what stays in float32.
     """
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder = folder
         self.weights = folder / "mogface.pth"
-        traced: dict[NetworkSpec, bytes] = {}
         answered: dict[tuple[object, ...], Arrays] = {}
-
-        def export_once(module: torch.nn.Module, spec: NetworkSpec, path: Path) -> None:
-            if spec not in traced:
-                export_onnx(module, spec, path)
-                traced[spec] = path.read_bytes()
-            path.write_bytes(traced[spec])
 
         class Remembering(TorchRuntime):
             def run(self, inputs: Mapping[str, Array]) -> Arrays:
@@ -379,7 +371,6 @@ class GetThin:
                 chosen[spec] = choose_float32(onnx, spec, *rest)
             return chosen[spec]
 
-        patch.setattr(source, "export_onnx", export_once)
         patch.setattr(source, "TorchRuntime", Remembering)
         patch.setattr(exporter, "choose_float32", choose_once)
         (module,) = THIN.build().values()
@@ -445,6 +436,7 @@ def test_every_target_finds_the_faces_of_pytorch(target: str, thin: GetThin, pho
     assert_same_faces(made, thin.weights, photo)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32"])
 def test_networks_of_any_size_find_the_faces_of_pytorch(target: str, thin: GetThin, photo: Image) -> None:
     assert_same_faces(thin(target, "any"), thin.weights, photo[:133, :171])
@@ -491,6 +483,7 @@ def test_ncnn_reads_shared_weights_without_our_help(thin: GetThin) -> None:
             np.testing.assert_allclose(np.array(have)[None], values, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_int8_is_built_for_tensorrt(thin: GetThin, tmp_path: Path) -> None:
     for i in range(10):
         cv2.imwrite(str(tmp_path / f"{i}.png"), group_photo(np.random.default_rng(i), *SMALL, 2))

@@ -19,6 +19,7 @@ def reference(mos_weights: GetWeights) -> Reference:
     return Reference(mos_weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "size"),
     [("mos-m-published", SMALL), ("mos-s-published", SMALL), ("mos-m-published", FULL)],
@@ -33,6 +34,7 @@ def test_published_graph_survives_as_it_is(
     assert max(off.values()) <= 1e-3, off
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32"])
 @pytest.mark.parametrize("model", MODELS)
 def test_one_network_takes_pictures_of_any_size(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -18,13 +17,13 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.network_spec import InputSize
 from facedeploy.core.preprocess import Image
-from facedeploy.core.target import Target
 from facedeploy.models import registry
 from facedeploy.models.mos_tiny import MosTiny
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.runtimes import Substitute
 from facedeploy.sources.published import load_reference
 from facedeploy.verification.verify import verify
+from tests.support.exported import tiny
 from training import evaluate
 from training.faceless import faceless
 
@@ -33,23 +32,6 @@ PHOTO = ROOT / "examples" / "astronaut.jpg"
 WEIGHTS = ROOT / "facedeploy" / "models" / "weights" / "mos-tiny.safetensors"
 DEFAULT, LARGE = (240, 320), (480, 640)
 COMPILED = ("onnx-fp32", "openvino-fp32", "openvino-fp16", "ncnn-fp32", "ncnn-fp16", "trt-fp32", "trt-fp16")
-BACKENDS = {"openvino": ("openvino",), "ncnn": ("ncnn", "pnnx"), "trt": ("tensorrt_rtx",)}
-
-GetTiny = Callable[[str, InputSize], Artifact]
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> GetTiny:
-    """`tiny("ncnn-fp16", (240, 320))`: exported once per session, from the weights in the package."""
-    folder = tmp_path_factory.mktemp("tiny")
-
-    @functools.cache
-    def get(target: str, size: InputSize) -> Artifact:
-        for module in BACKENDS.get(Target.parse(target).backend, ()):
-            pytest.importorskip(module)
-        return facedeploy.export(registry.DEFAULT, target, output=folder / f"{target}-{size}", input_size=size)
-
-    return get
 
 
 def stand_in(artifact: Artifact) -> Substitute | None:
@@ -147,7 +129,7 @@ def test_turned_photo_has_the_turned_face(reference: Pipeline, photo: Image) -> 
 
 @pytest.mark.parametrize("size", [DEFAULT, LARGE], ids=str)
 @pytest.mark.parametrize("target", COMPILED)
-def test_every_backend_finds_the_same_face(tiny: GetTiny, target: str, size: InputSize) -> None:
+def test_every_backend_finds_the_same_face(target: str, size: InputSize) -> None:
     artifact = tiny(target, size)
     result = verify(artifact, images=[PHOTO], threads=1, runtime=stand_in(artifact))
     assert result.problems == ()
@@ -156,7 +138,7 @@ def test_every_backend_finds_the_same_face(tiny: GetTiny, target: str, size: Inp
 
 
 @pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32"])
-def test_network_of_any_size(tiny: GetTiny, reference: Pipeline, photo: Image, target: str) -> None:
+def test_network_of_any_size(reference: Pipeline, photo: Image, target: str) -> None:
     (wanted,) = reference.detect(photo)
     with opened(tiny(target, "any"), protocol="longest", longest=240) as pipeline:
         (face,) = pipeline.detect(photo)
@@ -206,8 +188,9 @@ def reported(assets: Path) -> dict[str, list[evaluate.Labelled]]:
     }
 
 
+@pytest.mark.slow
 def test_average_precision_is_what_is_promised_and_the_same_on_every_backend(
-    tiny: GetTiny, reported: dict[str, list[evaluate.Labelled]]
+    reported: dict[str, list[evaluate.Labelled]],
 ) -> None:
     for size in (DEFAULT, LARGE):
         found: dict[str, dict[str, float]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 import shutil
@@ -21,14 +20,11 @@ import pytest
 from facedeploy import pipelines
 from facedeploy.artifact.folder import Artifact
 from facedeploy.artifact.manifest import FileEntry, Manifest, NetworkEntry, PipelineEntry
-from facedeploy.calibration.quantize_plan import Int8Options
 from facedeploy.cli.app import main
 from facedeploy.core.errors import ArtifactError, InputError
 from facedeploy.core.face import Face
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.target import Target
-from facedeploy.export import exporter
-from facedeploy.export.exporter import export
 from facedeploy.formats.ncnn import param as graph
 from facedeploy.metrics.face_matching import compare
 from facedeploy.models import registry
@@ -45,6 +41,7 @@ from facedeploy.runtimes.ncnn import NcnnRuntime, ncnn_options
 from tests.conftest import GetArtifact
 from tests.cpp import answers, c_api, stream
 from tests.cpp.ncnn_itself import build_with_ncnn, ncnn_itself
+from tests.support.exported import tiny as made_tiny
 
 PHOTO = Path(__file__).parents[2] / "examples" / "astronaut.jpg"
 MODEL = stream.DRIVER.with_name("model.cpp")
@@ -55,20 +52,9 @@ GetTiny = Callable[[str], Artifact]
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> GetTiny:
-    """`exported("int8")`: the default model for ncnn, once for each precision."""
-    for module in ("ncnn", "pnnx"):
-        pytest.importorskip(module)
-    folder = tmp_path_factory.mktemp("tiny")
-
-    @functools.cache
-    def get(precision: str) -> Artifact:
-        int8 = Int8Options(force=True) if precision == "int8" else None
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(exporter, "_check_speed", lambda *_: 2.0)
-            return export("mos-tiny", f"ncnn-{precision}", None, folder / precision, input_size=(96, 128), int8=int8)
-
-    return get
+def exported() -> GetTiny:
+    """`exported("int8")`: the default model for ncnn."""
+    return lambda precision: made_tiny(f"ncnn-{precision}", (96, 128))
 
 
 @pytest.fixture(scope="module")

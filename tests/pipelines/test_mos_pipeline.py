@@ -196,6 +196,7 @@ def test_naive_pipeline_with_another_constant_finds_other_faces(
         assert_same(detect("mos-m", image), naive("mos-m").detect(image, **change))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["torch-fp32", "onnx-fp32"])
 @pytest.mark.parametrize("model", MODELS)
 def test_late_head_pose_changes_nothing(model: str, target: str, detect: Detect) -> None:

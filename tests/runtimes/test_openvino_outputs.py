@@ -9,19 +9,18 @@ import numpy as np
 import pytest
 
 import facedeploy.runtimes.openvino as module
-from facedeploy.export.exporter import export
 from facedeploy.pipelines.load import load
 from facedeploy.runtimes.base import Arrays, Runtime
 from tests.conftest import SMALL
+from tests.support.exported import tiny
 
 ov = pytest.importorskip("openvino")
 
 
 @pytest.fixture(scope="module")
-def detector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+def detector() -> Iterator[Runtime]:
     """A network whose sizes are all known."""
-    made = export("mos-tiny", "openvino-fp32", output=tmp_path_factory.mktemp("o") / "a", input_size=SMALL)
-    with load(made, threads=1) as pipeline:
+    with load(tiny("openvino-fp32", SMALL), threads=1) as pipeline:
         yield pipeline.runtimes["detector"]
 
 

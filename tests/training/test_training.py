@@ -990,6 +990,7 @@ def command(labels: Path, config: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "training.train", *(str(v) for pair in options.items() for v in pair)]
 
 
+@pytest.mark.slow
 def test_killed_run_ends_as_if_it_had_not_been(
     labels: Path, pictures: dict[str, list[Picture]], tmp_path: Path
 ) -> None:
@@ -1041,6 +1042,7 @@ def test_resumed_run_takes_the_same_steps(
     assert [r["step"] for r in read_log(out)] == [7]
 
 
+@pytest.mark.slow
 def test_comparison_sees_a_run_that_forgot_something(
     pictures: dict[str, list[Picture]], short: Whole, tmp_path: Path
 ) -> None:
@@ -1094,6 +1096,7 @@ def test_log_of_a_resumed_run_is_that_of_the_whole(pictures: dict[str, list[Pict
     same_log(read_log(resumed), [{k: v for k, v in r.items() if k != "seconds"} for r in read_log(whole)])
 
 
+@pytest.mark.slow
 def test_half_a_line_in_the_log_does_no_harm(pictures: dict[str, list[Picture]], tmp_path: Path) -> None:
     out = tmp_path / "out"
     crash(pictures, SHORT, 5, out)
