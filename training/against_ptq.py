@@ -48,11 +48,11 @@ from facedeploy.calibration.table import write_table
 from facedeploy.core.errors import BackendUnavailableError, FacedeployError, InputError
 from facedeploy.core.images import read_picture
 from facedeploy.core.network_spec import NetworkSpec
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx, openvino
 from facedeploy.core.target import Precision
 from facedeploy.export.compiler import Job
 from facedeploy.export.openvino import compile_network
-from facedeploy.graph.passes.deform_conv import find
+from facedeploy.graph.passes.deform_conv import find_deform_convs
 from facedeploy.graph.passes.float16 import exact_nodes
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
@@ -290,8 +290,7 @@ def nncf_quantized(preset: Literal["PERFORMANCE", "MIXED"], *, exact: bool = Fal
     """
 
     def make(case: Case, folder: Path) -> Files:
-        nncf, ov = _nncf(), require("openvino", "openvino")
-        onnx = require("onnx", "export")
+        nncf, ov = _nncf(), openvino
         made = {}
         for name, spec in case.specs.items():
             model = ov.Core().read_model(str(compiled(case.onnx[name], spec, folder / "float32")))
@@ -324,7 +323,6 @@ def statically_quantized(
         from onnxruntime import quantization
         from onnxruntime.quantization import shape_inference
 
-        onnx = require("onnx", "export")
         made = {}
         folder.mkdir(parents=True)
         for name, spec in case.specs.items():
@@ -402,8 +400,7 @@ Made = Sequence[tuple[Contender, Files]]
 
 def quantise(case: Case, work: Path, *, accuracy: bool) -> Made:
     """Every contender's files."""
-    load = require("onnx", "export").load
-    positions = any(find(load(path)) for path in case.onnx.values())
+    positions = any(find_deform_convs(onnx.load(path)) for path in case.onnx.values())
     mine = [c for c in CONTENDERS if (accuracy or c.timed) and (positions or not c.positions)]
     made = []
     for number, contender in enumerate(tqdm(mine, f"quantise {case.subject.model}", disable=None, leave=False)):

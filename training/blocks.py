@@ -330,11 +330,11 @@ def largest(net: Any, blobs: Sequence[str], x: Floats) -> dict[str, float]:
     return found
 
 
-def is_conv(layer: graph.Layer) -> bool:
+def is_conv(layer: graph.NcnnLayer) -> bool:
     return layer.type in ("Convolution", "ConvolutionDepthWise")
 
 
-def feeds_only_convs(blob: str, layers: Sequence[graph.Layer]) -> bool:
+def feeds_only_convs(blob: str, layers: Sequence[graph.NcnnLayer]) -> bool:
     """Whether a blob may stay int8, as ncnn2int8 decides it (without looking through Split)."""
     users = [v for v in layers if blob in v.inputs]
     return bool(users) and all(map(is_conv, users))
@@ -363,7 +363,7 @@ def ncnn_int8(files: tuple[Path, Path], x: Floats) -> tuple[Path, Path]:
     return made
 
 
-def int8_bytes(layer: graph.Layer, arrays: weights.Arrays, ends: Sequence[float]) -> bytes:
+def int8_bytes(layer: graph.NcnnLayer, arrays: weights.Arrays, ends: Sequence[float]) -> bytes:
     weight = arrays[0].reshape(int(dict(layer.params)[0]), -1).astype(np.float32)
     scale = 127 / np.maximum(np.abs(weight).max(axis=1), 1e-9)
     rounded = np.clip(np.round(weight * scale[:, None]), -127, 127).astype(np.int8).tobytes()

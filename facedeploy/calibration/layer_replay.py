@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from facedeploy.calibration.observed_graph import Graph
 from facedeploy.calibration.observer import save_with_outputs, with_outputs
 from facedeploy.core.optional_imports import require
-from facedeploy.graph.passes.insert_qdq import quantize
+from facedeploy.graph.passes.insert_qdq import insert_qdq
 from facedeploy.graph.ranges import Ranges
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime, open_session
@@ -64,7 +64,7 @@ class Variant:
     def __init__(self, graph: Graph, layers: Ranges) -> None:
         self.graph, self.layers = graph, layers
         library: Any = require("onnx", "export")
-        self.model = quantize(graph.model, layers, "symmetric")
+        self.model = insert_qdq(graph.model, layers, "symmetric")
         constants = {w.name for w in self.model.graph.initializer}
         changed: set[str] = set()
         self._nodes = []

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facedeploy.calibration.quantizable_layers import Layer, find_layers
+from facedeploy.calibration.quantizable_layers import QuantizableLayer, find_layers
 from facedeploy.calibration.table import Table
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.optional_imports import require
-from facedeploy.graph.passes.channel_equalization import equalise
+from facedeploy.graph.passes.channel_equalization import equalize_channels
 from facedeploy.graph.passes.deform_conv import to_gridsample
 from facedeploy.sources.source import Source
 
@@ -34,7 +34,7 @@ class Graph:
 
     spec: NetworkSpec
     model: onnx.ModelProto
-    layers: tuple[Layer, ...]
+    layers: tuple[QuantizableLayer, ...]
 
     @staticmethod
     def of(model: onnx.ModelProto, spec: NetworkSpec) -> Graph:
@@ -44,7 +44,7 @@ class Graph:
 
     def equalised(self, factors: Mapping[str, Sequence[float]]) -> Graph:
         """The same, with its channels divided: name of a layer's weight -> factors."""
-        return dataclasses.replace(self, model=equalise(self.model, factors)) if factors else self
+        return dataclasses.replace(self, model=equalize_channels(self.model, factors)) if factors else self
 
 
 def equalised(graphs: Mapping[str, Graph], table: Table) -> dict[str, Graph]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.calibration.histogram import Histogram
-from facedeploy.calibration.quantizable_layers import Layer
+from facedeploy.calibration.quantizable_layers import QuantizableLayer
 from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.optional_imports import require
@@ -30,7 +30,12 @@ class Observer(Runtime):
     concurrent = False
 
     def __init__(
-        self, model: onnx.ModelProto, layers: Sequence[Layer], spec: NetworkSpec, options: RuntimeOptions, path: Path
+        self,
+        model: onnx.ModelProto,
+        layers: Sequence[QuantizableLayer],
+        spec: NetworkSpec,
+        options: RuntimeOptions,
+        path: Path,
     ) -> None:
         """`path`: a file that may be written, for the graph with what is observed among its outputs."""
         super().__init__(spec, options)

@@ -4,16 +4,14 @@ or native; a rule that does not meet its case changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
 from facedeploy.core.errors import InputError
+from facedeploy.core.optional_imports import onnx
+from facedeploy.graph.index import GraphIndex
 from facedeploy.graph.passes.float16 import exact_nodes
-
-if TYPE_CHECKING:
-    import onnx
 
 # A step of int8 there moves a sample by whole pixels.
 POSITIONS = "sampling positions"
@@ -31,7 +29,7 @@ _SHAPES = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", 
 
 
 @dataclass(frozen=True)
-class Layer:
+class QuantizableLayer:
     """A contraction with constant weights. index: of its node in the graph. input: the tensor that it reads. reason:
     why it stays in float; empty where it may be int8.
     """
@@ -42,45 +40,47 @@ class Layer:
     reason: str = ""
 
 
-def find_layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
+def find_layers(model: onnx.ModelProto) -> tuple[QuantizableLayer, ...]:
     """Every layer of a float32 graph that int8 has a form for, in the order of computation."""
     nodes = model.graph.node
-    weights = {w.name: len(w.dims) for w in model.graph.initializer}
-    producer = {name: node for node in nodes for name in node.output}
+    index = GraphIndex.of(model)
     exact = exact_nodes(model)
 
     def source(name: str) -> str:
         """The op that made a tensor, through what only moves values."""
-        while name in producer and producer[name].op_type in _SHAPES:
-            name = producer[name].input[0]
-        return producer[name].op_type if name in producer else ""
+        while index.op_before(name) in _SHAPES:
+            name = index.producers[name].input[0]
+        return index.op_before(name)
 
     decoding = {
         i for i, node in enumerate(nodes) if node.op_type in _LAYERS and source(node.input[0]) in _PROBABILITIES
     }
     final = _final(nodes, decoding)
 
-    def reason(index: int) -> str:
-        if index in exact:
+    def reason(i: int) -> str:
+        if i in exact:
             return POSITIONS
-        if index in decoding:
+        if i in decoding:
             return DECODING
-        return FINAL if index in final else ""
+        return FINAL if i in final else ""
 
     return tuple(
-        Layer(node.input[_LAYERS[node.op_type]], i, node.input[0], reason(i))
+        QuantizableLayer(node.input[_LAYERS[node.op_type]], i, node.input[0], reason(i))
         for i, node in enumerate(nodes)
-        if node.op_type in _LAYERS and _is_layer(node, weights)
+        if node.op_type in _LAYERS and _is_layer(node, index)
     )
 
 
-def _is_layer(node: onnx.NodeProto, ranks: Mapping[str, int]) -> bool:
+def _is_layer(node: onnx.NodeProto, index: GraphIndex) -> bool:
     """Whether its weights are constant; a product with a stack of matrices has no scale a channel anywhere."""
-    rank = ranks.get(node.input[_LAYERS[node.op_type]], 0)
+    weight = index.weights.get(node.input[_LAYERS[node.op_type]])
+    rank = 0 if weight is None else len(weight.dims)
     return rank > 2 if node.op_type == "Conv" else rank == 2
 
 
-def choose(layers: Sequence[Layer], keep_float: Sequence[str] = (), allow: Sequence[str] = ()) -> tuple[str, ...]:
+def choose(
+    layers: Sequence[QuantizableLayer], keep_float: Sequence[str] = (), allow: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Names of the layers of a network to quantise: those without a reason against it and those that match `allow`, but
     for those that match `keep_float`. Both are shell patterns on names. Layers that share a weight are int8 together.
     """
@@ -93,7 +93,7 @@ def choose(layers: Sequence[Layer], keep_float: Sequence[str] = (), allow: Seque
     return tuple(n for n in names if (n not in reasoned or matches(n, allow)) and not matches(n, keep_float))
 
 
-def check_patterns(layers: Sequence[Layer], patterns: Sequence[str]) -> None:
+def check_patterns(layers: Sequence[QuantizableLayer], patterns: Sequence[str]) -> None:
     """Check that the user's patterns mean some of the layers.
 
     Raises:

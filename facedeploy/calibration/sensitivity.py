@@ -19,7 +19,7 @@ from facedeploy.calibration.table import Table, range_of
 from facedeploy.core.images import read_picture
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.optional_imports import require
-from facedeploy.graph.passes.insert_qdq import quantize
+from facedeploy.graph.passes.insert_qdq import insert_qdq
 from facedeploy.graph.ranges import Range, Ranges
 from facedeploy.metrics.face_loss import Answer, Judge, answer
 from facedeploy.pipelines.base import Pipeline
@@ -146,7 +146,7 @@ def measure_loss(
     threads: int = 0,
 ) -> Loss:
     """The loss of a whole plan, in ONNX Runtime with the symmetric scheme: the accuracy of record."""
-    models = {name: (g.spec, quantize(g.model, plan.get(name, {}), "symmetric")) for name, g in graphs.items()}
+    models = {name: (g.spec, insert_qdq(g.model, plan.get(name, {}), "symmetric")) for name, g in graphs.items()}
     with _pipeline(entry, models, threads) as pipeline:
         return judge.loss([answer(pipeline, read_picture(path)) for path in pictures])
 

@@ -1,13 +1,33 @@
-"""Import a backend where it is used, or say which extra installs it."""
+"""Libraries that an extra installs: imported when they are first used, or an error that names the extra.
+
+    from facedeploy.core.optional_imports import onnx
+
+is the library itself to a type checker. At run time it is imported with the first attribute that is asked of it.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facedeploy.core.errors import BackendUnavailableError
+
+__all__ = [
+    "LazyModule",
+    "find",
+    "installed_versions",
+    "ncnn",
+    "onnx",
+    "onnx_inliner",
+    "onnxsim",
+    "openvino",
+    "openvino_onnx",
+    "pnnx",
+    "require",
+    "torch",
+]
 
 
 def require(module: str, extra: str) -> Any:
@@ -24,6 +44,44 @@ def require(module: str, extra: str) -> Any:
         if missing.split(".")[0] != module.split(".")[0]:
             msg = f"{module} does not import ({error}): run `pip install 'facedeploy[{extra}]'`"
         raise BackendUnavailableError(msg) from error
+
+
+class LazyModule(ModuleType):
+    """Stands for a library until an attribute of it is asked for.
+
+    Nothing is kept: a look-up of an imported module costs less than a microsecond.
+    """
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(module)
+        self._module, self._extra = module, extra
+
+    def __getattr__(self, name: str) -> Any:
+        # Tools that look at this package ask every object for `__wrapped__` and the like; that imports nothing.
+        if name.startswith("__") and name != "__version__":
+            msg = f"module {self._module!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        return getattr(require(self._module, self._extra), name)
+
+
+if TYPE_CHECKING:
+    import ncnn
+    import onnx
+    import onnx.inliner as onnx_inliner
+    import onnxsim
+    import openvino
+    import openvino.frontend.onnx as openvino_onnx
+    import pnnx
+    import torch
+else:
+    ncnn = LazyModule("ncnn", "ncnn")
+    onnx = LazyModule("onnx", "export")
+    onnx_inliner = LazyModule("onnx.inliner", "export")  # onnx itself does not import it.
+    onnxsim = LazyModule("onnxsim", "export")
+    openvino = LazyModule("openvino", "openvino")
+    openvino_onnx = LazyModule("openvino.frontend.onnx", "openvino")
+    pnnx = LazyModule("pnnx", "ncnn")
+    torch = LazyModule("torch", "export")
 
 
 def find(*modules: str) -> ModuleType | None:

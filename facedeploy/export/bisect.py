@@ -9,31 +9,28 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from facedeploy.core.errors import ConversionError, FacedeployError
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx
 from facedeploy.export.compiler import Compile, Job
+from facedeploy.graph.index import shape_of
 from facedeploy.metrics.box_overlap import Boxes
 from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.verification import tensors as parity
 
-if TYPE_CHECKING:
-    import onnx
-
 # Opens what a compiler wrote for a job.
 Open = Callable[[Job, Any], Runtime]
 
 
-def first_wrong(onnx_file: Path, spec: NetworkSpec, feed: Arrays, compile_network: Compile, opened: Open) -> str:
+def first_wrong(onnx_path: Path, spec: NetworkSpec, feed: Arrays, compile_network: Compile, opened: Open) -> str:
     """Name the first operator of a float32 graph that is wrong in float32, such as "Resize (node up_1)".
 
     Empty where none is: what is off then is the precision.
     """
-    onnx = require("onnx", "export")
-    model = onnx.shape_inference.infer_shapes(onnx.load(onnx_file), data_prop=True)
+    model = onnx.shape_inference.infer_shapes(onnx.load(onnx_path), data_prop=True)
     nodes = model.graph.node
 
     def wrong(count: int) -> bool:
@@ -43,10 +40,10 @@ def first_wrong(onnx_file: Path, spec: NetworkSpec, feed: Arrays, compile_networ
             job = Job(_spec(part, spec), folder / f"{spec.name}.onnx", "fp32", folder)
             if not job.spec.outputs:
                 return False
-            onnx.save(part, job.onnx)
+            onnx.save(part, job.onnx_path)
             try:
                 with (
-                    OnnxRuntimeRuntime(job.onnx, job.spec, RuntimeOptions()) as reference,
+                    OnnxRuntimeRuntime(job.onnx_path, job.spec, RuntimeOptions()) as reference,
                     opened(job, compile_network(job)) as runtime,
                 ):
                     rows = parity.measure(reference, runtime, [feed], "fp32", Boxes("", ""))
@@ -69,7 +66,6 @@ def first_wrong(onnx_file: Path, spec: NetworkSpec, feed: Arrays, compile_networ
 
 def _beginning(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
     """The first nodes of a graph as a network; its outputs are the float tensors that the rest, or the user, reads."""
-    library = require("onnx", "export")
     graph = model.graph
     made = {name for node in graph.node[:count] for name in node.output}
     wanted = {name for node in graph.node[count:] for name in node.input} | {v.name for v in graph.output}
@@ -77,19 +73,14 @@ def _beginning(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
     outputs = [
         typed[name]
         for name in dict.fromkeys(n for node in graph.node[:count] for n in node.output)
-        if name in made & wanted & set(typed) and typed[name].type.tensor_type.elem_type == library.TensorProto.FLOAT
+        if name in made & wanted & set(typed) and typed[name].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     ]
     used = {name for node in graph.node[:count] for name in node.input}
     weights = [w for w in graph.initializer if w.name in used]
-    part = library.helper.make_graph(graph.node[:count], graph.name or "part", graph.input, outputs, weights)
-    result: onnx.ModelProto = library.helper.make_model(
-        part, opset_imports=model.opset_import, ir_version=model.ir_version
-    )
-    return result
+    part = onnx.helper.make_graph(graph.node[:count], graph.name or "part", graph.input, outputs, weights)
+    return onnx.helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
 def _spec(model: onnx.ModelProto, spec: NetworkSpec) -> NetworkSpec:
-    outputs = tuple(
-        TensorSpec(v.name, tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in model.graph.output
-    )
+    outputs = tuple(TensorSpec(v.name, shape_of(v)) for v in model.graph.output)
     return NetworkSpec(spec.name, spec.inputs, outputs)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from facedeploy.artifact.manifest import NetworkEntry, Parity
 from facedeploy.core.errors import ParityError
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx
 from facedeploy.core.target import Backend
 from facedeploy.graph.lowering import DeformConvForm, lower
-from facedeploy.graph.passes.insert_qdq import Scheme, quantize
+from facedeploy.graph.passes.insert_qdq import Scheme, insert_qdq
 from facedeploy.graph.ranges import Ranges
 from facedeploy.verification import tensors as parity
 
@@ -26,16 +26,15 @@ _TIMES = 1.5
 _CHAOTIC = 0.3
 
 
-def write_simulation(onnx: Path, entry: NetworkEntry, layers: Ranges, backend: Backend, path: Path) -> None:
+def write_simulation(onnx_path: Path, entry: NetworkEntry, layers: Ranges, backend: Backend, path: Path) -> None:
     """Write the Q/DQ graph of what a backend quantised.
 
-    onnx: the float32 graph. layers: the ranges of at least the layers that the entry has in int8.
+    onnx_path: the float32 graph. layers: the ranges of at least the layers that the entry has in int8.
     """
-    library = require("onnx", "export")
     form: DeformConvForm = "native" if entry.lowerings.get("DeformConv") == "native" else "gridsample"
-    model, _ = lower(library.load(onnx), form, form)
+    model, _ = lower(onnx.load(onnx_path), form, form)
     chosen = {name: layers[name] for name in entry.int8}
-    library.save(quantize(model, chosen, SCHEMES[backend]), path)
+    onnx.save(insert_qdq(model, chosen, SCHEMES[backend]), path)
 
 
 def check_simulated(rows: Sequence[Parity], simulated: Sequence[Parity]) -> None:

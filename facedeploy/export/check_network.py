@@ -9,12 +9,12 @@ from pathlib import Path
 from facedeploy.artifact.folder import describe_file
 from facedeploy.artifact.manifest import NetworkEntry, Parity
 from facedeploy.core.network_spec import NetworkSpec
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx
 from facedeploy.core.target import Target
 from facedeploy.export.check_int8 import check_simulated, write_simulation
 from facedeploy.export.compiler import Compiled
 from facedeploy.graph.lowering import DeformConvForm
-from facedeploy.graph.passes.channel_equalization import equalise
+from facedeploy.graph.passes.channel_equalization import equalize_channels
 from facedeploy.graph.ranges import Ranges
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
@@ -45,8 +45,7 @@ class NetworkExport:
         """Write the float32 graph that is compiled; for int8 its channels are of like size."""
         self.network.write(path)
         if factors := {name: values.divided for name, values in self.int8.items() if values.divided}:
-            onnx = require("onnx", "export")
-            onnx.save(equalise(onnx.load(path), factors), path)
+            onnx.save(equalize_channels(onnx.load(path), factors), path)
 
     def measure(self, reference: Runtime, runtime: Runtime) -> tuple[Parity, ...]:
         """How far a runtime of the network is from the reference."""
@@ -87,9 +86,9 @@ def check_compiled(job: NetworkExport, reference: Runtime, entry: NetworkEntry) 
 def _simulated(job: NetworkExport, reference: Runtime, entry: NetworkEntry) -> tuple[Parity, ...]:
     """How far from float the Q/DQ graph of an int8 network is, in ONNX Runtime."""
     with tempfile.TemporaryDirectory() as work:
-        onnx, path = Path(work) / "float.onnx", Path(work) / "int8.onnx"
-        job.write(onnx)
-        write_simulation(onnx, entry, job.int8, job.target.backend, path)
+        onnx_path, path = Path(work) / "float.onnx", Path(work) / "int8.onnx"
+        job.write(onnx_path)
+        write_simulation(onnx_path, entry, job.int8, job.target.backend, path)
         with OnnxRuntimeRuntime(path, job.network.spec, RuntimeOptions()) as runtime:
             return job.measure(reference, runtime)
 

@@ -15,7 +15,7 @@ from facedeploy.graph.ranges import Ranges
 
 @dataclass(frozen=True)
 class Job:
-    """A network to compile. onnx: its checked float32 graph. folder: where the files go.
+    """A network to compile. onnx_path: its checked float32 graph. folder: where the files go.
 
     float32: beginnings of the names of weights that stay in float32 whatever the precision; "" is all of them.
     deform_conv: the form that the user asked for, or None for the backend's choice.
@@ -23,7 +23,7 @@ class Job:
     """
 
     spec: NetworkSpec
-    onnx: Path
+    onnx_path: Path
     precision: Precision
     folder: Path
     float32: tuple[str, ...] = ()

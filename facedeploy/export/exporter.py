@@ -193,18 +193,18 @@ def _export_network(
     else:
         with tempfile.TemporaryDirectory() as work:
             progress(f"{spec.name}: to ONNX")
-            onnx = Path(work) / f"{spec.name}.onnx"
-            job.write(onnx)
-            with OnnxRuntimeRuntime(onnx, spec, RuntimeOptions()) as runtime:
+            onnx_path = Path(work) / f"{spec.name}.onnx"
+            job.write(onnx_path)
+            with OnnxRuntimeRuntime(onnx_path, spec, RuntimeOptions()) as runtime:
                 parity.check(parity.measure(reference, runtime, job.feeds, "fp32", boxes), "fp32")
             float32: tuple[str, ...] = ()
             if target.precision == "fp16":
                 progress(f"{spec.name}: half precision in ONNX Runtime")
-                float32 = choose_float32(onnx, spec, network.rungs(onnx), job.feeds, boxes)
+                float32 = choose_float32(onnx_path, spec, network.rungs(onnx_path), job.feeds, boxes)
             progress(f"{spec.name}: compile for {target}")
             compile_network = _compiler(target.backend)
             compiled = compile_network(
-                Job(spec, onnx, target.precision, job.folder, float32, job.deform_conv, job.int8)
+                Job(spec, onnx_path, target.precision, job.folder, float32, job.deform_conv, job.int8)
             )
     entry = describe_compiled(spec, job.folder, compiled)
     progress(f"{spec.name}: compare")
@@ -231,9 +231,9 @@ def _first_wrong(job: NetworkExport) -> str:
         return open_network(job.source.model, target, entry, part.folder, RuntimeOptions(), substitute)
 
     with tempfile.TemporaryDirectory() as work:
-        onnx = Path(work) / "whole.onnx"
-        job.network.write(onnx)
-        return first_wrong(onnx, job.network.spec, job.feeds[0], _compiler(target.backend), opened)
+        onnx_path = Path(work) / "whole.onnx"
+        job.network.write(onnx_path)
+        return first_wrong(onnx_path, job.network.spec, job.feeds[0], _compiler(target.backend), opened)
 
 
 def _check_speed(jobs: Sequence[NetworkExport], networks: Sequence[NetworkEntry]) -> float:
@@ -255,9 +255,9 @@ def _check_speed(jobs: Sequence[NetworkExport], networks: Sequence[NetworkEntry]
         integers = [opened(job, entry, "int8", job.folder) for job, entry in zip(jobs, networks, strict=True)]
         floats = []
         for job in jobs:
-            onnx = work / f"{job.network.spec.name}.onnx"
-            job.network.write(onnx)
-            compiled = _compiler(target.backend)(Job(job.network.spec, onnx, "fp32", work))
+            onnx_path = work / f"{job.network.spec.name}.onnx"
+            job.network.write(onnx_path)
+            compiled = _compiler(target.backend)(Job(job.network.spec, onnx_path, "fp32", work))
             floats.append(opened(job, describe_compiled(job.network.spec, work, compiled), "fp32", work))
         ratio = speedup(integers, floats)
     if ratio < _SLOWER and not jobs[0].force:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from facedeploy.core.errors import ConversionError, brief
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx, openvino, openvino_onnx
 from facedeploy.export.compiler import Compiled, Job
 from facedeploy.graph.lowering import lower
 from facedeploy.graph.passes import float16
 from facedeploy.graph.passes.flat_split import split_flat
-from facedeploy.graph.passes.hoist_qdq import round_early
-from facedeploy.graph.passes.insert_qdq import quantize, quantized
+from facedeploy.graph.passes.hoist_qdq import hoist_qdq
+from facedeploy.graph.passes.insert_qdq import insert_qdq, quantized
 
 
 def compile_network(job: Job) -> Compiled:
@@ -23,36 +23,33 @@ def compile_network(job: Job) -> Compiled:
     Raises:
         ConversionError: OpenVINO's ONNX reader refuses the graph.
     """
-    ov = require("openvino", "openvino")
-    onnx = require("onnx", "export")
     name = job.spec.name
-    graph, lowerings = lower(onnx.load(job.onnx), job.deform_conv, preferred="native")
+    graph, lowerings = lower(onnx.load(job.onnx_path), job.deform_conv, preferred="native")
     kept: tuple[str, ...] = ()
     if job.precision == "fp16":
         kept = (*job.float32, *float16.exact_weights(graph))
         graph = float16.store_float16(graph, kept)
     if job.precision == "int8":
-        graph = round_early(quantize(graph, job.int8, "asymmetric"))
+        graph = hoist_qdq(insert_qdq(graph, job.int8, "asymmetric"))
     graph = split_flat(graph)
-    source = job.onnx.with_name(f"{name}_openvino.onnx")
+    source = job.onnx_path.with_name(f"{name}_openvino.onnx")
     onnx.save(graph, source)
-    core = ov.Core()
-    extension = require("openvino.frontend.onnx", "openvino").ConversionExtension
-    core.add_extension(extension("DeformConv", "", _deform_conv))
+    core = openvino.Core()
+    core.add_extension(openvino_onnx.ConversionExtension("DeformConv", "", _deform_conv))
     try:
         model = core.read_model(str(source))
     except RuntimeError as error:
         msg = f"OpenVINO does not read the graph of {name}: {brief(error)}"
         raise ConversionError(msg) from error
     # The default halves every weight, whatever the target says.
-    ov.save_model(model, str(job.folder / f"{name}.xml"), compress_to_fp16=False)
+    openvino.save_model(model, str(job.folder / f"{name}.xml"), compress_to_fp16=False)
     files = {"xml": f"{name}.xml", "bin": f"{name}.bin"}
     return Compiled(files, lowerings=lowerings, float32=kept, int8=quantized(graph))
 
 
 def _deform_conv(node: Any) -> list[Any]:
     """OpenVINO's reader has no rule for DeformConv. The IR that is saved needs none."""
-    ops = require("openvino", "openvino").opset8
+    ops = openvino.opset8
 
     def attribute(name: str, default: Any) -> Any:
         return node.get_attribute(name) if node.has_attribute(name) else default

@@ -13,12 +13,12 @@ from typing import Any
 
 from facedeploy.core.errors import BackendUnavailableError, ConversionError
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx
 from facedeploy.export.compiler import Compiled, Job
 from facedeploy.graph.lowering import DeformConvForm, lower
 from facedeploy.graph.passes.deform_conv import DeformConv
 from facedeploy.graph.passes.float16 import compute_float16, exact_weights
-from facedeploy.graph.passes.insert_qdq import quantize, quantized
+from facedeploy.graph.passes.insert_qdq import insert_qdq, quantized
 from facedeploy.runtimes.tensorrt_api import (
     create,
     differences,
@@ -56,16 +56,17 @@ def compile_network(job: Job) -> Compiled:
     Raises:
         ConversionError: TensorRT refuses the graph.
     """
-    onnx = require("onnx", "export")
     name = job.spec.name
     trt = find_tensorrt()
-    model, lowerings = lower(onnx.load(job.onnx), job.deform_conv, _preferred(trt), functools.partial(_refuse, trt))
+    model, lowerings = lower(
+        onnx.load(job.onnx_path), job.deform_conv, _preferred(trt), functools.partial(_refuse, trt)
+    )
     kept: tuple[str, ...] = ()
     if job.precision == "fp16":
         kept = (*job.float32, *exact_weights(model))
         model = compute_float16(model, kept)
     if job.precision == "int8":
-        model = quantize(model, job.int8, "symmetric")
+        model = insert_qdq(model, job.int8, "symmetric")
     integers = quantized(model)
     graph = job.folder / f"{name}.onnx"
     onnx.save(model, graph)
@@ -98,8 +99,8 @@ def _version(trt: Any) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def build_engine(trt: Any, onnx: Path, spec: NetworkSpec) -> bytes:
-    """Compile `onnx` for the ranges of the spec's axes. `trt` is one of the two modules.
+def build_engine(trt: Any, onnx_path: Path, spec: NetworkSpec) -> bytes:
+    """Compile an ONNX file for the ranges of the spec's axes. `trt` is one of the two modules.
 
     The engine is for this version of TensorRT and this GPU, or with `tensorrt_rtx` for every GPU
     that this version can target (Ampere and newer, unless the builder is told otherwise).
@@ -109,23 +110,23 @@ def build_engine(trt: Any, onnx: Path, spec: NetworkSpec) -> bytes:
         ConversionError: TensorRT does not parse or build the graph, or reads another spec from it.
     """
     with trt_errors(trt) as errors:
-        parsed = _parse(trt, onnx, errors)
+        parsed = _parse(trt, onnx_path, errors)
         description = _describe(trt, parsed.network)
         if wrong := differences(spec, description.inputs, description.outputs):
-            msg = f"TensorRT reads another network than {spec.name} from {onnx}: {'; '.join(wrong)}"
+            msg = f"TensorRT reads another network than {spec.name} from {onnx_path}: {'; '.join(wrong)}"
             raise ConversionError(msg)
         config = _configure(trt, parsed.builder, spec)
         engine = parsed.builder.build_serialized_network(parsed.network, config)
     if engine is None:
-        msg = f"TensorRT does not build {spec.name} from {onnx}: {reason(errors)}"
+        msg = f"TensorRT does not build {spec.name} from {onnx_path}: {reason(errors)}"
         raise ConversionError(msg)
     return bytes(engine)
 
 
-def describe_network(trt: Any, onnx: Path) -> NetworkDescription:
-    """Parse `onnx`, build nothing, and say what the network is. Raises as `build_engine` does."""
+def describe_network(trt: Any, onnx_path: Path) -> NetworkDescription:
+    """Parse an ONNX file, build nothing, and say what the network is. Raises as `build_engine` does."""
     with trt_errors(trt) as errors:
-        return _describe(trt, _parse(trt, onnx, errors).network)
+        return _describe(trt, _parse(trt, onnx_path, errors).network)
 
 
 @dataclass(frozen=True)
@@ -137,16 +138,16 @@ class _Parsed:
     parser: Any
 
 
-def _parse(trt: Any, onnx: Path, errors: list[str]) -> _Parsed:
+def _parse(trt: Any, onnx_path: Path, errors: list[str]) -> _Parsed:
     builder = create(trt.Builder, trt)
     if builder is None:
         msg = f"{trt.__name__} cannot build without a working NVIDIA GPU: {reason(errors)}"
         raise BackendUnavailableError(msg)
     network = builder.create_network(_flags(trt))
     parser = trt.OnnxParser(network, trt_logger(trt))
-    if not parser.parse_from_file(str(onnx)):
+    if not parser.parse_from_file(str(onnx_path)):
         found = [str(parser.get_error(i)) for i in range(parser.num_errors)]
-        msg = f"TensorRT does not parse {onnx}: {reason(found or errors)}"
+        msg = f"TensorRT does not parse {onnx_path}: {reason(found or errors)}"
         raise ConversionError(msg)
     return _Parsed(builder, network, parser)
 

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from facedeploy.core.errors import ConversionError, brief
 from facedeploy.core.network_spec import NetworkSpec
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx, require, torch
 from facedeploy.graph.passes.annotations import name_output_axes, strip_annotations
 from facedeploy.graph.passes.merge_convolutions import merge_convolutions
 from facedeploy.graph.passes.simplify import simplify
-from facedeploy.graph.passes.upgrade_opset import modernise
+from facedeploy.graph.passes.upgrade_opset import upgrade_opset
 from facedeploy.graph.torch_operators import translations
 
 if TYPE_CHECKING:
-    import onnx
     from torch import nn
 
 # TensorRT 10.0 to 10.3, which is what JetPack 6 has, reads opsets 9 to 20; DeformConv and GridSample need 19 and 20.
@@ -47,7 +46,7 @@ def convert_onnx(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
     Raises:
         ConversionError: its operators cannot be brought to this opset, or the graph is invalid.
     """
-    _finish(modernise(model, spec, OPSET), spec, path)
+    _finish(upgrade_opset(model, spec, OPSET), spec, path)
 
 
 def _finish(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
@@ -56,7 +55,6 @@ def _finish(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
     Raises:
         ConversionError: the ONNX checker refuses the graph.
     """
-    onnx = require("onnx", "export")
     merge_convolutions(model)
     strip_annotations(model)
     name_output_axes(model, spec)
@@ -69,8 +67,7 @@ def _finish(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
 
 
 def _trace(module: nn.Module, spec: NetworkSpec) -> Any:
-    torch = require("torch", "export")
-    require("onnxscript", "export")
+    require("onnxscript", "export")  # The exporter writes with it.
     axes = {a.name: torch.export.Dim(a.name, min=a.minimum) for a in spec.axes}
     # An example of size 1 would make the tracer take the axis for a constant.
     sizes = {a.name: max(2, a.minimum * 4) for a in spec.axes}
@@ -78,7 +75,7 @@ def _trace(module: nn.Module, spec: NetworkSpec) -> Any:
     dynamic = tuple({i: axes[d] for i, d in enumerate(t.shape) if isinstance(d, str)} for t in spec.inputs)
     try:
         with _quiet():
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 module.eval(),
                 examples,
                 dynamo=True,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from facedeploy.core.errors import ConversionError
-from facedeploy.graph.passes.deform_conv import DeformConv, attributes, find, to_gridsample
-
-if TYPE_CHECKING:
-    import onnx
+from facedeploy.core.optional_imports import onnx
+from facedeploy.graph.passes.deform_conv import DeformConv, find_deform_convs, geometry_of, to_gridsample
 
 DeformConvForm = Literal["native", "gridsample"]
 # Why a backend cannot express an operator natively; empty where it can.
@@ -34,10 +32,10 @@ def lower(
     Raises:
         ConversionError: the asked form cannot express one of them.
     """
-    nodes = find(model)
+    nodes = find_deform_convs(model)
     if not nodes:
         return model, {}
-    refusals = [f"{node.name}: {reason}" for node in nodes if (reason := refuse(attributes(model, node)))]
+    refusals = [f"{node.name}: {reason}" for node in nodes if (reason := refuse(geometry_of(model, node)))]
     form = asked or ("gridsample" if refusals else preferred)
     if form == "native" and refusals:
         msg = f"the native deformable convolution cannot express {refusals[0]}; use --deform-conv gridsample"

@@ -10,7 +10,8 @@ import numpy as np
 
 from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import NetworkSpec, Size, TensorSpec
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx
+from facedeploy.graph.index import GraphIndex
 from facedeploy.pipelines.custom import NETWORK
 from facedeploy.runtimes.base import Arrays
 from facedeploy.sources.source import Rungs
@@ -50,21 +51,19 @@ def measured_spec(model: str, image: TensorSpec, run: Callable[[Arrays], Arrays]
     return NetworkSpec(NETWORK, (image,), tuple(blank.values()))
 
 
-def rungs(onnx_file: Path) -> Rungs:
+def rungs(onnx_path: Path) -> Rungs:
     """What fp16 may leave in float32: nothing, the last layer before each output, everything."""
-    model = require("onnx", "export").load(onnx_file)
-    weights = {w.name for w in model.graph.initializer}
-    producer = {name: node for node in model.graph.node for name in node.output}
-    todo = [v.name for v in model.graph.output]
+    index = GraphIndex.of(onnx.load(onnx_path))
+    todo = list(index.outputs)
     seen: set[str] = set()
     heads: set[str] = set()
     while todo:
         name = todo.pop()
-        node = producer.get(name)
+        node = index.producers.get(name)
         if node is None or name in seen:
             continue
         seen.add(name)
-        own = weights & set(node.input) if node.op_type in _LAYERS else set()
+        own = index.weights.keys() & set(node.input) if node.op_type in _LAYERS else set()
         heads |= own
         todo += [] if own else node.input
     return ((), tuple(sorted(heads)), ("",)) if heads else ((), ("",))

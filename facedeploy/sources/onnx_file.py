@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.core.errors import ConversionError, FacedeployError, InputError, brief
 from facedeploy.core.network_spec import InputSize, NetworkSpec, Size, TensorSpec
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx, require
 from facedeploy.graph.from_torch import convert_onnx
-from facedeploy.graph.passes.upgrade_opset import weights_of
+from facedeploy.graph.index import weight_names
 from facedeploy.pipelines.custom import NETWORK
 from facedeploy.runtimes.base import RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.sources.custom_network import measured_spec, model_id, picture_input, rungs
 from facedeploy.sources.settings import Settings, read_settings
 from facedeploy.sources.source import Source, SourceNetwork
-
-if TYPE_CHECKING:
-    import onnx
 
 PART = "onnx"
 _STANDARD = ("", "ai.onnx")
@@ -87,7 +84,6 @@ def read(path: Path) -> onnx.ModelProto:
         InputError: it is missing or no ONNX file; weights are missing, or lie outside of its folder.
     """
     model = _parse(path)
-    onnx = require("onnx", "export")
     try:
         for tensor in _external(model):
             _inside(path, _location(tensor))
@@ -105,18 +101,17 @@ def read(path: Path) -> onnx.ModelProto:
 
 
 def _parse(path: Path) -> onnx.ModelProto:
-    library = require("onnx", "export")
     decode_error = require("google.protobuf.message", "export").DecodeError
     if not path.is_file():
         msg = f"there is no file {path}"
         raise InputError(msg)
     try:
-        model: onnx.ModelProto = library.load(path, format="protobuf", load_external_data=False)
+        model: onnx.ModelProto = onnx.load(path, format="protobuf", load_external_data=False)
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror}"
         raise InputError(msg) from error
     except decode_error:
-        model = library.ModelProto()
+        model = onnx.ModelProto()
     if not model.graph.node or not model.graph.output:  # Some other files parse as an empty model.
         hint = ": a checkpoint has no network in it, so name the model and give this to --weights"
         msg = f"{path} is not an ONNX file{hint if path.suffix in ('.pt', '.pth', '.safetensors') else ''}"
@@ -126,7 +121,6 @@ def _parse(path: Path) -> onnx.ModelProto:
 
 def _tensors(message: Any) -> Iterator[onnx.TensorProto]:
     """Every tensor of a protobuf message: weights, constants, those of subgraphs."""
-    onnx = require("onnx", "export")
     if isinstance(message, onnx.TensorProto):
         yield message
         return
@@ -137,7 +131,6 @@ def _tensors(message: Any) -> Iterator[onnx.TensorProto]:
 
 
 def _external(model: onnx.ModelProto) -> list[onnx.TensorProto]:
-    onnx = require("onnx", "export")
     return [t for t in _tensors(model) if t.data_location == onnx.TensorProto.EXTERNAL]
 
 
@@ -173,8 +166,7 @@ def _image(model: onnx.ModelProto, path: Path, asked: Size | None) -> TensorSpec
     Raises:
         InputError: the network takes something else, or no size is known, or another one.
     """
-    onnx = require("onnx", "export")
-    weights = weights_of(model)
+    weights = weight_names(model)
     inputs = [v for v in model.graph.input if v.name not in weights]
     shown = ", ".join(f"{v.name} ({', '.join(str(d or '?') for d in _dimensions(v))})" for v in inputs) or "nothing"
     takes = f"{path} takes {shown}; what can be deployed takes one picture (1, 3, height, width), float32"

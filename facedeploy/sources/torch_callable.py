@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.core.errors import InputError, brief
 from facedeploy.core.network_spec import InputSize, NetworkSpec
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import require, torch
 from facedeploy.graph.from_torch import export_onnx
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.torch import TorchRuntime
@@ -87,7 +87,6 @@ def make(name: str) -> nn.Module:
     Raises:
         InputError: what of that fails, and why.
     """
-    torch = require("torch", "export")
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute.isidentifier():
         msg = f"{name!r} is not package.module:callable"
@@ -128,7 +127,6 @@ def _current_folder_on_path() -> Iterator[None]:
 
 
 def _named_outputs(module: nn.Module, feed: Mapping[str, Array], name: str) -> Arrays:
-    torch = require("torch", "export")
     try:
         with torch.inference_mode():
             given = module(torch.from_numpy(feed[_INPUT]))

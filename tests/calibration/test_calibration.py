@@ -41,7 +41,7 @@ from facedeploy.core.hashing import sha256
 from facedeploy.core.images import read_picture
 from facedeploy.core.preprocess import Image
 from facedeploy.core.synthetic_faces import group_photo
-from facedeploy.graph.passes.insert_qdq import quantize
+from facedeploy.graph.passes.insert_qdq import insert_qdq
 from facedeploy.graph.ranges import Range
 from facedeploy.metrics.face_loss import Answer, Judge
 from facedeploy.models import registry
@@ -440,7 +440,7 @@ def test_replay_equals_the_whole_network(
     graph = graphs["detector"]
     ranges = {layer: plan["detector"][layer]}
     variant = Variant(graph, ranges)
-    onnx.save(quantize(graph.model, ranges, "symmetric"), tmp_path / "whole.onnx")
+    onnx.save(insert_qdq(graph.model, ranges, "symmetric"), tmp_path / "whole.onnx")
     first, second = (feed_of(tiny, file) for file in split.held_back[:2])
     with (
         Capture(graph, variant.boundary, ONE_THREAD, tmp_path / "capture.onnx") as capture,

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from facedeploy.calibration.observed_graph import Graph, open_graphs
-from facedeploy.calibration.quantizable_layers import DECODING, FINAL, POSITIONS, Layer, choose, find_layers
+from facedeploy.calibration.quantizable_layers import DECODING, FINAL, POSITIONS, QuantizableLayer, choose, find_layers
 from facedeploy.calibration.quantize_plan import Int8Options
 from facedeploy.calibration.sensitivity import plan_of
 from facedeploy.calibration.table import Table
@@ -22,7 +22,7 @@ from facedeploy.export.compiler import Job
 from facedeploy.export.exporter import export
 from facedeploy.export.tensorrt import compile_network
 from facedeploy.graph.lowering import DeformConvForm
-from facedeploy.graph.passes.insert_qdq import quantize
+from facedeploy.graph.passes.insert_qdq import insert_qdq
 from facedeploy.graph.ranges import Range
 from facedeploy.sources.open import open_source
 from facedeploy.sources.source import Source
@@ -220,9 +220,9 @@ def test_an_int8_offset_is_seen(model: str, graphs: GetGraphs) -> None:
     """The control: quantised against the rules, an offset branch does not pass."""
     _, made = graphs(model)
     plan = plan_of(made, table_for(made), allow=["*offset*"])
-    assert Walk(quantize(made["detector"].model, {}, "symmetric")).check_positions() >= 1
+    assert Walk(insert_qdq(made["detector"].model, {}, "symmetric")).check_positions() >= 1
     with pytest.raises(AssertionError, match="makes sampling positions, is int8"):
-        Walk(quantize(made["detector"].model, plan["detector"], "symmetric")).check_positions()
+        Walk(insert_qdq(made["detector"].model, plan["detector"], "symmetric")).check_positions()
 
 
 def test_a_rounded_offset_is_seen(graphs: GetGraphs) -> None:
@@ -290,8 +290,8 @@ def test_a_pattern_may_be_of_one_network(graphs: GetGraphs) -> None:
     assert len(plan["detector"]) == 21
 
 
-def layer(name: str, reason: str = "") -> Layer:
-    return Layer(name, 0, "x", reason)
+def layer(name: str, reason: str = "") -> QuantizableLayer:
+    return QuantizableLayer(name, 0, "x", reason)
 
 
 def model_of(*nodes: onnx.NodeProto, **weights: tuple[int, ...]) -> onnx.ModelProto:

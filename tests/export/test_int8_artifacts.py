@@ -28,7 +28,7 @@ from facedeploy.core.preprocess import Image
 from facedeploy.export import exporter, openvino, tensorrt
 from facedeploy.export.ncnn import int8 as ncnn_int8
 from facedeploy.formats.ncnn import calibration_table as ncnn_table
-from facedeploy.graph.passes.insert_qdq import Scheme, quantize
+from facedeploy.graph.passes.insert_qdq import Scheme, insert_qdq
 from facedeploy.metrics.average_precision import average_precision, boxes_and_scores
 from facedeploy.metrics.face_matching import iou
 from facedeploy.metrics.landmarks import landmark_error
@@ -179,14 +179,14 @@ def wrong_weight_scale(patch: pytest.MonkeyPatch, target: str, factor: float) ->
         return
 
     def rewrite(model: onnx.ModelProto, layers: Any, scheme: Scheme) -> onnx.ModelProto:
-        made = quantize(model, layers, scheme)
+        made = insert_qdq(model, layers, scheme)
         for tensor in made.graph.initializer:
             if tensor.name == f"{layer}_scale":
                 scaled = numpy_helper.to_array(tensor) * np.float32(factor)
                 tensor.CopyFrom(numpy_helper.from_array(scaled, tensor.name))
         return made
 
-    patch.setattr(openvino if target == "openvino-int8" else tensorrt, "quantize", rewrite)
+    patch.setattr(openvino if target == "openvino-int8" else tensorrt, "insert_qdq", rewrite)
 
 
 @pytest.mark.parametrize("target", TARGETS)

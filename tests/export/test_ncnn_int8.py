@@ -26,13 +26,13 @@ from torch import nn
 from facedeploy.core.errors import ConversionError, InputError
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.export.compiler import Compiled, Job
-from facedeploy.export.ncnn import find_layers as match
 from facedeploy.export.ncnn import int8
 from facedeploy.export.ncnn.convert import compile_network
+from facedeploy.export.ncnn.find_layers import find_int8_layers
 from facedeploy.formats.ncnn import bin as weights
 from facedeploy.formats.ncnn import calibration_table as table
 from facedeploy.formats.ncnn import param as graph
-from facedeploy.formats.ncnn.param import Layer
+from facedeploy.formats.ncnn.param import NcnnLayer
 from facedeploy.graph.from_torch import export_onnx
 from facedeploy.graph.ranges import Range
 from facedeploy.runtimes.base import RuntimeOptions
@@ -40,12 +40,12 @@ from facedeploy.runtimes.ncnn import NcnnRuntime, ncnn_options
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int8]
-Model = tuple[tuple[Layer, ...], Mapping[str, weights.Arrays]]
+Model = tuple[tuple[NcnnLayer, ...], Mapping[str, weights.Arrays]]
 Answers = dict[str, Floats]
 
 RECIPROCAL = 1.5 * 2.0**-12
 X86 = platform.machine() in ("x86_64", "AMD64")
-INPUT = Layer("Input", "in0", (), ("x",))
+INPUT = NcnnLayer("Input", "in0", (), ("x",))
 RELU, LEAKY, CLIP = ("1", ""), ("2", "1,0.1"), ("3", "2,0,2.5")
 
 
@@ -65,7 +65,7 @@ class Conv:
     activation: tuple[str, str] = ("", "")
     dilation: int = 1
 
-    def make(self, rng: np.random.Generator, name: str, blobs: tuple[str, str]) -> tuple[Layer, weights.Arrays]:
+    def make(self, rng: np.random.Generator, name: str, blobs: tuple[str, str]) -> tuple[NcnnLayer, weights.Arrays]:
         taps = max(self.kernel, 1) ** 2
         size = self.outputs * self.inputs // self.groups * taps
         if self.kernel:
@@ -83,7 +83,7 @@ class Conv:
             rng.uniform(-4, 4, (self.outputs, 1))
         )
         bias = (rng.standard_normal(self.outputs) * 3).astype(np.float32)
-        layer = Layer(kind, name, (blobs[0],), (blobs[1],), tuple(words))
+        layer = NcnnLayer(kind, name, (blobs[0],), (blobs[1],), tuple(words))
         return layer, (weight.astype(np.float32).ravel(), *((bias,) if self.bias else ()))
 
 
@@ -139,7 +139,7 @@ class Bounds:
 
 
 def expect(
-    layer: Layer, arrays: weights.Arrays, threshold: float, x: Floats | Integers, top: float | None = None
+    layer: NcnnLayer, arrays: weights.Arrays, threshold: float, x: Floats | Integers, top: float | None = None
 ) -> Bounds:
     """What an int8 layer must give, from its float32 weights.
 
@@ -180,7 +180,7 @@ def half_away(values: Floats) -> Integers:
     return rounded
 
 
-def accumulate(layer: Layer, params: Mapping[int, float], weight: Integers, x: Integers) -> NDArray[np.int64]:
+def accumulate(layer: NcnnLayer, params: Mapping[int, float], weight: Integers, x: Integers) -> NDArray[np.int64]:
     """The sums of products, in integers; float64 holds those exactly."""
     if layer.type == "InnerProduct":
         return weight.astype(np.int64) @ x.astype(np.int64).ravel()
@@ -192,7 +192,7 @@ def accumulate(layer: Layer, params: Mapping[int, float], weight: Integers, x: I
     return found[0].numpy().astype(np.int64)
 
 
-def activate(layer: Layer, v: Floats) -> Floats:
+def activate(layer: NcnnLayer, v: Floats) -> Floats:
     kind = dict(layer.params).get(9, "0")
     if kind == "0":
         return v
@@ -315,7 +315,7 @@ def chain(convs: Sequence[Conv], seed: int = 0) -> Model:
     return (INPUT, *(layer for layer, _ in made)), {layer.name: arrays for layer, arrays in made}
 
 
-def terms(layers: Sequence[Layer]) -> dict[str, str]:
+def terms(layers: Sequence[NcnnLayer]) -> dict[str, str]:
     return {v.name: dict(v.params)[weights.INT8_TERM] for v in layers if weights.INT8_TERM in dict(v.params)}
 
 
@@ -353,13 +353,13 @@ def test_chains_are_exact_link_by_link(convs: list[Conv], tmp_path: Path) -> Non
 def test_only_int8_readers_of_one_scale_are_chained() -> None:
     rng = np.random.default_rng(0)
     first, a = Conv(4, 4).make(rng, "first", ("x", "b"))
-    split = Layer("Split", "split", ("b",), ("b0", "b1"))
+    split = NcnnLayer("Split", "split", ("b",), ("b0", "b1"))
     left, b = Conv(4, 4, 1).make(rng, "left", ("b0", "y"))
     right, c = Conv(4, 4, 1).make(rng, "right", ("b1", "z"))
     arrays = {"first": a, "left": b, "right": c}
     layers = (INPUT, first, split, left, right)
 
-    def made(inputs: Mapping[str, float], layers: Sequence[Layer] = layers) -> dict[str, str]:
+    def made(inputs: Mapping[str, float], layers: Sequence[NcnnLayer] = layers) -> dict[str, str]:
         return terms(int8.to_int8(layers, arrays, inputs)[0])
 
     assert made({"first": 1, "left": 2, "right": 2}) == {"first": "102", "left": "2", "right": "2"}
@@ -368,16 +368,16 @@ def test_only_int8_readers_of_one_scale_are_chained() -> None:
     assert made({"left": 2, "right": 2}) == {"left": "2", "right": "2"}
     # An output of the network, here b1, is read by the caller.
     assert made({"first": 1, "left": 2}, layers[:4]) == {"first": "2", "left": "2"}
-    pool = Layer("Pooling", "pool", ("b1",), ("z",), ((0, "0"), (1, "2")))
+    pool = NcnnLayer("Pooling", "pool", ("b1",), ("z",), ((0, "0"), (1, "2")))
     assert made({"first": 1, "left": 2}, (*layers[:4], pool)) == {"first": "2", "left": "2"}
-    fc = Layer("InnerProduct", "right", ("b1",), ("z",), ((0, "4"), (1, "1"), (2, "16")))
+    fc = NcnnLayer("InnerProduct", "right", ("b1",), ("z",), ((0, "4"), (1, "1"), (2, "16")))
     assert made({"first": 1, "left": 2, "right": 2}, (*layers[:4], fc)) == {"first": "2", "left": "2", "right": "2"}
 
 
 def test_a_split_carries_int8(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     first, a = Conv(8, 16, activation=RELU).make(rng, "first", ("x", "b"))
-    split = Layer("Split", "split", ("b",), ("b0", "b1"))
+    split = NcnnLayer("Split", "split", ("b",), ("b0", "b1"))
     left, b = Conv(16, 8, 1).make(rng, "left", ("b0", "y"))
     right, c = Conv(16, 16, groups=16).make(rng, "right", ("b1", "z"))
     arrays = {"first": a, "left": b, "right": c}
@@ -417,22 +417,22 @@ def test_a_wrong_number_in_the_file_is_seen(which: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layer", "able"),
     [
-        (Layer("Convolution", "a", (), (), ((0, "4"),)), True),
-        (Layer("Convolution", "a", (), (), ((0, "4"), (18, "0.0"))), True),
-        (Layer("Convolution", "a", (), (), ((0, "4"), (18, "-1.5"))), False),
-        (Layer("Convolution", "a", (), (), ((0, "4"), (19, "1"))), False),
-        (Layer("ConvolutionDepthWise", "a", (), (), ((0, "4"), (1, "3"), (6, "36"), (7, "4"))), True),
-        (Layer("ConvolutionDepthWise", "a", (), (), ((0, "4"), (1, "3"), (11, "1"), (6, "12"), (7, "4"))), True),
-        (Layer("ConvolutionDepthWise", "a", (), (), ((0, "4"), (1, "3"), (6, "72"), (7, "2"))), False),
-        (Layer("ConvolutionDepthWise", "a", (), (), ((0, "8"), (1, "3"), (6, "72"), (7, "4"))), False),
-        (Layer("InnerProduct", "a", (), (), ((0, "4"),)), True),
+        (NcnnLayer("Convolution", "a", (), (), ((0, "4"),)), True),
+        (NcnnLayer("Convolution", "a", (), (), ((0, "4"), (18, "0.0"))), True),
+        (NcnnLayer("Convolution", "a", (), (), ((0, "4"), (18, "-1.5"))), False),
+        (NcnnLayer("Convolution", "a", (), (), ((0, "4"), (19, "1"))), False),
+        (NcnnLayer("ConvolutionDepthWise", "a", (), (), ((0, "4"), (1, "3"), (6, "36"), (7, "4"))), True),
+        (NcnnLayer("ConvolutionDepthWise", "a", (), (), ((0, "4"), (1, "3"), (11, "1"), (6, "12"), (7, "4"))), True),
+        (NcnnLayer("ConvolutionDepthWise", "a", (), (), ((0, "4"), (1, "3"), (6, "72"), (7, "2"))), False),
+        (NcnnLayer("ConvolutionDepthWise", "a", (), (), ((0, "8"), (1, "3"), (6, "72"), (7, "4"))), False),
+        (NcnnLayer("InnerProduct", "a", (), (), ((0, "4"),)), True),
         *(
-            (Layer(kind, "a", (), ()), False)
+            (NcnnLayer(kind, "a", (), ()), False)
             for kind in ["Deconvolution", "DeformableConv2D", "Gemm", "MatMul", "LSTM"]
         ),
     ],
 )
-def test_which_layers_have_an_int8_form(layer: Layer, able: bool) -> None:
+def test_which_layers_have_an_int8_form(layer: NcnnLayer, able: bool) -> None:
     assert int8.has_int8_form(layer) is able
 
 
@@ -497,13 +497,13 @@ def test_weights_are_off_by_half_a_step_at_most(rows: int, columns: int, seed: i
 def networks(draw: st.DrawFn) -> Model:
     """Int8 layers of all terms among float ones."""
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
-    layers: list[Layer] = []
+    layers: list[NcnnLayer] = []
     arrays: dict[str, weights.Arrays] = {}
     for i in range(draw(st.integers(1, 5))):
         kind = draw(st.sampled_from(["Convolution", "ConvolutionDepthWise", "InnerProduct", "PReLU"]))
         name, count, outputs, bias = f"layer{i}", draw(st.integers(0, 9)), draw(st.integers(1, 5)), draw(st.booleans())
         if kind == "PReLU":
-            layers.append(Layer(kind, name, (), (), ((0, str(outputs)),)))
+            layers.append(NcnnLayer(kind, name, (), (), ((0, str(outputs)),)))
             arrays[name] = (rng.random(outputs, np.float32),)
             continue
         depthwise = kind == "ConvolutionDepthWise"
@@ -511,7 +511,7 @@ def networks(draw: st.DrawFn) -> Model:
         size, has_bias = (2, 1) if kind == "InnerProduct" else (6, 5)
         groups = draw(st.integers(1, 5)) if depthwise else 1
         params = {0: outputs, has_bias: int(bias), size: count, 8: term, **({7: groups} if depthwise else {})}
-        layers.append(Layer(kind, name, (), (), tuple((key, str(value)) for key, value in params.items())))
+        layers.append(NcnnLayer(kind, name, (), (), tuple((key, str(value)) for key, value in params.items())))
         rows = {1: groups, 2: 1}[term % 100] if depthwise and term else outputs
         ends = [] if not term else [rows, 1] if term < 100 or kind == "InnerProduct" else [rows, 1, 1]
         # ncnn itself quantises a float weight that stands before scales.
@@ -539,7 +539,7 @@ def test_files_round_trip(model: Model) -> None:
 
 def test_bytes_of_the_format() -> None:
     params = ((0, "1"), (1, "1"), (5, "1"), (6, "3"), (8, "102"))
-    layers = (Layer("Convolution", "c", (), (), params),)
+    layers = (NcnnLayer("Convolution", "c", (), (), params),)
     half = np.array([0.5], np.float32)
     arrays = {"c": (np.array([1, -2, 127], np.int8), half, half * 2, half * 4, half * 8)}
     assert weights.write(layers, arrays) == bytes.fromhex(
@@ -550,7 +550,7 @@ def test_bytes_of_the_format() -> None:
 @pytest.mark.parametrize("kind", ["Convolution", "Deconvolution", "InnerProduct"])
 def test_int8_weights_need_their_scales(kind: str) -> None:
     size, term = (2, ()) if kind == "InnerProduct" else (6, ((8, "2"),) if kind == "Deconvolution" else ())
-    layer = Layer(kind, "c", (), (), ((0, "1"), (size, "4"), *term))
+    layer = NcnnLayer(kind, "c", (), (), ((0, "1"), (size, "4"), *term))
     with pytest.raises(ConversionError, match="c has the unknown tag 0xd4b38"):
         weights.read((layer,), bytes.fromhex("384b0d00") + bytes(4))
 
@@ -628,7 +628,7 @@ def _range(threshold: float) -> Range:
     return Range(-threshold, threshold, threshold, -threshold, threshold)
 
 
-def compiled(small: Path, folder: Path, ranges: Mapping[str, Range]) -> tuple[Compiled, tuple[Layer, ...]]:
+def compiled(small: Path, folder: Path, ranges: Mapping[str, Range]) -> tuple[Compiled, tuple[NcnnLayer, ...]]:
     pytest.importorskip("pnnx")
     made = compile_network(Job(SPEC, small, "int8", folder, int8=ranges))
     return made, graph.parse((folder / made.files["param"]).read_text())
@@ -687,7 +687,7 @@ def test_a_weight_that_pnnx_changed_is_named(
 ) -> None:
     read = weights.read
 
-    def changed(layers: Sequence[Layer], data: bytes) -> dict[str, weights.Arrays]:
+    def changed(layers: Sequence[NcnnLayer], data: bytes) -> dict[str, weights.Arrays]:
         return {name: (a[0] * np.float32(2), *a[1:]) for name, a in read(layers, data).items()}
 
     monkeypatch.setattr(weights, "read", changed)
@@ -700,9 +700,9 @@ def matched(asked: Sequence[str], data: Mapping[str, Floats], layers: Mapping[st
     import onnx
 
     graph_ = onnx.helper.make_graph([], "g", [], [], [onnx.numpy_helper.from_array(a, n) for n, a in data.items()])
-    made = [Layer(kind, name, (), (), ((0, "1"),)) for name, (kind, _) in layers.items()]
+    made = [NcnnLayer(kind, name, (), (), ((0, "1"),)) for name, (kind, _) in layers.items()]
     arrays = {name: (weight.ravel(),) for name, (_, weight) in layers.items()}
-    return match.int8_layers(SPEC.name, asked, onnx.helper.make_model(graph_), made, arrays)
+    return find_int8_layers(SPEC.name, asked, onnx.helper.make_model(graph_), made, arrays)
 
 
 def test_layers_are_found_by_their_weights() -> None:

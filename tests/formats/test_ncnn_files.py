@@ -20,10 +20,10 @@ from facedeploy.artifact.manifest import NetworkEntry
 from facedeploy.core.errors import ConversionError
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.target import Target
-from facedeploy.export.ncnn.arm_fp16 import for_arm
+from facedeploy.export.ncnn.arm_fp16 import for_arm_fp16
 from facedeploy.formats.ncnn import bin as weights
 from facedeploy.formats.ncnn import param as graph
-from facedeploy.formats.ncnn.param import Layer
+from facedeploy.formats.ncnn.param import NcnnLayer
 from facedeploy.runtimes import open_network
 from facedeploy.runtimes.base import Arrays, RuntimeOptions
 from tests.conftest import GetArtifact
@@ -40,7 +40,7 @@ class Written(NamedTuple):
     bin: bytes
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[NcnnLayer, ...]:
         return graph.parse(self.param)
 
 
@@ -66,8 +66,8 @@ words = st.text(string.ascii_letters + string.digits + "_./:-=", min_size=1, max
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> tuple[Layer, ...]:
-    layers: list[Layer] = []
+def graphs(draw: st.DrawFn) -> tuple[NcnnLayer, ...]:
+    layers: list[NcnnLayer] = []
     taken = 0
     for _ in range(draw(st.integers(0, 6))):
         count = draw(st.integers(0, 3))
@@ -75,14 +75,14 @@ def graphs(draw: st.DrawFn) -> tuple[Layer, ...]:
         taken += count
         inputs = tuple(draw(st.lists(words, max_size=3)))
         params = tuple(draw(st.lists(st.tuples(st.integers(-23400, 99), words), max_size=3)))
-        layers.append(Layer(draw(words), draw(words), inputs, outputs, params))
+        layers.append(NcnnLayer(draw(words), draw(words), inputs, outputs, params))
     blobs = [b for v in layers for b in v.outputs]
     return tuple(layers) if len(set(blobs)) == len(blobs) else ()
 
 
 @settings(deadline=None)
 @given(graphs())
-def test_graph_round_trip(layers: tuple[Layer, ...]) -> None:
+def test_graph_round_trip(layers: tuple[NcnnLayer, ...]) -> None:
     assert graph.parse(graph.render(layers)) == layers
 
 
@@ -94,8 +94,8 @@ def test_parses_what_the_format_says() -> None:
         "Slice\tcut 1 2 data left=1 right -23300=2,3,-233 31=3\n"
     )
     assert graph.parse(text) == (
-        Layer("Input", "image", (), ("data",), ((0, "12"), (1, "12"))),
-        Layer("Slice", "cut", ("data",), ("left=1", "right"), ((-23300, "2,3,-233"), (31, "3"))),
+        NcnnLayer("Input", "image", (), ("data",), ((0, "12"), (1, "12"))),
+        NcnnLayer("Slice", "cut", ("data",), ("left=1", "right"), ((-23300, "2,3,-233"), (31, "3"))),
     )
 
 
@@ -145,18 +145,18 @@ def test_graph_cut_anywhere_is_refused(onet: Written) -> None:
 # --- new names for blobs ---
 
 CHAIN = (
-    Layer("Input", "in0", (), ("a",)),
-    Layer("Split", "split", ("a",), ("b", "c")),
-    Layer("BinaryOp", "a", ("b", "c"), ("d",), ((0, "2"),)),
+    NcnnLayer("Input", "in0", (), ("a",)),
+    NcnnLayer("Split", "split", ("a",), ("b", "c")),
+    NcnnLayer("BinaryOp", "a", ("b", "c"), ("d",), ((0, "2"),)),
 )
 
 
 def test_renames_blobs_where_they_are_made_and_read() -> None:
     renamed = graph.rename_blobs(CHAIN, {"a": "image", "d": "score"})
     assert renamed == (
-        Layer("Input", "in0", (), ("image",)),
-        Layer("Split", "split", ("image",), ("b", "c")),
-        Layer("BinaryOp", "a", ("b", "c"), ("score",), ((0, "2"),)),
+        NcnnLayer("Input", "in0", (), ("image",)),
+        NcnnLayer("Split", "split", ("image",), ("b", "c")),
+        NcnnLayer("BinaryOp", "a", ("b", "c"), ("score",), ((0, "2"),)),
     )
 
 
@@ -181,15 +181,15 @@ def test_two_blobs_do_not_get_one_name(names: dict[str, str]) -> None:
 # --- the weights ---
 
 
-def tagged(name: str, count: int, outputs: int = 0, kind: str = "Convolution") -> Layer:
+def tagged(name: str, count: int, outputs: int = 0, kind: str = "Convolution") -> NcnnLayer:
     size, bias = (2, 1) if kind == "InnerProduct" else (6, 5)
-    return Layer(kind, name, (), (), ((0, str(outputs)), (bias, "1" if outputs else "0"), (size, str(count))))
+    return NcnnLayer(kind, name, (), (), ((0, str(outputs)), (bias, "1" if outputs else "0"), (size, str(count))))
 
 
 @st.composite
-def networks(draw: st.DrawFn) -> tuple[list[Layer], dict[str, weights.Arrays]]:
+def networks(draw: st.DrawFn) -> tuple[list[NcnnLayer], dict[str, weights.Arrays]]:
     kinds = ["Convolution", "ConvolutionDepthWise", "Deconvolution", "DeconvolutionDepthWise", "DeformableConv2D"]
-    layers: list[Layer] = []
+    layers: list[NcnnLayer] = []
     arrays: dict[str, weights.Arrays] = {}
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
     for i in range(draw(st.integers(0, 5))):
@@ -198,18 +198,18 @@ def networks(draw: st.DrawFn) -> tuple[list[Layer], dict[str, weights.Arrays]]:
         count, outputs = draw(st.integers(0, 9)), draw(st.integers(0, 5))
         if kind in ("PReLU", "BatchNorm"):
             count += 1
-            layers.append(Layer(kind, name, (), (), ((0, str(count)),)))
+            layers.append(NcnnLayer(kind, name, (), (), ((0, str(count)),)))
             arrays[name] = tuple(rng.random(count, np.float32) for _ in range(4 if kind == "BatchNorm" else 1))
         elif kind == "MemoryData":
             # Width, height, depth, channels; 0 is an axis that is not there.
             sides = draw(st.tuples(*[st.integers(0, 3)] * 4))
-            layers.append(Layer(kind, name, (), (), tuple(zip((0, 1, 11, 2), map(str, sides), strict=True))))
+            layers.append(NcnnLayer(kind, name, (), (), tuple(zip((0, 1, 11, 2), map(str, sides), strict=True))))
             arrays[name] = (rng.random(math.prod(v or 1 for v in sides), np.float32),)
         elif kind == "Gemm":
-            layers.append(Layer(kind, name, (), (), ((5, "1"), (8, str(count)), (9, str(outputs)))))
+            layers.append(NcnnLayer(kind, name, (), (), ((5, "1"), (8, str(count)), (9, str(outputs)))))
             arrays[name] = (rng.random(count * outputs, np.float32),)
         elif kind == "Pooling":
-            layers.append(Layer(kind, name, (), (), ((0, "1"), (6, "9"))))
+            layers.append(NcnnLayer(kind, name, (), (), ((0, "1"), (6, "9"))))
         else:
             layers.append(tagged(name, count, outputs, kind))
             weight = rng.random(count, np.float32).astype(draw(st.sampled_from([np.float16, np.float32])))
@@ -227,7 +227,7 @@ def assert_same(have: dict[str, weights.Arrays], want: dict[str, weights.Arrays]
 
 @settings(deadline=None)
 @given(networks())
-def test_weights_round_trip(network: tuple[list[Layer], dict[str, weights.Arrays]]) -> None:
+def test_weights_round_trip(network: tuple[list[NcnnLayer], dict[str, weights.Arrays]]) -> None:
     layers, arrays = network
     data = weights.write(layers, arrays)
     assert len(data) % 4 == 0
@@ -236,7 +236,7 @@ def test_weights_round_trip(network: tuple[list[Layer], dict[str, weights.Arrays
 
 
 def test_bytes_of_the_format() -> None:
-    layers = (tagged("half", 3, 1), Layer("PReLU", "p", (), (), ((0, "1"),)), tagged("full", 1, 0, "InnerProduct"))
+    layers = (tagged("half", 3, 1), NcnnLayer("PReLU", "p", (), (), ((0, "1"),)), tagged("full", 1, 0, "InnerProduct"))
     arrays: dict[str, weights.Arrays] = {
         "half": (np.array([1, 2, -2], np.float16), np.array([0.5], np.float32)),
         "p": (np.array([0.25], np.float32),),
@@ -274,7 +274,7 @@ def test_weights_of_another_network_are_refused(artifact: GetArtifact) -> None:
 
 
 def test_layer_with_weights_that_is_not_known() -> None:
-    layers = (tagged("conv", 1), Layer("Scale", "scale", (), (), ((0, "2"),)))
+    layers = (tagged("conv", 1), NcnnLayer("Scale", "scale", (), (), ((0, "2"),)))
     with pytest.raises(ConversionError, match="8 bytes"):
         weights.read(layers, bytes(16))
 
@@ -294,16 +294,16 @@ def test_impossible_count_is_refused(count: int) -> None:
 # --- half precision ---
 
 
-def learned(layers: Iterable[Layer]) -> list[str]:
+def learned(layers: Iterable[NcnnLayer]) -> list[str]:
     return [v.name for v in layers if v.type in ("Convolution", "InnerProduct")]
 
 
 def test_halves_the_weights_but_not_biases_slopes_and_kept_layers() -> None:
     layers = (
         tagged("a", 3, 2),
-        Layer("PReLU", "p", (), (), ((0, "2"),)),
+        NcnnLayer("PReLU", "p", (), (), ((0, "2"),)),
         tagged("b", 3, 2),
-        Layer("Pooling", "q", (), ()),
+        NcnnLayer("Pooling", "q", (), ()),
     )
     arrays: dict[str, weights.Arrays] = {
         "a": (np.array([0.1, 0.2, 0.3], np.float32), np.array([0.4, 0.5], np.float32)),
@@ -319,30 +319,30 @@ def test_halves_the_weights_but_not_biases_slopes_and_kept_layers() -> None:
 def test_what_stays_in_float32_is_given_float32_and_half_takes_no_winograd() -> None:
     """X is in half; kept convolutions read it, one of them beside what is in float32 already; a split gives that on."""
 
-    def conv(name: str, reads: str, *more: tuple[int, str]) -> Layer:
-        return Layer("Convolution", name, (reads,), (name,), ((0, "8"), *more))
+    def conv(name: str, reads: str, *more: tuple[int, str]) -> NcnnLayer:
+        return NcnnLayer("Convolution", name, (reads,), (name,), ((0, "8"), *more))
 
     square, kept = (1, "3"), (31, "3")
     layers = (
-        Layer("Input", "in0", (), ("image",)),
+        NcnnLayer("Input", "in0", (), ("image",)),
         conv("first", "image", square, kept),
         conv("x", "first", square),
         conv("strided", "x", square, (3, "2")),
         conv("wide", "strided", square, (11, "5")),
         conv("point", "wide", (1, "1")),
-        Layer("Split", "split", ("point",), ("a", "b")),
+        NcnnLayer("Split", "split", ("point",), ("a", "b")),
         conv("exact", "a", square, kept),
-        Layer("Split", "again", ("exact",), ("c", "d")),
-        Layer("BinaryOp", "sum", ("b", "c"), ("sum",), (kept,)),
+        NcnnLayer("Split", "again", ("exact",), ("c", "d")),
+        NcnnLayer("BinaryOp", "sum", ("b", "c"), ("sum",), (kept,)),
         conv("last", "d", square, (31, "4")),
     )
-    made = {v.name: v for v in for_arm(layers)}
+    made = {v.name: v for v in for_arm_fp16(layers)}
     assert [*made] == [
         *("in0", "first", "x", "strided", "wide", "point", "split", "a_float32", "exact", "again", "b_float32", "sum"),
         "last",
     ]
     assert made["first"] == layers[1]
-    assert made["a_float32"] == Layer("Dropout", "a_float32", ("a",), ("a_float32",))
+    assert made["a_float32"] == NcnnLayer("Dropout", "a_float32", ("a",), ("a_float32",))
     assert (made["exact"].inputs, made["sum"].inputs) == (("a_float32",), ("b_float32", "c"))
     masks = {name: dict(v.params).get(31) for name, v in made.items()}
     assert {name for name, mask in masks.items() if mask == "3"} == {"first", "exact", "again", "sum"}
@@ -368,7 +368,7 @@ def test_weight_too_large_for_half_is_named() -> None:
     assert kept["huge"][0].tolist() == [1e6]
 
 
-def run(folder: Path, spec: NetworkSpec, layers: tuple[Layer, ...], data: bytes, precision: Any = "fp16") -> Arrays:
+def run(folder: Path, spec: NetworkSpec, layers: tuple[NcnnLayer, ...], data: bytes, precision: Any = "fp16") -> Arrays:
     (folder / "n.param").write_text(graph.render(layers))
     (folder / "n.bin").write_bytes(data)
     entry = NetworkEntry(spec, {kind: describe_file(folder, f"n.{kind}") for kind in ("param", "bin")})

@@ -12,16 +12,16 @@ from facedeploy.export.ncnn.int8 import to_int8
 from facedeploy.formats.ncnn import bin as weights
 from facedeploy.formats.ncnn import param as graph
 from facedeploy.formats.ncnn.bin import Arrays, to_half
-from facedeploy.formats.ncnn.param import Layer
+from facedeploy.formats.ncnn.param import NcnnLayer
 from facedeploy.formats.ncnn.shared_weights import share, unshare, unshared
 
 CHANNELS = 64
-Network = tuple[tuple[Layer, ...], dict[str, Arrays]]
+Network = tuple[tuple[NcnnLayer, ...], dict[str, Arrays]]
 
 
 def chain(count: int, *, same: bool = True, bias: bool = True, channels: int = CHANNELS) -> Network:
     """Convolutions one after the other, all with the same weights or each with its own."""
-    layers = [Layer("Input", "in0", (), ("in0",))]
+    layers = [NcnnLayer("Input", "in0", (), ("in0",))]
     arrays: dict[str, Arrays] = {}
     blob = "in0"
     for i in range(count):
@@ -30,7 +30,7 @@ def chain(count: int, *, same: bool = True, bias: bool = True, channels: int = C
         arrays[f"c{i}"] = (weight, *([rng.normal(size=channels).astype(np.float32)] if bias else []))
         values = {0: channels, 1: 3, 11: 3, 4: 1, 14: 1, 5: int(bias), 6: weight.size}
         params = tuple((k, str(v)) for k, v in values.items())
-        layers.append(Layer("Convolution", f"c{i}", (blob,), (f"x{i}",), params))
+        layers.append(NcnnLayer("Convolution", f"c{i}", (blob,), (f"x{i}",), params))
         blob = f"x{i}"
     return tuple(layers), arrays
 

@@ -34,7 +34,7 @@ from facedeploy.export.compiler import Compiled, Job
 from facedeploy.export.ncnn.deform_conv import refuse
 from facedeploy.graph.from_torch import export_onnx
 from facedeploy.graph.lowering import DeformConvForm
-from facedeploy.graph.passes.deform_conv import DeformConv, attributes, find
+from facedeploy.graph.passes.deform_conv import DeformConv, find_deform_convs, geometry_of
 from facedeploy.models.deform_conv import DeformConv2d, deform_conv2d
 from facedeploy.models.mos import DeformBlock
 from facedeploy.runtimes import Substitute, open_network
@@ -400,8 +400,8 @@ def test_backend(sources: Sources, backend: Backend, form: DeformConvForm, case:
 
 
 def is_refused(job: Job) -> bool:
-    model = onnx.load(job.onnx)
-    return any(refuse(attributes(model, node)) for node in find(model))
+    model = onnx.load(job.onnx_path)
+    return any(refuse(geometry_of(model, node)) for node in find_deform_convs(model))
 
 
 def assert_refused(backend: Backend, job: Job, message: str) -> None:
@@ -460,7 +460,7 @@ def test_choice_of_the_backend(sources: Sources, backend: Backend, form: DeformC
 def test_graph_has_a_bias_where_the_module_has_none(sources: Sources) -> None:
     """TensorRT's importer reads the fourth input as one whenever a mask follows it."""
     model = onnx.load(sources.case(DEPTHWISE).onnx)
-    (node,) = find(model)
+    (node,) = find_deform_convs(model)
     weights = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
     np.testing.assert_array_equal(weights[node.input[3]], np.zeros(16, np.float32))
     assert node.input[4] == "mask"

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
 
-from facedeploy.graph.passes.channel_equalization import choose_factors, equalise, find_pairs
-from facedeploy.graph.passes.insert_qdq import Scheme, quantize, quantize_weight, quantized, steps
+from facedeploy.graph.passes.channel_equalization import choose_factors, equalize_channels, find_pairs
+from facedeploy.graph.passes.insert_qdq import Scheme, insert_qdq, quantize_weight, quantized, steps
 from facedeploy.graph.ranges import Range
 
 Floats = NDArray[np.float32]
@@ -145,13 +145,13 @@ def convolution(name: str) -> tuple[Any, Floats, Callable[[Scheme], Doubles]]:
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_convolution_computes_what_the_integers_say(name: str, scheme: Scheme) -> None:
     model, x, want = convolution(name)
-    (have,) = run(quantize(model, {"w": RANGE}, scheme), x=x)
+    (have,) = run(insert_qdq(model, {"w": RANGE}, scheme), x=x)
     assert close(have, want(scheme))
     # The controls: neither float nor another scale is as close.
     (exact,) = run(model, x=x)
     assert not close(exact, want(scheme))
     wider = Range(-4, 5, 2.6, -1.6, 2.75)
-    (other,) = run(quantize(model, {"w": wider}, scheme), x=x)
+    (other,) = run(insert_qdq(model, {"w": wider}, scheme), x=x)
     assert not close(other, want(scheme))
 
 
@@ -163,7 +163,7 @@ def test_gemm_computes_what_the_integers_say(transposed: int, scheme: Scheme) ->
     stored = np.ascontiguousarray(weight.T) if transposed else weight
     nodes = [node("Gemm", ["x", "w", "b"], "y", transB=transposed)]
     model = graph(nodes, {"w": stored, "b": bias}, {"x": (4, 10)}, {"y": (4, 7)})
-    (have,) = run(quantize(model, {"w": RANGE}, scheme), x=x)
+    (have,) = run(insert_qdq(model, {"w": RANGE}, scheme), x=x)
     want = fake(x, scheme) @ fake_weight(weight, 1) + bias
     assert close(have, want)
     assert not close((fake(x, scheme) @ fake_weight(weight, 0) + bias).astype(np.float32), want)
@@ -173,7 +173,7 @@ def test_gemm_computes_what_the_integers_say(transposed: int, scheme: Scheme) ->
 def test_product_of_matrices_computes_what_the_integers_say(scheme: Scheme) -> None:
     weight, x = noise(10, 7, seed=1) * np.exp(np.linspace(-3, 3, 7, dtype=np.float32)), noise(2, 5, 10, seed=2) * 2
     model = graph([node("MatMul", ["x", "w"], "y")], {"w": weight}, {"x": x.shape}, {"y": (2, 5, 7)})
-    (have,) = run(quantize(model, {"w": RANGE}, scheme), x=x)
+    (have,) = run(insert_qdq(model, {"w": RANGE}, scheme), x=x)
     assert close(have, fake(x, scheme) @ fake_weight(weight, 1))
 
 
@@ -181,7 +181,7 @@ def test_product_of_matrices_computes_what_the_integers_say(scheme: Scheme) -> N
 def test_a_range_of_zero_divides_nothing_by_zero(scheme: Scheme) -> None:
     model, x, _ = convolution("plain")
     bias = constants(model)["b"]
-    made = quantize(model, {"w": Range(0, 0, 0, 0, 0)}, scheme)
+    made = insert_qdq(model, {"w": Range(0, 0, 0, 0, 0)}, scheme)
     (have,) = run(made, x=np.zeros_like(x))
     np.testing.assert_allclose(have, np.broadcast_to(bias.reshape(1, -1, 1, 1), have.shape), rtol=1e-6)
     assert all(np.isfinite(v).all() and (v > 0).all() for k, v in constants(made).items() if k.endswith("_scale"))
@@ -193,7 +193,7 @@ def test_a_channel_without_weights_stays_zero(scheme: Scheme) -> None:
     weight[1] = 0
     weight[2] = 1e-44
     model = graph([node("Conv", ["x", "w"], "y")], {"w": weight}, {"x": (1, 3, 2, 2)}, {"y": ()})
-    (have,) = run(quantize(model, {"w": RANGE}, scheme), x=noise(1, 3, 2, 2, seed=1))
+    (have,) = run(insert_qdq(model, {"w": RANGE}, scheme), x=noise(1, 3, 2, 2, seed=1))
     assert np.isfinite(have).all()
     assert (have[0, 1:3] == 0).all()
     assert (have[0, [0, 3]] != 0).all()
@@ -239,7 +239,7 @@ LAYERS = {"a": RANGE, "b": RANGE, "c": RANGE, "d": RANGE}
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_pairs_stand_where_layers_read_and_nowhere_else(scheme: Scheme) -> None:
     model, weights = residual()
-    made = quantize(model, LAYERS, scheme)
+    made = insert_qdq(model, LAYERS, scheme)
     # One pair a tensor, whoever reads it: the sum has two readers.
     assert [n.input[0] for n in ops(made, "QuantizeLinear")] == ["skip", "between", "joined"]
     for layer in ops(made, "Conv"):
@@ -261,7 +261,7 @@ def test_pairs_stand_where_layers_read_and_nowhere_else(scheme: Scheme) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_types_and_zero_points_are_those_of_the_scheme(scheme: Scheme) -> None:
-    made = quantize(residual()[0], LAYERS, scheme)
+    made = insert_qdq(residual()[0], LAYERS, scheme)
     values = constants(made)
     for pair in ops(made, "QuantizeLinear"):
         zero, scale = values[pair.input[2]], values[pair.input[1]]
@@ -280,7 +280,7 @@ def test_types_and_zero_points_are_those_of_the_scheme(scheme: Scheme) -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_residual_sum_takes_the_rounded_form_of_the_skip(scheme: Scheme) -> None:
     model, w = residual()
-    made = quantize(model, LAYERS, scheme)
+    made = insert_qdq(model, LAYERS, scheme)
     (total,) = ops(made, "Add")
     branch, skip = total.input
     assert branch == "branch"
@@ -300,7 +300,7 @@ def test_residual_sum_takes_the_rounded_form_of_the_skip(scheme: Scheme) -> None
 
 
 def test_a_sum_whose_branch_stays_float_is_left_alone() -> None:
-    made = quantize(residual()[0], {"a": RANGE}, "symmetric")
+    made = insert_qdq(residual()[0], {"a": RANGE}, "symmetric")
     (total,) = ops(made, "Add")
     assert list(total.input) == ["branch", "skip"]
     assert quantized(made) == ("a",)
@@ -311,7 +311,7 @@ def test_two_layers_share_a_weight(scheme: Scheme) -> None:
     weight = noise(4, 4, 1, 1)
     nodes = [node("Conv", ["x", "w"], "h"), node("Conv", ["h", "w"], "y")]
     model = graph(nodes, {"w": weight}, {"x": (1, 4, 5, 5)}, {"y": ()})
-    made = quantize(model, {"w": RANGE}, scheme)
+    made = insert_qdq(model, {"w": RANGE}, scheme)
     assert len([n for n in ops(made, "DequantizeLinear") if n.input[0] in constants(made)]) == 1
     assert quantized(made) == ("w",)
     x, rounded, none = noise(1, 4, 5, 5, seed=1), fake_weight(weight, 0), np.zeros(4, np.float32)
@@ -325,14 +325,14 @@ def test_two_ranges_of_one_tensor_are_two_pairs() -> None:
     model = graph(nodes, weights, {"x": (1, 3, 4, 4)}, {"y": (), "z": ()})
     other = Range(-1, 1, 1, -1, 1)
     x, none = noise(1, 3, 4, 4, seed=2), np.zeros(2, np.float32)
-    y, z = run(quantize(model, {"a": RANGE, "b": other}, "symmetric"), x=x)
+    y, z = run(insert_qdq(model, {"a": RANGE, "b": other}, "symmetric"), x=x)
     assert close(y, convolve(fake(x, "symmetric"), fake_weight(weights["a"], 0), none))
     assert close(z, convolve(fake(x, "symmetric", other), fake_weight(weights["b"], 0), none))
 
 
 def test_layers_that_the_graph_does_not_have_are_left_alone() -> None:
     model, x, _ = convolution("plain")
-    made = quantize(model, {"other": RANGE}, "symmetric")
+    made = insert_qdq(model, {"other": RANGE}, "symmetric")
     assert [n.op_type for n in made.graph.node] == ["Conv"]
     np.testing.assert_array_equal(run(made, x=x)[0], run(model, x=x)[0])
     assert quantized(made) == ()
@@ -341,7 +341,7 @@ def test_layers_that_the_graph_does_not_have_are_left_alone() -> None:
 def test_the_model_given_is_not_changed() -> None:
     model, _ = residual()
     before = model.SerializeToString()
-    quantize(model, LAYERS, "asymmetric")
+    insert_qdq(model, LAYERS, "asymmetric")
     assert model.SerializeToString() == before
 
 
@@ -412,7 +412,7 @@ def test_equalised_channels_give_the_same_answers(case: str) -> None:
     assert list(factors) == ["b"]
     assert factors["b"].shape == (6,)
     assert factors["b"].max() > 3 * factors["b"].min()
-    made = equalise(model, factors)
+    made = equalize_channels(model, factors)
     want, have = run(model, x=x)[0], run(made, x=x)[0]
     # float32's own rounding, over a few hundred products.
     assert np.abs(have - want).max() <= 1e-5 * np.abs(want).max()
@@ -432,7 +432,7 @@ def test_channels_of_a_depthwise_convolution_are_equalised_on_both_sides() -> No
     x = noise(1, 3, 8, 8, seed=5)
     factors = choose_factors(model, {"d": peaks(model, "t1", x), "b": peaks(model, "t3", x)})
     assert set(factors) == {"d", "b"}
-    made = equalise(model, factors)
+    made = equalize_channels(model, factors)
     want, have = run(model, x=x)[0], run(made, x=x)[0]
     assert np.abs(have - want).max() <= 1e-5 * np.abs(want).max()
     assert all(not np.array_equal(constants(made)[k], weights[k]) for k in "adb")
@@ -443,7 +443,9 @@ def test_what_minds_a_scale_is_not_stepped_over(between: tuple[str, ...]) -> Non
     model, _, x = chain(*between)
     assert find_pairs(model) == {}
     assert choose_factors(model, {"b": peaks(model, f"t{len(between)}", x)}) == {}
-    np.testing.assert_array_equal(run(equalise(model, {"b": np.full(6, 2, np.float32)}), x=x)[0], run(model, x=x)[0])
+    np.testing.assert_array_equal(
+        run(equalize_channels(model, {"b": np.full(6, 2, np.float32)}), x=x)[0], run(model, x=x)[0]
+    )
 
 
 def test_stepping_over_it_would_change_the_answers() -> None:
@@ -470,7 +472,7 @@ def test_a_reshape_that_mixes_channels_is_not_stepped_over(shape: tuple[int, int
     if stays:
         x = noise(1, 3, 2, 2, seed=4)
         factors = np.array([0.1, 0.5, 1, 1, 2, 10], np.float32)
-        np.testing.assert_allclose(run(equalise(model, {"b": factors}), x=x)[0], run(model, x=x)[0], rtol=1e-4)
+        np.testing.assert_allclose(run(equalize_channels(model, {"b": factors}), x=x)[0], run(model, x=x)[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("readers", ["a layer", "an output"])

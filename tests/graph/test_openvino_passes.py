@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from facedeploy.graph.passes.flat_split import split_flat
-from facedeploy.graph.passes.hoist_qdq import round_early
-from facedeploy.graph.passes.insert_qdq import quantize
+from facedeploy.graph.passes.hoist_qdq import hoist_qdq
+from facedeploy.graph.passes.insert_qdq import insert_qdq
 from facedeploy.graph.ranges import Range
 
 Floats = NDArray[np.float32]
@@ -55,7 +55,7 @@ def two_layers(between: Sequence[onnx.NodeProto], channels: int, extra: Sequence
     ]
     weights = [weight(rng, "first", channels, 3, 1, 1), weight(rng, "second", 4, channels, 1, 1), *extra]
     ranges = {"first": Range(-3, 3, 2, -2, 2.5), "second": Range(0, 4, 3, 0, 3)}
-    return quantize(model(nodes, weights), ranges, "asymmetric")
+    return insert_qdq(model(nodes, weights), ranges, "asymmetric")
 
 
 def kinds(graph: onnx.ModelProto) -> list[str]:
@@ -68,7 +68,7 @@ POOL = helper.make_node("MaxPool", ["r"], ["b"], kernel_shape=[2, 2], strides=[2
 
 def test_rounding_moves_before_the_pooling_and_takes_the_relu_with_it() -> None:
     graph = two_layers([RELU, POOL], 16)
-    moved = round_early(graph)
+    moved = hoist_qdq(graph)
     assert kinds(graph) == ["QuantizeLinear", "Relu", "MaxPool", "QuantizeLinear"]
     assert kinds(moved) == ["QuantizeLinear", "QuantizeLinear", "MaxPool"]
     x = np.random.default_rng(1).normal(size=(1, 3, 8, 8)).astype(np.float32) * 2
@@ -87,8 +87,8 @@ def test_rounding_moves_before_every_pooling_of_a_chain() -> None:
     nodes.append(helper.make_node("Conv", ["x3", "w3"], ["y"]))
     weights = [weight(rng, f"w{i}", 16, 16 if i else 3, 1, 1) for i in range(4)]
     ranges = {w.name: Range(0, 4, 3, 0, 3) for w in weights}
-    graph = quantize(model(nodes, weights), ranges, "asymmetric")
-    moved = round_early(graph)
+    graph = insert_qdq(model(nodes, weights), ranges, "asymmetric")
+    moved = hoist_qdq(graph)
     assert kinds(moved) == ["QuantizeLinear", *["QuantizeLinear", "MaxPool"] * 3]
     x = np.random.default_rng(1).normal(size=(1, 3, 8, 8)).astype(np.float32) * 2
     assert np.array_equal(run(moved, x), run(graph, x))
@@ -96,14 +96,14 @@ def test_rounding_moves_before_every_pooling_of_a_chain() -> None:
 
 def test_few_channels_are_pooled_in_float() -> None:
     graph = two_layers([RELU, POOL], 10)
-    assert kinds(round_early(graph)) == kinds(graph)
+    assert kinds(hoist_qdq(graph)) == kinds(graph)
 
 
 @pytest.mark.parametrize(("top", "dropped"), [(6.0, True), (3.0, True), (2.0, False)])
 def test_a_clip_goes_only_where_the_rounding_cuts_as_much(top: float, dropped: bool) -> None:
     bounds = [numpy_helper.from_array(np.array(v, np.float32), n) for v, n in ((0.0, "low"), (top, "high"))]
     graph = two_layers([helper.make_node("Clip", ["a", "low", "high"], ["b"])], 4, bounds)
-    moved = round_early(graph)
+    moved = hoist_qdq(graph)
     assert ("Clip" not in kinds(moved)) == dropped
     x = np.random.default_rng(1).normal(size=(1, 3, 8, 8)).astype(np.float32) * 3
     assert np.array_equal(run(moved, x), run(graph, x))
@@ -119,8 +119,8 @@ def test_a_relu_that_something_else_reads_stays() -> None:
         helper.make_node("Conv", ["r", "w"], ["c"]),
         helper.make_node("Mul", ["c", "r"], ["y"]),
     ]
-    graph = quantize(model(nodes, [weight(rng, "w", 3, 3, 1, 1)]), {"w": Range(0, 4, 3, 0, 3)}, "asymmetric")
-    assert "Relu" in kinds(round_early(graph))
+    graph = insert_qdq(model(nodes, [weight(rng, "w", 3, 3, 1, 1)]), {"w": Range(0, 4, 3, 0, 3)}, "asymmetric")
+    assert "Relu" in kinds(hoist_qdq(graph))
 
 
 def test_a_split_of_channels_is_flat_and_gives_the_same_parts() -> None:

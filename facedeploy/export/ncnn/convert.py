@@ -6,15 +6,14 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from facedeploy.core.errors import ConversionError
 from facedeploy.core.network_spec import NetworkSpec
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import ncnn, onnx, pnnx
 from facedeploy.export.compiler import Compiled, Job
 from facedeploy.export.ncnn import deform_conv, int8
-from facedeploy.export.ncnn.arm_fp16 import for_arm
-from facedeploy.export.ncnn.find_layers import int8_layers, layers_of
+from facedeploy.export.ncnn.arm_fp16 import for_arm_fp16
+from facedeploy.export.ncnn.find_layers import find_int8_layers, find_layers
 from facedeploy.export.ncnn.reductions import repeat_axes
 from facedeploy.formats.ncnn import bin as weights
 from facedeploy.formats.ncnn import calibration_table as table
@@ -24,9 +23,6 @@ from facedeploy.graph.lowering import DeformConvForm, lower
 from facedeploy.graph.passes.float16 import exact_weights
 from facedeploy.graph.sampling_positions import Step, exact_steps, spread
 from facedeploy.runtimes.ncnn import ncnn_options
-
-if TYPE_CHECKING:
-    import onnx
 
 _TIMEOUT_SECONDS = 900
 # layer type -> the inputs that say where, and how much, it samples
@@ -41,7 +37,7 @@ class Converted:
 
     model: onnx.ModelProto
     lowerings: dict[str, str]
-    layers: tuple[graph.Layer, ...]
+    layers: tuple[graph.NcnnLayer, ...]
     arrays: dict[str, weights.Arrays]
 
 
@@ -52,7 +48,7 @@ def compile_network(job: Job) -> Compiled:
         ConversionError: pnnx wrote nothing, or layers that ncnn does not have, or a weight of the job is not in them.
     """
     name = job.spec.name
-    converted = convert(job.spec, job.onnx, job.deform_conv)
+    converted = convert(job.spec, job.onnx_path, job.deform_conv)
     layers, arrays = converted.layers, converted.arrays
     files = {"param": f"{name}.param", "bin": f"{name}.bin"}
     kept: tuple[str, ...] = ()
@@ -60,9 +56,9 @@ def compile_network(job: Job) -> Compiled:
     if job.precision == "fp16":
         kept = (*job.float32, *exact_weights(converted.model))
         layers, arrays = weights.to_half(layers, arrays, _kept_layers(job, converted))
-        layers = for_arm(layers)
+        layers = for_arm_fp16(layers)
     elif job.precision == "int8":
-        wanted = int8_layers(job.spec.name, job.int8, converted.model, layers, arrays)
+        wanted = find_int8_layers(job.spec.name, job.int8, converted.model, layers, arrays)
         thresholds = {v: max(job.int8[n].threshold for n in names) for v, names in wanted.items()}
         layers, arrays = int8.to_int8(layers, arrays, thresholds)
         found = {n for names in wanted.values() for n in names}
@@ -82,13 +78,12 @@ def convert(spec: NetworkSpec, path: Path, form: DeformConvForm | None = None) -
     Raises:
         ConversionError: it wrote nothing, or layers that ncnn does not have.
     """
-    library = require("onnx", "export")
     # ncnn's own layer has no ARM kernel and is many times slower there; on x86 it is a tenth faster.
-    model, lowerings = lower(library.load(path), form, "gridsample", deform_conv.refuse)
+    model, lowerings = lower(onnx.load(path), form, "gridsample", deform_conv.refuse)
     with tempfile.TemporaryDirectory() as work:
         source = Path(work) / f"{spec.name}.onnx"
         repeat_axes(model)
-        library.save(model, source)
+        onnx.save(model, source)
         param, data = run_pnnx(spec, source, Path(work))
         text, binary = param.read_bytes(), data.read_bytes()
     try:
@@ -105,8 +100,7 @@ def convert(spec: NetworkSpec, path: Path, form: DeformConvForm | None = None) -
 
 def run_pnnx(spec: NetworkSpec, source: Path, work: Path) -> tuple[Path, Path]:
     """Run pnnx on the ONNX file `source` in the folder `work`. Returns the param and bin files."""
-    executable = require("pnnx", "ncnn").EXEC_PATH
-    command = [executable, str(source), *_shape_arguments(spec)]
+    command = [pnnx.EXEC_PATH, str(source), *_shape_arguments(spec)]
     command += ["fp16=0"]  # Its own halving takes every layer.
     files = {kind: work / f"{spec.name}.{kind}" for kind in ("param", "bin")}
     command += [f"ncnn{kind}={path}" for kind, path in files.items()]
@@ -157,13 +151,12 @@ def _kept_layers(job: Job, converted: Converted) -> set[str]:
     model, layers, arrays = converted.model, converted.layers, converted.arrays
     if "" in job.float32:
         return {v.name for v in layers}
-    onnx = require("onnx", "export")
     # A constant has no precision of its own.
     steps = [Step(v.type, v.inputs, () if v.type == "MemoryData" else v.outputs) for v in layers]
     kept = {layers[i].name for i in exact_steps(steps, _SAMPLERS, _CONTRACTIONS, _MODULATORS)}
     for tensor in model.graph.initializer:
         if job.float32 and tensor.name.startswith(job.float32) and len(tensor.dims) > 1:
-            found = layers_of(onnx.numpy_helper.to_array(tensor), arrays)
+            found = find_layers(onnx.numpy_helper.to_array(tensor), arrays)
             if not found:
                 msg = f"{job.spec.name}: pnnx changed {tensor.name}, which must stay in float32"
                 raise ConversionError(msg)
@@ -172,8 +165,7 @@ def _kept_layers(job: Job, converted: Converted) -> set[str]:
     return {layers[i].name for i in spread(steps, {i for i, v in enumerate(layers) if v.name in kept}, learned)}
 
 
-def _check_layers(layers: tuple[graph.Layer, ...], name: str) -> None:
-    ncnn = require("ncnn", "ncnn")
+def _check_layers(layers: tuple[graph.NcnnLayer, ...], name: str) -> None:
     unknown = sorted({v.type for v in layers if v.type != deform_conv.COPIED and ncnn.create_layer(v.type) is None})
     if unknown:
         msg = f"pnnx wrote layers for {name} that ncnn does not have: {', '.join(unknown)}"

@@ -10,18 +10,15 @@ becomes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from facedeploy.core.errors import ConversionError
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx
 from facedeploy.formats.ncnn.bin import Arrays
-from facedeploy.formats.ncnn.param import Layer
-from facedeploy.graph.passes.deform_conv import DeformConv, attributes, find
-
-if TYPE_CHECKING:
-    import onnx
+from facedeploy.formats.ncnn.param import NcnnLayer, producers
+from facedeploy.graph.index import GraphIndex
+from facedeploy.graph.passes.deform_conv import DeformConv, find_deform_convs, geometry_of
 
 COPIED = "DeformConv"  # What pnnx calls the layer.
 
@@ -36,8 +33,8 @@ def refuse(op: DeformConv) -> str:
 
 
 def restore(
-    layers: Sequence[Layer], arrays: dict[str, Arrays], model: onnx.ModelProto
-) -> tuple[tuple[Layer, ...], dict[str, Arrays]]:
+    layers: Sequence[NcnnLayer], arrays: dict[str, Arrays], model: onnx.ModelProto
+) -> tuple[tuple[NcnnLayer, ...], dict[str, Arrays]]:
     """Put ncnn's layer in the place of each DeformConv that pnnx left.
 
     Raises:
@@ -45,12 +42,12 @@ def restore(
     """
     copies = [layer for layer in layers if layer.type == COPIED]
     nodes = _by_weight(model)
-    producer = {blob: layer for layer in layers for blob in layer.outputs}
-    made: dict[str, Layer] = {}
+    made_by = producers(layers)
+    made: dict[str, NcnnLayer] = {}
     weights: dict[str, Arrays] = {}
     for layer in copies:
         image, weight, offset, *rest = layer.inputs
-        data = [arrays[_data(producer, blob, layer)][0] for blob in (weight, *rest[:1])]
+        data = [arrays[_data(made_by, blob, layer)][0] for blob in (weight, *rest[:1])]
         op = nodes.get(data[0].tobytes())
         if op is None:
             msg = f"pnnx changed the weight of a deformable convolution ({layer.name})"
@@ -62,8 +59,8 @@ def restore(
             params=_params(op, outputs=data[1].size if rest else 0, weight=data[0].size),
         )
         weights[layer.name] = tuple(data)
-    if len(copies) != len(find(model)):
-        msg = f"pnnx kept {len(copies)} of {len(find(model))} deformable convolutions"
+    if len(copies) != (count := len(find_deform_convs(model))):
+        msg = f"pnnx kept {len(copies)} of {count} deformable convolutions"
         raise ConversionError(msg)
     return _prune([made.get(v.name, v) for v in layers], {**arrays, **weights})
 
@@ -74,22 +71,21 @@ def _by_weight(model: onnx.ModelProto) -> dict[bytes, DeformConv]:
     Raises:
         ConversionError: two nodes share a weight and not their attributes.
     """
-    onnx = require("onnx", "export")
-    data = {w.name: onnx.numpy_helper.to_array(w).tobytes() for w in model.graph.initializer}
+    index = GraphIndex.of(model)
     found: dict[bytes, DeformConv] = {}
-    for node in find(model):
-        op = attributes(model, node)
-        if found.setdefault(data[node.input[1]], op) != op:
+    for node in find_deform_convs(model):
+        op = geometry_of(model, node)
+        if found.setdefault(index.array(node.input[1]).tobytes(), op) != op:
             msg = f"{node.name} shares its weight with one of other attributes; use --deform-conv gridsample"
             raise ConversionError(msg)
     return found
 
 
-def _data(producer: dict[str, Layer], blob: str, layer: Layer) -> str:
+def _data(made_by: Mapping[str, NcnnLayer], blob: str, layer: NcnnLayer) -> str:
     """Name of the MemoryData layer that a blob comes from, straight or through a Split."""
-    source = producer[blob]
+    source = made_by[blob]
     if source.type == "Split":
-        source = producer[source.inputs[0]]
+        source = made_by[source.inputs[0]]
     if source.type != "MemoryData":
         msg = f"the weight of {layer.name} is no constant after pnnx, but the output of {source.type} {source.name}"
         raise ConversionError(msg)
@@ -116,7 +112,7 @@ def _params(op: DeformConv, outputs: int, weight: int) -> tuple[tuple[int, str],
     return tuple((key, str(value)) for key, value in values.items())
 
 
-def _prune(layers: Sequence[Layer], arrays: dict[str, Arrays]) -> tuple[tuple[Layer, ...], dict[str, Arrays]]:
+def _prune(layers: Sequence[NcnnLayer], arrays: dict[str, Arrays]) -> tuple[tuple[NcnnLayer, ...], dict[str, Arrays]]:
     """Drop the constants that nothing reads any more, and the Splits of them."""
     kept = tuple(layers)
     while True:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.core.errors import ConversionError
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx
 from facedeploy.export.ncnn.int8 import has_int8_form
 from facedeploy.formats.ncnn import bin as weights
 from facedeploy.formats.ncnn import param as graph
 
-if TYPE_CHECKING:
-    import onnx
 
-
-def int8_layers(
+def find_int8_layers(
     network: str,
     wanted: Collection[str],
     model: onnx.ModelProto,
-    layers: Sequence[graph.Layer],
+    layers: Sequence[graph.NcnnLayer],
     arrays: Mapping[str, weights.Arrays],
 ) -> dict[str, set[str]]:
     """Layer -> the wanted weights that it holds, of those with an int8 form in ncnn; the others stay float32.
@@ -30,13 +27,12 @@ def int8_layers(
     Raises:
         ConversionError: a weight is in no layer, or one that is to stay float32 is the same as one that is not.
     """
-    onnx = require("onnx", "export")
     data = {_published(t.name): onnx.numpy_helper.to_array(t) for t in model.graph.initializer if len(t.dims) > 1}
     asked = {_published(name): name for name in wanted}
     able = {v.name for v in layers if has_int8_form(v)}
     held: dict[str, set[str]] = {}
     for name, weight in data.items():
-        found = layers_of(weight, arrays)
+        found = find_layers(weight, arrays)
         if name in asked and not found:
             msg = f"{network}: pnnx changed {name}, which is to be int8"
             raise ConversionError(msg)
@@ -58,7 +54,7 @@ def _published(name: str) -> str:
     return name.removesuffix(".columns")
 
 
-def layers_of(weight: NDArray[Any], arrays: Mapping[str, weights.Arrays]) -> set[str]:
+def find_layers(weight: NDArray[Any], arrays: Mapping[str, weights.Arrays]) -> set[str]:
     """Names of the layers that hold a weight, be its first two axes exchanged or not.
 
     They are exchanged for a MatMul, a Gemm without transB and a ConvTranspose, whose inputs come first in ONNX.

@@ -30,7 +30,7 @@ from facedeploy.formats.ncnn.bin import (
     is_dynamic,
     number,
 )
-from facedeploy.formats.ncnn.param import Layer
+from facedeploy.formats.ncnn.param import NcnnLayer
 
 _KERNEL_WIDTH, _KERNEL_HEIGHT, _WEIGHT_SIZE, _PAD_VALUE = 1, 11, 6, 18
 # What may write and read an int8 blob: the pairs that ncnn2int8 makes. An InnerProduct writes none, and pooling,
@@ -38,7 +38,7 @@ _KERNEL_WIDTH, _KERNEL_HEIGHT, _WEIGHT_SIZE, _PAD_VALUE = 1, 11, 6, 18
 _CHAINED = ("Convolution", "ConvolutionDepthWise")
 
 
-def has_int8_form(layer: Layer) -> bool:
+def has_int8_form(layer: NcnnLayer) -> bool:
     """Whether ncnn can compute a layer in int8, and does it right.
 
     Padding that is not zero is put around the int8 values without being scaled. A grouped convolution that is not
@@ -65,8 +65,8 @@ def scale_of(magnitude: float) -> np.float32:
 
 
 def to_int8(
-    layers: Sequence[Layer], arrays: Mapping[str, Arrays], inputs: Mapping[str, float]
-) -> tuple[tuple[Layer, ...], dict[str, Arrays]]:
+    layers: Sequence[NcnnLayer], arrays: Mapping[str, Arrays], inputs: Mapping[str, float]
+) -> tuple[tuple[NcnnLayer, ...], dict[str, Arrays]]:
     """Quantise the layers named in `inputs`.
 
     Args:
@@ -85,7 +85,7 @@ def to_int8(
             raise ConversionError(msg)
     scales = {name: scale_of(threshold) for name, threshold in inputs.items()}
     readers = _readers(layers)
-    changed: list[Layer] = []
+    changed: list[NcnnLayer] = []
     quantised: dict[str, Arrays] = {}
     for layer in layers:
         if layer.name not in scales:
@@ -113,9 +113,9 @@ def round_to_int8(values: NDArray[np.float32]) -> NDArray[np.int8]:
     return np.clip(rounded, -INT8_STEPS, INT8_STEPS).astype(np.int8)
 
 
-def _readers(layers: Sequence[Layer]) -> dict[str, list[Layer | None]]:
+def _readers(layers: Sequence[NcnnLayer]) -> dict[str, list[NcnnLayer | None]]:
     """Who reads each blob, through any Split; None stands for the caller, who reads what no layer reads."""
-    found: dict[str, list[Layer | None]] = {blob: [] for layer in layers for blob in layer.outputs}
+    found: dict[str, list[NcnnLayer | None]] = {blob: [] for layer in layers for blob in layer.outputs}
     for layer in reversed(layers):  # In ncnn's files readers stand after writers.
         through = [v for b in layer.outputs for v in found[b] or [None]] if layer.type == "Split" else [layer]
         for blob in layer.inputs:
@@ -124,7 +124,7 @@ def _readers(layers: Sequence[Layer]) -> dict[str, list[Layer | None]]:
 
 
 def _common_scale(
-    layer: Layer, readers: Mapping[str, Sequence[Layer | None]], scales: Mapping[str, np.float32]
+    layer: NcnnLayer, readers: Mapping[str, Sequence[NcnnLayer | None]], scales: Mapping[str, np.float32]
 ) -> np.float32 | None:
     """The scale of a layer's output if all that read it are int8 with one scale, so that it need never be float."""
     if layer.type not in _CHAINED:
@@ -133,13 +133,13 @@ def _common_scale(
     return found.pop() if len(found) == 1 else None
 
 
-def _is_depthwise(layer: Layer) -> bool:
+def _is_depthwise(layer: NcnnLayer) -> bool:
     height = number(layer, _KERNEL_HEIGHT, number(layer, _KERNEL_WIDTH))
     size = number(layer, _WEIGHT_SIZE)
     return number(layer, 0) == groups(layer) and size == groups(layer) * number(layer, _KERNEL_WIDTH) * height
 
 
-def _mark(layer: Layer, *, requantise: bool) -> Layer:
+def _mark(layer: NcnnLayer, *, requantise: bool) -> NcnnLayer:
     term = (1 if layer.type == "ConvolutionDepthWise" else 2) + (REQUANTISE if requantise else 0)
     params = {**dict(layer.params), INT8_TERM: str(term)}
     if layer.type in _CHAINED:

@@ -6,25 +6,24 @@ from pathlib import Path
 
 from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import NetworkSpec
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx
 from facedeploy.export.ncnn.convert import convert
-from facedeploy.export.ncnn.find_layers import layers_of
+from facedeploy.export.ncnn.find_layers import find_layers
 from facedeploy.export.ncnn.int8 import has_int8_form
 from facedeploy.formats.ncnn import calibration_table as table
 from facedeploy.graph.ranges import Range
 
 
-def ranges_of(spec: NetworkSpec, onnx: Path, path: Path) -> dict[str, Range]:
-    """Weight -> range of what its layer reads, for the layers of a table; `onnx` is the float32 graph.
+def ranges_of(spec: NetworkSpec, onnx_path: Path, path: Path) -> dict[str, Range]:
+    """Weight -> range of what its layer reads, for the layers of a table; `onnx_path` is the float32 graph.
 
     The table's scales of weights are not taken: they are what ncnn2table left for int8 Winograd, 6 bits of 8.
 
     Raises:
         InputError: not a table, or of another network.
     """
-    numpy_helper = require("onnx", "export").numpy_helper
     thresholds = table.read(path).thresholds
-    converted = convert(spec, onnx)
+    converted = convert(spec, onnx_path)
     able = {v.name for v in converted.layers if has_int8_form(v)}
     if unknown := sorted(thresholds.keys() - able):
         msg = f"{path} names {unknown[0]}, which is no layer of {spec.name} that can be int8: it is of another network"
@@ -32,7 +31,7 @@ def ranges_of(spec: NetworkSpec, onnx: Path, path: Path) -> dict[str, Range]:
     found: dict[str, Range] = {}
     for weight in converted.model.graph.initializer:
         if len(weight.dims) > 1:
-            for layer in layers_of(numpy_helper.to_array(weight), converted.arrays) & thresholds.keys():
+            for layer in find_layers(onnx.numpy_helper.to_array(weight), converted.arrays) & thresholds.keys():
                 value = thresholds[layer]
                 found[weight.name] = Range(-value, value, value, -value, value)
     return found

@@ -6,19 +6,14 @@ no axes at all, which ncnn runs without a word. An axis that is named twice is a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from facedeploy.core.optional_imports import require
-
-if TYPE_CHECKING:
-    import onnx
+from facedeploy.core.optional_imports import onnx
+from facedeploy.graph.index import tensor_of
 
 
 def repeat_axes(model: onnx.ModelProto) -> None:
     """Name the axis twice in every reduction over one, in place."""
-    onnx = require("onnx", "export")
     graph = model.graph
     integers = [w for w in graph.initializer if w.data_type == onnx.TensorProto.INT64 and len(w.dims) < 2]
     axes = {w.name: onnx.numpy_helper.to_array(w).ravel() for w in integers}
@@ -28,6 +23,6 @@ def repeat_axes(model: onnx.ModelProto) -> None:
             (axis,) = axes[node.input[1]].tolist()
             name = f"facedeploy_axis_{axis}_twice"
             if name not in added:
-                graph.initializer.append(onnx.numpy_helper.from_array(np.array([axis, axis]), name))
+                graph.initializer.append(tensor_of(np.array([axis, axis]), name))
                 added.add(name)
             node.input[1] = name

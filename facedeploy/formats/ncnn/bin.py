@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.core.errors import ConversionError
-from facedeploy.formats.ncnn.param import Layer
+from facedeploy.formats.ncnn.param import NcnnLayer
 from facedeploy.graph.passes.float16 import half
 
 _TAGS: dict[int, type[np.generic]] = {0: np.float32, 0x01306B47: np.float16, 0x000D4B38: np.int8}
@@ -51,7 +51,7 @@ _BARE = {"PReLU": ((0,), 1), "MemoryData": ((0, 1, 11, 2), 1), "BatchNorm": ((0,
 Arrays = tuple[NDArray[Any], ...]
 
 
-def read(layers: Sequence[Layer], data: bytes) -> dict[str, Arrays]:
+def read(layers: Sequence[NcnnLayer], data: bytes) -> dict[str, Arrays]:
     """Arrays of each layer that has some, by layer name: the weight, then the bias, then the scales of an int8 layer:
     those of the weight (one for each output channel, or each group), that of the input, that of an int8 output.
 
@@ -90,7 +90,7 @@ def read(layers: Sequence[Layer], data: bytes) -> dict[str, Arrays]:
     return arrays
 
 
-def write(layers: Sequence[Layer], arrays: Mapping[str, Arrays]) -> bytes:
+def write(layers: Sequence[NcnnLayer], arrays: Mapping[str, Arrays]) -> bytes:
     """The `.bin` of the layers; a tagged weight is stored in the type of its array."""
     parts = []
     for layer in layers:
@@ -106,8 +106,8 @@ def write(layers: Sequence[Layer], arrays: Mapping[str, Arrays]) -> bytes:
 
 
 def to_half(
-    layers: Sequence[Layer], arrays: dict[str, Arrays], keep: Collection[str]
-) -> tuple[tuple[Layer, ...], dict[str, Arrays]]:
+    layers: Sequence[NcnnLayer], arrays: dict[str, Arrays], keep: Collection[str]
+) -> tuple[tuple[NcnnLayer, ...], dict[str, Arrays]]:
     """Store the tagged weights as float16, but for the layers named in `keep`, which also compute in float32.
 
     Layers in `keep` without weights are marked as well.
@@ -124,7 +124,7 @@ def to_half(
     return masked, {**arrays, **halved}
 
 
-def _tagged_size(layer: Layer) -> int | None:
+def _tagged_size(layer: NcnnLayer) -> int | None:
     """How many numbers the tagged weight of a layer has; None where it has none."""
     if is_dynamic(layer):
         return None
@@ -137,11 +137,11 @@ def _tagged_size(layer: Layer) -> int | None:
     return None
 
 
-def _bare_size(layer: Layer) -> int:
+def _bare_size(layer: NcnnLayer) -> int:
     return math.prod(number(layer, key) or 1 for key in _BARE[layer.type][0])
 
 
-def _scale_counts(layer: Layer) -> tuple[int, ...]:
+def _scale_counts(layer: NcnnLayer) -> tuple[int, ...]:
     """How many scales of each kind an int8 layer has: weight, input, output."""
     term = number(layer, INT8_TERM) if layer.type in INT8_TYPES else 0
     if not term:
@@ -153,30 +153,30 @@ def _scale_counts(layer: Layer) -> tuple[int, ...]:
     return (rows, 1, 1) if term > REQUANTISE and layer.type != "InnerProduct" else (rows, 1)
 
 
-def has_weights(layer: Layer) -> bool:
+def has_weights(layer: NcnnLayer) -> bool:
     """Whether a layer has arrays in the bin. Its name does not tell: pnnx may give one to several layers."""
     return _tagged_size(layer) is not None or layer.type in _BARE
 
 
-def groups(layer: Layer) -> int:
+def groups(layer: NcnnLayer) -> int:
     """Groups of a ConvolutionDepthWise."""
     return number(layer, _GROUPS, 1)
 
 
-def has_bias(layer: Layer) -> bool:
+def has_bias(layer: NcnnLayer) -> bool:
     return layer.type in _WITH_BIAS and number(layer, _WITH_BIAS[layer.type][1]) != 0
 
 
-def is_dynamic(layer: Layer) -> bool:
+def is_dynamic(layer: NcnnLayer) -> bool:
     """Whether a layer gets its weight as an input."""
     return layer.type in ("Convolution", "ConvolutionDepthWise") and number(layer, DYNAMIC_WEIGHT) != 0
 
 
-def _mask(layer: Layer) -> Layer:
+def _mask(layer: NcnnLayer) -> NcnnLayer:
     return replace(layer, params=(*layer.params, (FEATURE_MASK, str(NO_HALF))))
 
 
-def number(layer: Layer, key: int, default: int = 0) -> int:
+def number(layer: NcnnLayer, key: int, default: int = 0) -> int:
     """A whole number among the parameters of a layer; `default` is ncnn's own for it.
 
     Raises:

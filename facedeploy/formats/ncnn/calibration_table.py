@@ -19,7 +19,7 @@ import numpy as np
 
 from facedeploy.core.errors import InputError
 from facedeploy.formats.ncnn.bin import INT8_STEPS, INT8_TERM, INT8_TYPES, Arrays, has_bias, number
-from facedeploy.formats.ncnn.param import Layer
+from facedeploy.formats.ncnn.param import NcnnLayer
 
 _MAX_BYTES = 64 << 20
 _WEIGHT = "_param_"  # ncnn takes every line whose name has this in it for one of weights.
@@ -44,7 +44,7 @@ class Scales:
         return {name: INT8_STEPS / scale for name, scale in self.inputs.items()}
 
 
-def scales_of(layers: Sequence[Layer], arrays: Mapping[str, Arrays]) -> Scales:
+def scales_of(layers: Sequence[NcnnLayer], arrays: Mapping[str, Arrays]) -> Scales:
     """The scales of the int8 layers of a graph."""
     found = {v.name: arrays[v.name][1 + has_bias(v) :] for v in layers if v.type in INT8_TYPES and number(v, INT8_TERM)}
     return Scales({n: float(a[1][0]) for n, a in found.items()}, {n: tuple(a[0].tolist()) for n, a in found.items()})

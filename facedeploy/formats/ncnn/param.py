@@ -7,7 +7,7 @@ Type  name  inputs outputs  input blobs...  output blobs...  id=value ...
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from facedeploy.core.errors import ConversionError
@@ -16,7 +16,7 @@ _MAGIC = "7767517"
 
 
 @dataclass(frozen=True)
-class Layer:
+class NcnnLayer:
     """One line. `params` keeps the values as text: `{0: "32", -23310: "1,0.25"}`."""
 
     type: str
@@ -26,7 +26,7 @@ class Layer:
     params: tuple[tuple[int, str], ...] = ()
 
 
-def parse(text: str) -> tuple[Layer, ...]:
+def parse(text: str) -> tuple[NcnnLayer, ...]:
     """Read a param file.
 
     Raises:
@@ -52,7 +52,7 @@ def parse(text: str) -> tuple[Layer, ...]:
     return layers
 
 
-def render(layers: tuple[Layer, ...]) -> str:
+def render(layers: tuple[NcnnLayer, ...]) -> str:
     """Write a param file."""
     blobs = {b for layer in layers for b in layer.outputs}
     body = [
@@ -63,7 +63,12 @@ def render(layers: tuple[Layer, ...]) -> str:
     return "\n".join([_MAGIC, f"{len(layers)} {len(blobs)}", *body]) + "\n"
 
 
-def rename_blobs(layers: tuple[Layer, ...], names: Mapping[str, str]) -> tuple[Layer, ...]:
+def producers(layers: Sequence[NcnnLayer]) -> dict[str, NcnnLayer]:
+    """Blob -> the layer that makes it."""
+    return {blob: layer for layer in layers for blob in layer.outputs}
+
+
+def rename_blobs(layers: tuple[NcnnLayer, ...], names: Mapping[str, str]) -> tuple[NcnnLayer, ...]:
     """Give blobs new names; those not in `names` keep theirs.
 
     Raises:
@@ -84,7 +89,7 @@ def rename_blobs(layers: tuple[Layer, ...], names: Mapping[str, str]) -> tuple[L
     return tuple(replace(v, inputs=new(v.inputs), outputs=new(v.outputs)) for v in layers)
 
 
-def make_room(layers: tuple[Layer, ...], names: Mapping[str, str]) -> tuple[Layer, ...]:
+def make_room(layers: tuple[NcnnLayer, ...], names: Mapping[str, str]) -> tuple[NcnnLayer, ...]:
     """Rename other blobs that have one of the names that blobs are to get: pnnx calls its own 0, 1, 2..."""
     blobs = {b for layer in layers for b in layer.outputs}
     taken = blobs | set(names.values())
@@ -95,7 +100,7 @@ def make_room(layers: tuple[Layer, ...], names: Mapping[str, str]) -> tuple[Laye
     return rename_blobs(layers, new)
 
 
-def _parse_layer(words: list[str]) -> Layer:
+def _parse_layer(words: list[str]) -> NcnnLayer:
     kind, name = words[:2]
     inputs, outputs = int(words[2]), int(words[3])
     blobs, params = words[4 : 4 + inputs + outputs], words[4 + inputs + outputs :]
@@ -106,7 +111,7 @@ def _parse_layer(words: list[str]) -> Layer:
     if not all(value for _, value in pairs):
         msg = f"layer {name} has a parameter without a value"
         raise ValueError(msg)
-    return Layer(
+    return NcnnLayer(
         kind,
         name,
         tuple(blobs[:inputs]),

@@ -21,22 +21,22 @@ from pathlib import Path
 from facedeploy.formats.ncnn import bin as weights
 from facedeploy.formats.ncnn import param as graph
 from facedeploy.formats.ncnn.bin import DYNAMIC_WEIGHT, FEATURE_MASK, INT8_TERM, Arrays, has_bias, is_dynamic, number
-from facedeploy.formats.ncnn.param import Layer
+from facedeploy.formats.ncnn.param import NcnnLayer
 
 _FEWEST_BYTES = 1 << 16  # A smaller weight is not worth it.
 _OUTPUTS, _KERNEL_WIDTH, _KERNEL_HEIGHT = 0, 1, 11
 _SHARED = "shared"
 
 
-def share(layers: Sequence[Layer], arrays: Mapping[str, Arrays]) -> tuple[tuple[Layer, ...], dict[str, Arrays]]:
+def share(layers: Sequence[NcnnLayer], arrays: Mapping[str, Arrays]) -> tuple[tuple[NcnnLayer, ...], dict[str, Arrays]]:
     """Hold the weights of float convolutions that have the same ones once."""
-    groups: dict[tuple[object, ...], list[Layer]] = {}
+    groups: dict[tuple[object, ...], list[NcnnLayer]] = {}
     for layer in layers:
         if layer.type == "Convolution" and not number(layer, INT8_TERM) and not is_dynamic(layer):
             groups.setdefault(_content(layer, arrays[layer.name]), []).append(layer)
     shared = [g for g in groups.values() if len(g) > 1 and arrays[g[0].name][0].nbytes >= _FEWEST_BYTES]
-    made: dict[str, Layer] = {}
-    before: dict[str, list[Layer]] = {}
+    made: dict[str, NcnnLayer] = {}
+    before: dict[str, list[NcnnLayer]] = {}
     kept = dict(arrays)
     for i, group in enumerate(shared):
         held = arrays[group[0].name]
@@ -46,8 +46,8 @@ def share(layers: Sequence[Layer], arrays: Mapping[str, Arrays]) -> tuple[tuple[
         for kind, array in zip(("weight", "bias"), held, strict=False):
             name = f"{_SHARED}_{kind}_{i}"
             parts = tuple(f"{name}_{k}" for k in range(len(group)))
-            constant = Layer("MemoryData", name, (), (name,), _sides(group[0], kind, array.size))
-            before.setdefault(group[0].name, []).extend([constant, Layer("Split", f"{name}_split", (name,), parts)])
+            constant = NcnnLayer("MemoryData", name, (), (name,), _sides(group[0], kind, array.size))
+            before.setdefault(group[0].name, []).extend([constant, NcnnLayer("Split", f"{name}_split", (name,), parts)])
             kept[name] = (array,)
             blobs.append(parts)
         for layer, *inputs in zip(group, *blobs, strict=True):
@@ -57,18 +57,20 @@ def share(layers: Sequence[Layer], arrays: Mapping[str, Arrays]) -> tuple[tuple[
     return tuple(changed), kept
 
 
-def unshare(layers: Sequence[Layer], arrays: Mapping[str, Arrays]) -> tuple[tuple[Layer, ...], dict[str, Arrays]]:
+def unshare(
+    layers: Sequence[NcnnLayer], arrays: Mapping[str, Arrays]
+) -> tuple[tuple[NcnnLayer, ...], dict[str, Arrays]]:
     """The way back from `share`: every convolution with weights of its own."""
-    producer = {blob: layer for layer in layers for blob in layer.outputs}
+    made_by = graph.producers(layers)
     kept = dict(arrays)
-    changed: list[Layer] = []
+    changed: list[NcnnLayer] = []
     dropped: set[str] = set()
     for layer in layers:
         if not is_dynamic(layer):
             changed.append(layer)
             continue
-        splits = [producer[blob] for blob in layer.inputs[1:]]
-        constants = [producer[split.inputs[0]] for split in splits]
+        splits = [made_by[blob] for blob in layer.inputs[1:]]
+        constants = [made_by[split.inputs[0]] for split in splits]
         dropped |= {v.name for v in (*splits, *constants)}
         kept[layer.name] = tuple(arrays[v.name][0] for v in constants)
         params = tuple(p for p in layer.params if p[0] != DYNAMIC_WEIGHT)
@@ -98,13 +100,13 @@ def unshared(param: Path, data: Path) -> Iterator[tuple[Path, Path]]:
         yield files
 
 
-def _content(layer: Layer, arrays: Arrays) -> tuple[object, ...]:
+def _content(layer: NcnnLayer, arrays: Arrays) -> tuple[object, ...]:
     """Equal for layers that can share what they hold."""
     sides = (number(layer, key) for key in (_OUTPUTS, _KERNEL_WIDTH, _KERNEL_HEIGHT, FEATURE_MASK))
     return (*sides, has_bias(layer), *((a.dtype, hashlib.sha256(a.tobytes()).digest()) for a in arrays))
 
 
-def _sides(layer: Layer, kind: str, size: int) -> tuple[tuple[int, str], ...]:
+def _sides(layer: NcnnLayer, kind: str, size: int) -> tuple[tuple[int, str], ...]:
     """Parameters of the MemoryData of a convolution's weight, which may be of any type, or of its bias."""
     if kind == "bias":
         return ((0, str(size)),)

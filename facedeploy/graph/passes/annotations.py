@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from facedeploy.core.network_spec import NetworkSpec
-
-if TYPE_CHECKING:
-    import onnx
+from facedeploy.core.optional_imports import onnx
 
 
 def strip_annotations(model: onnx.ModelProto) -> None:

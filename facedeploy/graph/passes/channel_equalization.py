@@ -13,22 +13,18 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.core.optional_imports import require
-from facedeploy.graph.passes.shapes import shapes_of
-
-if TYPE_CHECKING:
-    import onnx
+from facedeploy.core.optional_imports import onnx
+from facedeploy.graph.index import GraphIndex, attributes, infer_shapes, tensor_of
 
 Floats = NDArray[np.float32]
 
 _HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "PRelu", "MaxPool", "AveragePool", "Identity"})
 _FLATTENING = frozenset({"Flatten", "Reshape"})
-_LAYERS = ("Conv", "Gemm")
 # Where the largest channel is not even that many times the median one, 8 bits are enough for all.
 _SPREAD = 3.0
 _LIMIT = 64.0  # Of a factor: beyond, float32's own rounding and dead channels take over.
@@ -36,57 +32,56 @@ _LIMIT = 64.0  # Of a factor: beyond, float32's own rounding and dead channels t
 
 @dataclass(frozen=True)
 class Pair:
-    """Two layers with nothing between them that minds a scale. Indices of nodes; repeat: how many inputs of the second
-    layer each channel of the first becomes. axis: of the second weight, along which its inputs lie; in a depthwise
-    convolution they are its outputs too.
+    """Two layers with nothing between them that minds a scale.
+
+    repeat: how many inputs of the second layer each channel of the first becomes. axis: of the second weight, along
+    which its inputs lie; in a depthwise convolution they are its outputs too.
     """
 
-    first: int
-    second: int
+    first: onnx.NodeProto
+    second: onnx.NodeProto
     repeat: int
     axis: int = 1
 
 
 def find_pairs(model: onnx.ModelProto) -> dict[str, Pair]:
     """Name of the second layer's weight -> the pair. Every tensor between them has one reader."""
-    nodes = model.graph.node
-    weights = {w.name: w for w in model.graph.initializer}
-    shapes = shapes_of(model)
-    producer = {name: i for i, node in enumerate(nodes) for name in node.output}
-    readers: dict[str, int] = {}
-    for name in (*(n for node in nodes for n in node.input), *(v.name for v in model.graph.output)):
-        readers[name] = readers.get(name, 0) + 1
-
-    def constant(node: onnx.NodeProto) -> bool:
-        return node.op_type in _LAYERS and all(n in weights and readers[n] == 1 for n in node.input[1:])
-
+    index = GraphIndex.of(model)
+    shapes = infer_shapes(model)
     pairs = {}
-    for second, node in enumerate(nodes):
-        if not constant(node) or (node.op_type == "Gemm" and not _is_plain(node)):
+    for second in filter(_is_layer, model.graph.node):
+        weight = index.weights.get(second.input[1])
+        if weight is None or not index.has_own_weights(second):
             continue
-        shape = tuple(weights[node.input[1]].dims)
-        depthwise = shape[1] == 1 and _groups(node) == shape[0]
-        if _groups(node) != 1 and not depthwise:
+        groups = attributes(second).get("group", 1)
+        depthwise = weight.dims[1] == 1 and groups == weight.dims[0]
+        if groups != 1 and not depthwise:
             continue
-        name, flat = node.input[0], False
-        while name in producer and readers[name] == 1:
-            above = nodes[producer[name]]
-            if above.op_type not in _HOMOGENEOUS | _FLATTENING:
-                break
-            if above.op_type in _FLATTENING and not _flattens(shapes.get(above.input[0]), shapes.get(above.output[0])):
-                break
-            flat = flat or above.op_type in _FLATTENING
-            name = above.input[0]
-        if name not in producer or readers[name] != 1 or not constant(nodes[producer[name]]):
-            continue
-        first = producer[name]
-        if nodes[first].op_type == "Gemm" and not _is_plain(nodes[first]):
+        first, flat = _layer_before(index, shapes, second.input[0])
+        if first is None or not index.has_own_weights(first):
             continue
         axis = 0 if depthwise else 1
-        outputs, inputs = weights[nodes[first].input[1]].dims[0], shape[axis]
+        outputs, inputs = index.weights[first.input[1]].dims[0], weight.dims[axis]
         if inputs % outputs == 0 and (inputs == outputs or flat):
-            pairs[node.input[1]] = Pair(first, second, inputs // outputs, axis)
+            pairs[weight.name] = Pair(first, second, inputs // outputs, axis)
     return pairs
+
+
+def _layer_before(
+    index: GraphIndex, shapes: Mapping[str, tuple[int, ...]], name: str
+) -> tuple[onnx.NodeProto | None, bool]:
+    """The layer that makes a tensor, if nothing between minds a scale; and whether its channels are flattened there."""
+    flat = False
+    while name in index.producers and index.uses(name) == 1:
+        node = index.producers[name]
+        if _is_layer(node):
+            return node, flat
+        if node.op_type in _FLATTENING and _flattens(shapes.get(node.input[0]), shapes.get(node.output[0])):
+            flat = True
+        elif node.op_type not in _HOMOGENEOUS:
+            break
+        name = node.input[0]
+    return None, flat
 
 
 def choose_factors(model: onnx.ModelProto, peaks: Mapping[str, NDArray[np.floating]]) -> dict[str, Floats]:
@@ -97,8 +92,7 @@ def choose_factors(model: onnx.ModelProto, peaks: Mapping[str, NDArray[np.floati
     Returns:
         The same names -> factors (channels of the first layer,), with a geometric mean of 1.
     """
-    numpy_helper = require("onnx", "export").numpy_helper
-    weights = {w.name: w for w in model.graph.initializer}
+    index = GraphIndex.of(model)
     factors = {}
     for name, pair in find_pairs(model).items():
         if name not in peaks:
@@ -107,7 +101,7 @@ def choose_factors(model: onnx.ModelProto, peaks: Mapping[str, NDArray[np.floati
         alive = seen > 0
         if not alive.any() or seen.max() < _SPREAD * np.median(seen[alive]):
             continue
-        weight = np.abs(numpy_helper.to_array(weights[name]).astype(np.float64))
+        weight = np.abs(index.array(name).astype(np.float64))
         inputs = np.moveaxis(weight, pair.axis, 0).reshape(weight.shape[pair.axis], -1).max(axis=1)
         met = inputs.reshape(-1, pair.repeat).max(axis=1)
         logarithm = np.zeros(len(seen))
@@ -118,28 +112,25 @@ def choose_factors(model: onnx.ModelProto, peaks: Mapping[str, NDArray[np.floati
     return factors
 
 
-def equalise(model: onnx.ModelProto, factors: Mapping[str, Sequence[float] | Floats]) -> onnx.ModelProto:
+def equalize_channels(model: onnx.ModelProto, factors: Mapping[str, Sequence[float] | Floats]) -> onnx.ModelProto:
     """A copy with the factors between its pairs. Names that the graph has no pair for are left alone."""
-    numpy_helper = require("onnx", "export").numpy_helper
     result = copy.deepcopy(model)
-    nodes = result.graph.node
-    weights = {w.name: w for w in result.graph.initializer}
+    index = GraphIndex.of(result)
 
     def scale(name: str, factor: Any) -> None:
-        array = numpy_helper.to_array(weights[name])
-        weights[name].CopyFrom(numpy_helper.from_array((array * factor).astype(np.float32), name))
+        index.weights[name].CopyFrom(tensor_of((index.array(name) * factor).astype(np.float32), name))
 
-    for name, pair in find_pairs(model).items():
+    for name, pair in find_pairs(result).items():
         if name not in factors:
             continue
         factor = np.asarray(factors[name], np.float32)
-        first = nodes[pair.first]
-        rank = len(weights[first.input[1]].dims)
-        scale(first.input[1], 1 / factor.reshape(-1, *[1] * (rank - 1)))
-        for bias in first.input[2:]:
+        weight, *biases = pair.first.input[1:]
+        rank = len(index.weights[weight].dims)
+        scale(weight, 1 / factor.reshape(-1, *[1] * (rank - 1)))
+        for bias in biases:
             scale(bias, 1 / factor)
         inputs = np.repeat(factor, pair.repeat)
-        scale(name, inputs.reshape([-1 if i == pair.axis else 1 for i in range(len(weights[name].dims))]))
+        scale(name, inputs.reshape([-1 if i == pair.axis else 1 for i in range(len(index.weights[name].dims))]))
     return result
 
 
@@ -148,12 +139,10 @@ def _flattens(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> 
     return bool(before and after) and len(after or ()) == 2 and 0 < math.prod((before or ())[1:]) == (after or ())[1]
 
 
-def _groups(node: onnx.NodeProto) -> int:
-    return next((int(a.i) for a in node.attribute if a.name == "group"), 1)
-
-
-def _is_plain(node: onnx.NodeProto) -> bool:
-    """Whether a Gemm is x W' + b."""
-    values = {a.name: a.i if a.name.startswith("trans") else a.f for a in node.attribute}
+def _is_layer(node: onnx.NodeProto) -> bool:
+    """Whether a node is a convolution, or a Gemm that is x W' + b."""
+    if node.op_type != "Gemm":
+        return node.op_type == "Conv"
+    values = attributes(node)
     plain = values.get("alpha", 1.0) == values.get("beta", 1.0) == 1.0
     return plain and values.get("transB") == 1 and not values.get("transA")

@@ -18,16 +18,15 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.core.errors import ConversionError
-from facedeploy.core.optional_imports import require
-
-if TYPE_CHECKING:
-    import onnx
+from facedeploy.core.optional_imports import onnx
+from facedeploy.graph.index import GraphIndex, attributes, infer_shapes, tensor_of
+from facedeploy.graph.rewrite import replace_nodes, replace_weights
 
 Floats = NDArray[np.float32]
 
@@ -52,14 +51,13 @@ class DeformConv:
         return math.prod(self.kernel)
 
 
-def attributes(model: onnx.ModelProto, node: onnx.NodeProto) -> DeformConv:
+def geometry_of(model: onnx.ModelProto, node: onnx.NodeProto) -> DeformConv:
     """The attributes of a DeformConv node, with the ONNX specification's defaults.
 
     Raises:
         ConversionError: its weight is computed, not a constant.
     """
-    onnx = require("onnx", "export")
-    values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    values = attributes(node)
     weight = next((w for w in model.graph.initializer if w.name == node.input[1]), None)
     if weight is None:
         msg = f"the weight of {node.name} is computed, not a constant"
@@ -75,7 +73,7 @@ def attributes(model: onnx.ModelProto, node: onnx.NodeProto) -> DeformConv:
     )
 
 
-def find(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+def find_deform_convs(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """The DeformConv nodes of a graph."""
     return [node for node in model.graph.node if node.op_type == "DeformConv"]
 
@@ -86,55 +84,35 @@ def to_gridsample(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ConversionError: a node's shapes are dynamic, or its weight is computed.
     """
-    return _Rewrite(model).run() if find(model) else model
+    return _Rewrite(model).run() if find_deform_convs(model) else model
 
 
 class _Rewrite:
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.onnx = require("onnx", "export")
-        self.model: onnx.ModelProto = copy.deepcopy(model)
-        inferred = self.onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
-        self.shapes = {
-            v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
-            for v in (*inferred.input, *inferred.value_info, *inferred.output)
-        }
-        graph = self.model.graph
-        self.weights = {w.name: w for w in graph.initializer}
-        self.producer = {name: node for node in graph.node for name in node.output}
-        self.readers: dict[str, int] = {}
-        for name in (*(n for node in graph.node for n in node.input), *(v.name for v in graph.output)):
-            self.readers[name] = self.readers.get(name, 0) + 1
+        self.model = copy.deepcopy(model)
+        self.index = GraphIndex.of(self.model)
+        self.shapes = infer_shapes(model, strict=True)
+        self.weights = dict(self.index.weights)  # With those that are made here.
         self.nodes: list[onnx.NodeProto] = []
 
     def run(self) -> onnx.ModelProto:
-        graph = self.model.graph
-        for node in graph.node:
+        for node in self.model.graph.node:
             if node.op_type == "DeformConv":
                 self._lower(node)
             else:
                 self.nodes.append(node)
-        nodes = [self._copy(node) for node in self.nodes]
-        graph.ClearField("node")
-        graph.node.extend(nodes)
-        graph.ClearField("value_info")
-        used = {name for node in nodes for name in node.input}
-        kept = [w for w in graph.initializer if w.name in used]
-        graph.ClearField("initializer")
-        graph.initializer.extend(kept)
-        self.onnx.checker.check_model(self.model, full_check=True)
+        replace_nodes(self.model, self.nodes)
+        replace_weights(self.model, self.weights.values())
+        self.model.graph.ClearField("value_info")
+        onnx.checker.check_model(self.model, full_check=True)
         return self.model
-
-    def _copy(self, node: onnx.NodeProto) -> onnx.NodeProto:
-        new: onnx.NodeProto = self.onnx.NodeProto()
-        new.CopyFrom(node)
-        return new
 
     def _lower(self, node: onnx.NodeProto) -> None:
         image, weight_name, offset = node.input[:3]
         bias = node.input[3] if len(node.input) > 3 else ""
         mask = node.input[4] if len(node.input) > 4 else ""
-        op = attributes(self.model, node)
-        weight = self.onnx.numpy_helper.to_array(self.weights[weight_name])
+        op = geometry_of(self.model, node)
+        weight = self.index.array(weight_name)
         batch, channels, height, width = self._static(image, node)
         rows, columns = self._static(offset, node)[2:]
 
@@ -175,7 +153,7 @@ class _Rewrite:
         rows = slice(first, first + len(matrix))
         for i in range(1, len(convolution.input)):
             name = convolution.input[i]
-            array = self.onnx.numpy_helper.to_array(self.weights[name]).astype(np.float64)
+            array = onnx.numpy_helper.to_array(self.weights[name]).astype(np.float64)
             array[rows] = np.tensordot(matrix.astype(np.float64), array[rows], axes=1)
             convolution.input[i] = self._constant(f"{name}.planar", array.astype(np.float32))
         return offset
@@ -184,16 +162,16 @@ class _Rewrite:
         """The convolution that computes the offset and nothing that another node reads, and the offset's first
         channel in it; None where there is no such convolution.
         """
-        first, name = 0, offset
-        if self.readers[name] != 1:
+        index, first, name = self.index, 0, offset
+        if index.uses(name) != 1:
             return None
-        node = self.producer.get(name)
-        if node is not None and node.op_type == "Split" and _axis(node) == 1:
+        node = index.producers.get(name)
+        if node is not None and node.op_type == "Split" and attributes(node).get("axis", 0) == 1:
             before = list(node.output)[: list(node.output).index(name)]
             first = sum(self.shapes[other][1] for other in before)
             name = node.input[0]
-            node = self.producer.get(name)
-        if node is None or node.op_type != "Conv" or self.readers[name] != 1 or _groups(node) != 1:
+            node = index.producers.get(name)
+        if node is None or node.op_type != "Conv" or index.uses(name) != 1 or attributes(node).get("group", 1) != 1:
             return None
         return (node, first) if all(n in self.weights for n in node.input[1:]) else None
 
@@ -202,26 +180,24 @@ class _Rewrite:
             return [value]
         outputs = [f"{name}_{i}" for i in range(parts)]
         sizes = self._constant(f"{name}_sizes", np.full(parts, size, np.int64))
-        self.nodes.append(self.onnx.helper.make_node("Split", [value, sizes], outputs, name=name, axis=1))
+        self.nodes.append(onnx.helper.make_node("Split", [value, sizes], outputs, name=name, axis=1))
         return outputs
 
     def _reshape(self, name: str, value: str, shape: tuple[int, ...]) -> str:
         return self._add("Reshape", name, [value, self._constant(f"{name}_shape", np.array(shape, np.int64))])
 
-    def _add(self, op: str, name: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
+    def _add(self, op: str, name: str, inputs: list[str], output: str | None = None, **more: Any) -> str:
         output = output or f"{name}_output"
-        self.nodes.append(self.onnx.helper.make_node(op, inputs, [output], name=name, **attributes))
+        self.nodes.append(onnx.helper.make_node(op, inputs, [output], name=name, **more))
         return output
 
     def _constant(self, name: str, array: NDArray[Any]) -> str:
         # A convolution on several levels has one weight, and its offsets another scale on each.
         while name in self.weights:
-            if np.array_equal(self.onnx.numpy_helper.to_array(self.weights[name]), array):
+            if np.array_equal(onnx.numpy_helper.to_array(self.weights[name]), array):
                 return name
             name += "_"
-        tensor = self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
-        self.model.graph.initializer.append(tensor)
-        self.weights[name] = tensor
+        self.weights[name] = tensor_of(array, name)
         return name
 
     def _static(self, name: str, node: onnx.NodeProto) -> tuple[int, ...]:
@@ -262,11 +238,3 @@ def _base(op: DeformConv, size: tuple[int, int], output: tuple[int, int]) -> Flo
 def _two(values: Any) -> tuple[int, int]:
     vertical, horizontal = values
     return int(vertical), int(horizontal)
-
-
-def _axis(node: onnx.NodeProto) -> int:
-    return next((int(a.i) for a in node.attribute if a.name == "axis"), 0)
-
-
-def _groups(node: onnx.NodeProto) -> int:
-    return next((int(a.i) for a in node.attribute if a.name == "group"), 1)

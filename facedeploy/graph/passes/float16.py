@@ -10,25 +10,24 @@ Inputs and outputs stay float32, so that every target has the same interface.
 
     weight (fp32)    becomes    weight (fp16) -> Cast
 
-In both, what computes offsets, masks and sampling positions stays in float32 (`positions.py`).
+In both, what computes offsets, masks and sampling positions stays in float32 (`sampling_positions`).
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.core.errors import ConversionError
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx
+from facedeploy.graph.index import GraphIndex, tensor_of
 from facedeploy.graph.passes.constants import store_constants
+from facedeploy.graph.rewrite import FreeNames, replace_nodes
 from facedeploy.graph.sampling_positions import Step, exact_steps, spread
-
-if TYPE_CHECKING:
-    import onnx
 
 # Inputs that the ONNX specification allows only as float32: op -> positions.
 _FLOAT32_INPUTS = {"Resize": (2,)}
@@ -60,31 +59,26 @@ def store_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.Mode
     Raises:
         ConversionError: a weight is too large for float16.
     """
-    onnx = require("onnx", "export")
     result = copy.deepcopy(model)
-    graph = result.graph
-    names = _Names(graph)
+    names = FreeNames(result)
     keep = (*keep, *exact_weights(model))
     casts = []
-    for weight in graph.initializer:
-        stays = len(weight.dims) < 2 or weight.name.startswith(tuple(keep))
+    for weight in result.graph.initializer:
+        stays = len(weight.dims) < 2 or weight.name.startswith(keep)
         if weight.data_type == onnx.TensorProto.FLOAT and not stays:
             name, stored = weight.name, names.free(f"{weight.name}_half")
             array = half(onnx.numpy_helper.to_array(weight), name)
-            weight.CopyFrom(onnx.numpy_helper.from_array(array, stored))
+            weight.CopyFrom(tensor_of(array, stored))
             casts.append(
                 onnx.helper.make_node("Cast", [stored], [name], name=f"cast_{name}", to=onnx.TensorProto.FLOAT)
             )
-    nodes = [*casts, *graph.node]
-    graph.ClearField("node")
-    graph.node.extend(nodes)
+    replace_nodes(result, [*casts, *result.graph.node])
     onnx.checker.check_model(result, full_check=True)
     return result
 
 
 def exact_weights(model: onnx.ModelProto) -> tuple[str, ...]:
     """Names of the float constants that offsets, masks and sampling positions are computed with."""
-    onnx = require("onnx", "export")
     nodes = model.graph.node
     floats = {w.name for w in model.graph.initializer if w.data_type == onnx.TensorProto.FLOAT}
     used = {n for i in exact_nodes(model) if nodes[i].op_type not in _WITH_CONTRACTION for n in nodes[i].input}
@@ -100,31 +94,16 @@ def _steps(model: onnx.ModelProto) -> list[Step]:
     return [Step(node.op_type, tuple(node.input), tuple(node.output)) for node in model.graph.node]
 
 
-class _Names:
-    """Names that a graph does not use yet."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.taken = {n for node in graph.node for n in (*node.input, *node.output)}
-        self.taken |= {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
-
-    def free(self, wish: str) -> str:
-        while wish in self.taken:
-            wish += "_"
-        self.taken.add(wish)
-        return wish
-
-
 class _Rewrite:
     def __init__(self, model: onnx.ModelProto, keep: tuple[str, ...]) -> None:
-        self.onnx = require("onnx", "export")
         self.keep = keep
-        self.source: onnx.ModelProto = self.onnx.shape_inference.infer_shapes(
-            self._with_weights(model), strict_mode=True, data_prop=True
-        )
+        constant = copy.deepcopy(model)
+        store_constants(constant)  # An initializer can be had in both types.
+        self.source = onnx.shape_inference.infer_shapes(constant, strict_mode=True, data_prop=True)
         graph = self.source.graph
-        self.names = _Names(graph)
-        self.float, self.half = self.onnx.TensorProto.FLOAT, self.onnx.TensorProto.FLOAT16
-        self.weights = {w.name: w for w in graph.initializer}
+        self.names = FreeNames(self.source)
+        self.float, self.half = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+        self.weights = GraphIndex.of(self.source).weights
         typed = [*graph.input, *graph.output, *graph.value_info]
         self.floats = {v.name for v in typed if v.type.tensor_type.elem_type == self.float}
         self.floats |= {name for name, w in self.weights.items() if w.data_type == self.float}
@@ -133,12 +112,6 @@ class _Rewrite:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
 
-    def _with_weights(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """A copy in which every constant is an initializer, so that it can be had in both types."""
-        model = copy.deepcopy(model)
-        store_constants(model)
-        return model
-
     def run(self) -> onnx.ModelProto:
         kept = self._kept()
         for i, node in enumerate(self.source.graph.node):
@@ -146,16 +119,15 @@ class _Rewrite:
         for value in self.source.graph.output:
             self._deliver(value.name)
         result = copy.deepcopy(self.source)
-        graph = result.graph
-        for field in ("node", "initializer", "value_info"):
-            graph.ClearField(field)
-        graph.node.extend(self.nodes)
-        graph.initializer.extend(self.initializers.values())
-        self.onnx.checker.check_model(result, full_check=True)
+        result.graph.ClearField("value_info")
+        replace_nodes(result, self.nodes)
+        del result.graph.initializer[:]
+        result.graph.initializer.extend(self.initializers.values())
+        onnx.checker.check_model(result, full_check=True)
         return result
 
     def _rewrite(self, node: onnx.NodeProto, kind: int) -> None:
-        new = self.onnx.NodeProto()
+        new = onnx.NodeProto()
         new.CopyFrom(node)
         fixed = _FLOAT32_INPUTS.get(node.op_type, ())
         for i, name in enumerate(node.input):
@@ -193,15 +165,15 @@ class _Rewrite:
         if kind == self.float:
             self.initializers[name] = self.weights[name]
             return name
-        array = half(self.onnx.numpy_helper.to_array(self.weights[name]), name)
+        array = half(onnx.numpy_helper.to_array(self.weights[name]), name)
         new = self.names.free(f"{name}_half")
-        self.initializers[new] = self.onnx.numpy_helper.from_array(array, new)
+        self.initializers[new] = tensor_of(array, new)
         return new
 
     def _cast(self, name: str, kind: int) -> str:
         have = next(iter(self.forms[name].values()))
         new = self.names.free(f"{name}_half" if kind == self.half else f"{name}_float")
-        self.nodes.append(self.onnx.helper.make_node("Cast", [have], [new], name=f"cast_{new}", to=kind))
+        self.nodes.append(onnx.helper.make_node("Cast", [have], [new], name=f"cast_{new}", to=kind))
         return new
 
     def _deliver(self, name: str) -> None:
@@ -210,19 +182,19 @@ class _Rewrite:
             self.initializers[name] = self.weights[name]
         elif name in self.floats and self.forms[name].get(self.float) != name:
             have = next(iter(self.forms[name].values()))
-            self.nodes.append(self.onnx.helper.make_node("Cast", [have], [name], name=f"cast_{name}", to=self.float))
+            self.nodes.append(onnx.helper.make_node("Cast", [have], [name], name=f"cast_{name}", to=self.float))
 
     def _retype(self, node: onnx.NodeProto) -> None:
         """Casts and constants that a node of the half part makes itself."""
         if node.op_type == "ConstantOfShape" and not node.attribute:  # float32 zero, if nothing is said
-            zero = self.onnx.numpy_helper.from_array(np.zeros(1, np.float16))
-            node.attribute.append(self.onnx.helper.make_attribute("value", zero))
+            zero = onnx.numpy_helper.from_array(np.zeros(1, np.float16))
+            node.attribute.append(onnx.helper.make_attribute("value", zero))
         for attribute in node.attribute:
             if attribute.name == "to" and attribute.i == self.float:
                 attribute.i = self.half
             elif attribute.name == "value" and attribute.t.data_type == self.float:
-                array = half(self.onnx.numpy_helper.to_array(attribute.t), f"a constant of {node.name}")
-                attribute.t.CopyFrom(self.onnx.numpy_helper.from_array(array))
+                array = half(onnx.numpy_helper.to_array(attribute.t), f"a constant of {node.name}")
+                attribute.t.CopyFrom(onnx.numpy_helper.from_array(array))
 
 
 def half(array: NDArray[Any], name: str) -> NDArray[np.float16]:

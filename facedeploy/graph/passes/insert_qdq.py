@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx
+from facedeploy.graph.index import GraphIndex, attributes, tensor_of
 from facedeploy.graph.ranges import Range, Ranges
-
-if TYPE_CHECKING:
-    import onnx
+from facedeploy.graph.rewrite import in_order, replace_nodes, replace_weights
 
 Scheme = Literal["symmetric", "asymmetric"]
 
@@ -59,7 +58,7 @@ def quantize_weight(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.
     return np.clip(np.round(weight / scale.reshape(shape)), -127, 127).astype(np.int8), scale
 
 
-def quantize(model: onnx.ModelProto, layers: Ranges, scheme: Scheme) -> onnx.ModelProto:
+def insert_qdq(model: onnx.ModelProto, layers: Ranges, scheme: Scheme) -> onnx.ModelProto:
     """A copy of a float32 model in which some layers compute in int8.
 
     layers: names of weights, with the range of what their layers read. Names that the graph does not have are left
@@ -81,11 +80,9 @@ def quantized(model: onnx.ModelProto) -> tuple[str, ...]:
 
 class _Rewrite:
     def __init__(self, model: onnx.ModelProto, layers: Ranges, scheme: Scheme) -> None:
-        self.onnx = require("onnx", "export")
         self.model = copy.deepcopy(model)
-        self.graph = self.model.graph
+        self.index = GraphIndex.of(self.model)
         self.layers, self.scheme = layers, scheme
-        self.weights = {w.name: w for w in self.graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
         self.new: list[onnx.TensorProto] = []
         # (tensor, range) -> its rounded form; weight -> the same
@@ -93,7 +90,7 @@ class _Rewrite:
         self.rounded_weights: dict[str, str] = {}
 
     def run(self) -> onnx.ModelProto:
-        nodes = list(self.graph.node)
+        nodes = list(self.model.graph.node)
         ours = {i for i, node in enumerate(nodes) if len(node.input) > 1 and self._is_layer(node)}
         for i, node in enumerate(nodes):
             if i in ours:
@@ -102,18 +99,14 @@ class _Rewrite:
                 node.input[1] = self._weight(name, node)
             self.nodes.append(node)
         self._round_sums({nodes[i].output[0] for i in ours})
-        self.graph.ClearField("node")
-        self.graph.node.extend(in_order(self.nodes))
-        used = {name for node in self.nodes for name in node.input}
-        kept = [w for w in (*self.graph.initializer, *self.new) if w.name in used]
-        self.graph.ClearField("initializer")
-        self.graph.initializer.extend(kept)
-        self.onnx.checker.check_model(self.model, full_check=True)
+        replace_nodes(self.model, in_order(self.nodes))
+        replace_weights(self.model, [*self.model.graph.initializer, *self.new])
+        onnx.checker.check_model(self.model, full_check=True)
         return self.model
 
     def _is_layer(self, node: onnx.NodeProto) -> bool:
         name = node.input[1]
-        return node.op_type in ("Conv", "Gemm", "MatMul") and name in self.layers and name in self.weights
+        return node.op_type in ("Conv", "Gemm", "MatMul") and name in self.layers and name in self.index.weights
 
     def _activation(self, name: str, values: Range) -> str:
         key = name, values
@@ -126,7 +119,7 @@ class _Rewrite:
     def _pair(self, source: str, stem: str, scale: np.float32, zero: np.int8 | np.uint8) -> str:
         parameters = [self._constant(f"{stem}_scale", scale), self._constant(f"{stem}_zero", zero)]
         stored, result = f"{stem}{_STORED}", f"{stem}_rounded"
-        make = self.onnx.helper.make_node
+        make = onnx.helper.make_node
         self.nodes += [
             make("QuantizeLinear", [source, *parameters], [stored], name=f"quantize_{stem}"),
             make("DequantizeLinear", [stored, *parameters], [result], name=f"dequantize_{stem}"),
@@ -135,7 +128,7 @@ class _Rewrite:
 
     def _weight(self, name: str, node: onnx.NodeProto) -> str:
         if name not in self.rounded_weights:
-            array = self.onnx.numpy_helper.to_array(self.weights[name])
+            array = self.index.array(name)
             axis = _channel_axis(node, array.ndim)
             stored, scale = quantize_weight(array, axis)
             inputs = [
@@ -144,13 +137,13 @@ class _Rewrite:
                 self._constant(f"{name}_zero", np.zeros(len(scale), np.int8)),
             ]
             result = f"{name}_rounded"
-            make = self.onnx.helper.make_node
+            make = onnx.helper.make_node
             self.nodes.append(make("DequantizeLinear", inputs, [result], name=f"dequantize_{name}", axis=axis))
             self.rounded_weights[name] = result
         return self.rounded_weights[name]
 
     def _constant(self, name: str, value: Any) -> str:
-        self.new.append(self.onnx.numpy_helper.from_array(np.asarray(value), name))
+        self.new.append(tensor_of(value, name))
         return name
 
     def _round_sums(self, made: set[str]) -> None:
@@ -166,23 +159,4 @@ class _Rewrite:
 def _channel_axis(node: onnx.NodeProto, rank: int) -> int:
     if node.op_type == "Conv":
         return 0
-    transposed = node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute)
-    return 0 if transposed else rank - 1
-
-
-def in_order(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """In an order of computation. Only Q/DQ pairs can stand too late: what reads them early waits for them."""
-    made_here = {name for node in nodes for name in node.output}
-    done: set[str] = set()
-    result: list[onnx.NodeProto] = []
-    waiting = nodes
-    while waiting:
-        later = []
-        for node in waiting:
-            if all(name in done or name not in made_here for name in node.input):
-                result.append(node)
-                done.update(node.output)
-            else:
-                later.append(node)
-        waiting = later
-    return result
+    return 0 if attributes(node).get("transB") else rank - 1  # A MatMul has no such attribute.

@@ -8,72 +8,57 @@ MobileNetV2 ends in such a pair when the next layer is a projection: 960 to 320 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from facedeploy.core.optional_imports import require
-
-if TYPE_CHECKING:
-    import onnx
+from facedeploy.core.optional_imports import onnx
+from facedeploy.graph.index import GraphIndex, attributes, tensor_of
 
 _PLAIN = {"group": 1, "strides": [1, 1], "pads": [0, 0, 0, 0], "dilations": [1, 1], "auto_pad": b"NOTSET"}
 
 
 def merge_convolutions(model: onnx.ModelProto) -> None:
     """Merge every such pair, in place. The products are computed in float64."""
-    numpy_helper = require("onnx", "export").numpy_helper
-    graph = model.graph
-    weights = {w.name: w for w in graph.initializer}
-    readers: dict[str, int] = {}
-    for name in (*(n for node in graph.node for n in node.input), *(v.name for v in graph.output)):
-        readers[name] = readers.get(name, 0) + 1
-    producer = {name: node for node in graph.node for name in node.output}
+    while pair := _find_pair(model):
+        _merge(model, *pair)
 
-    def array(name: str) -> NDArray[np.float64]:
-        values: NDArray[np.float64] = numpy_helper.to_array(weights[name]).astype(np.float64)
-        return values
 
-    def constant(node: onnx.NodeProto) -> bool:
-        """Whether a convolution's weights are constants of its own."""
-        return all(n in weights and readers[n] == 1 for n in node.input[1:])
+def _find_pair(model: onnx.ModelProto) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
+    """The first two convolutions that can be one."""
+    index = GraphIndex.of(model)
+    for outer in model.graph.node:
+        inner = index.producers.get(outer.input[0]) if outer.op_type == "Conv" and _is_plain(outer) else None
+        if inner is None or inner.op_type != "Conv" or index.uses(outer.input[0]) != 1:
+            continue
+        if attributes(inner).get("group", 1) != 1 or not all(map(index.has_own_weights, (inner, outer))):
+            continue
+        first, second = (tuple(index.weights[node.input[1]].dims) for node in (inner, outer))
+        if second[2:] == (1, 1) and _is_less(first, second):
+            return inner, outer
+    return None
 
-    for outer in [n for n in graph.node if n.op_type == "Conv"]:
-        inner = producer.get(outer.input[0])
-        if inner is None or inner.op_type != "Conv" or readers[outer.input[0]] != 1:
-            continue
-        if not (constant(inner) and constant(outer) and _is_plain(outer) and _attribute(inner, "group", 1) == 1):
-            continue
-        first, second = array(inner.input[1]), array(outer.input[1])
-        if second.shape[2:] != (1, 1) or not _is_less(first.shape, second.shape):
-            continue
-        product = second[:, :, 0, 0]
-        bias = array(outer.input[2]) if len(outer.input) > 2 else np.zeros(len(product))
-        if len(inner.input) > 2:
-            bias = bias + product @ array(inner.input[2])
-        source, name = inner.input[:2]
-        merged = {name: np.tensordot(product, first, axes=1), f"{name}.bias": bias}
-        for old in (*inner.input[1:], *outer.input[1:]):
-            graph.initializer.remove(weights.pop(old))
-        for new, values in merged.items():
-            weights[new] = graph.initializer.add()
-            weights[new].CopyFrom(numpy_helper.from_array(values.astype(np.float32), new))
-            readers[new] = 1
-        del inner.input[:]
-        inner.input.extend([source, *merged])
-        inner.output[0] = outer.output[0]
-        producer[outer.output[0]] = inner
-        graph.node.remove(outer)
+
+def _merge(model: onnx.ModelProto, inner: onnx.NodeProto, outer: onnx.NodeProto) -> None:
+    graph, index = model.graph, GraphIndex.of(model)
+    first, *first_bias = (index.array(name).astype(np.float64) for name in inner.input[1:])
+    second, *second_bias = (index.array(name).astype(np.float64) for name in outer.input[1:])
+    product = second[:, :, 0, 0]
+    bias = second_bias[0] if second_bias else np.zeros(len(product))
+    if first_bias:
+        bias = bias + product @ first_bias[0]
+    source, name = inner.input[:2]
+    merged = {name: np.tensordot(product, first, axes=1), f"{name}.bias": bias}
+    for old in (*inner.input[1:], *outer.input[1:]):
+        graph.initializer.remove(index.weights[old])
+    graph.initializer.extend(tensor_of(values.astype(np.float32), new) for new, values in merged.items())
+    inner.input[:] = [source, *merged]
+    inner.output[0] = outer.output[0]
+    graph.node.remove(outer)
 
 
 def _is_plain(node: onnx.NodeProto) -> bool:
-    return all(_attribute(node, name, value) == value for name, value in _PLAIN.items())
-
-
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    helper = require("onnx", "export").helper
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+    values = attributes(node)
+    return all(values.get(name, value) == value for name, value in _PLAIN.items())
 
 
 def _is_less(first: tuple[int, ...], second: tuple[int, ...]) -> bool:

@@ -6,13 +6,10 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from facedeploy.core.errors import ConversionError, brief
-from facedeploy.core.optional_imports import require
-
-if TYPE_CHECKING:
-    import onnx
+from facedeploy.core.optional_imports import onnx, onnxsim
+from facedeploy.graph.index import GraphIndex
 
 # What onnxsim merges into the layer before it.
 _MERGED = frozenset({"BatchNormalization", "Identity", "Add", "Mul", "Pad"})
@@ -25,12 +22,11 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ConversionError: the graph is invalid, or the simplifier says that it changed the answers.
     """
-    require("onnx", "export")
-    onnxsim = require("onnxsim", "export")
+    run = onnxsim.simplify  # Outside of `try`: that it is not installed is no complaint about the graph.
     try:
         with _quiet():
             simplified: onnx.ModelProto
-            simplified, equal = onnxsim.simplify(model)
+            simplified, equal = run(model)
     except Exception as error:  # It is C++ underneath, and raises what that throws.
         msg = f"onnxsim does not take the graph: {brief(error)}"
         raise ConversionError(msg) from error
@@ -46,30 +42,25 @@ def restore_names(simplified: onnx.ModelProto, original: onnx.ModelProto) -> Non
 
     A convolution merged with what follows it has the output of what follows, so the way back leads through that.
     """
-    producer = {name: node for node in original.graph.node for name in node.output}
-    before = {w.name for w in original.graph.initializer}
-    before |= {name for node in original.graph.node if node.op_type == "Constant" for name in node.output}
-    taken = {n for node in simplified.graph.node for n in (*node.input, *node.output)}
-    new = {w.name: w for w in simplified.graph.initializer if w.name not in before}
+    index, before = GraphIndex.of(simplified), GraphIndex.of(original)
+    taken = {*index.producers, *index.readers}
+    known = {*before.weights, *(name for name in before.producers if before.op_before(name) == "Constant")}
+    new = {name: w for name, w in index.weights.items() if name not in known}
     for node in simplified.graph.node:
         if node.op_type not in _LAYERS:
             continue
-        source = producer.get(node.output[0])
+        source = before.producers.get(node.output[0])
         while source is not None and source.op_type in _MERGED and source.op_type != node.op_type:
-            source = producer.get(source.input[0])
+            source = before.producers.get(source.input[0])
         if source is None or source.op_type != node.op_type:
             continue
         wishes = dict(zip(node.input[1:], source.input[1:], strict=False))
         for old in node.input[1:]:
             wish = wishes.get(old) or f"{source.input[1]}.bias"
-            if old in new and wish not in taken and _readers(simplified, old) == 1:
+            if old in new and wish not in taken and index.uses(old) == 1:
                 new.pop(old).name = wish
                 node.input[list(node.input).index(old)] = wish
                 taken.add(wish)
-
-
-def _readers(model: onnx.ModelProto, name: str) -> int:
-    return sum(list(node.input).count(name) for node in model.graph.node)
 
 
 @contextlib.contextmanager

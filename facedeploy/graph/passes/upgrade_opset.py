@@ -7,26 +7,22 @@ shapes that belong to another input size, operators of old opsets (Upsample, Sli
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from facedeploy.core.errors import ConversionError, brief
 from facedeploy.core.network_spec import NetworkSpec
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnx, onnx_inliner
 from facedeploy.graph.passes.annotations import strip_annotations
 from facedeploy.graph.passes.constants import store_constants
 from facedeploy.graph.passes.simplify import simplify
-
-if TYPE_CHECKING:
-    import onnx
 
 _FIRST_IR_WITH_FREE_WEIGHTS = 4  # Before it, every weight had to be an input as well.
 _LAST_OPSET_WITH_ONE_RESIZE = 10
 _STANDARD = ("", "ai.onnx")
 
 
-def modernise(model: onnx.ModelProto, spec: NetworkSpec, opset: int) -> onnx.ModelProto:
+def upgrade_opset(model: onnx.ModelProto, spec: NetworkSpec, opset: int) -> onnx.ModelProto:
     """A simplified copy of `model` in `opset`, with the tensors and fixed shapes of the spec.
 
     A file of a newer opset that cannot be expressed in `opset` keeps its own.
@@ -34,12 +30,11 @@ def modernise(model: onnx.ModelProto, spec: NetworkSpec, opset: int) -> onnx.Mod
     Raises:
         ConversionError: an operator cannot be brought to `opset`, or the graph is invalid.
     """
-    onnx = require("onnx", "export")
     model = copy.deepcopy(model)
     strip_annotations(model)
     _use_one_domain(model)
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        model = onnx_inliner.inline_local_functions(model)
     _fix_shapes(model, spec)
     # First with the operators of its own opset: shapes that were computed become constants, which is the form in
     # which the version converter knows Upsample, Reshape and others.
@@ -54,11 +49,6 @@ def modernise(model: onnx.ModelProto, spec: NetworkSpec, opset: int) -> onnx.Mod
     return model
 
 
-def weights_of(model: onnx.ModelProto) -> set[str]:
-    """Names of the initializers of a graph."""
-    return {w.name for w in model.graph.initializer} | {w.values.name for w in model.graph.sparse_initializer}
-
-
 def _use_one_domain(model: onnx.ModelProto) -> None:
     """The standard operators have two names for their domain."""
     versions = {o.domain: o.version for o in model.opset_import}
@@ -67,13 +57,12 @@ def _use_one_domain(model: onnx.ModelProto) -> None:
             node.domain = "" if node.domain in _STANDARD else node.domain
         rest = {k: v for k, v in versions.items() if k not in _STANDARD}
         model.ClearField("opset_import")
-        helper = require("onnx", "export").helper
-        model.opset_import.extend(helper.make_opsetid(k, v) for k, v in {"": versions["ai.onnx"], **rest}.items())
+        model.opset_import.extend(onnx.helper.make_opsetid(k, v) for k, v in {"": versions["ai.onnx"], **rest}.items())
 
 
 def _fix_shapes(model: onnx.ModelProto, spec: NetworkSpec) -> None:
     """Leave the real inputs, and drop what the file says of all shapes."""
-    helper = require("onnx", "export").helper
+    helper = onnx.helper
     graph = model.graph
     graph.ClearField("value_info")
     for field, tensors in (("input", spec.inputs), ("output", spec.outputs)):
@@ -89,13 +78,12 @@ def _sample_as_before(model: onnx.ModelProto) -> None:
 
     The version converter leaves that out, and the default of later opsets is another place.
     """
-    helper = require("onnx", "export").helper
     sampling = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     for node in model.graph.node:
         if node.op_type == "Resize":
             rest = [a for a in node.attribute if a.name not in sampling]
             node.ClearField("attribute")
-            node.attribute.extend([*rest, *(helper.make_attribute(k, v) for k, v in sampling.items())])
+            node.attribute.extend([*rest, *(onnx.helper.make_attribute(k, v) for k, v in sampling.items())])
             node.input[1] = ""  # A region of interest, which is not used but keeps pnnx from knowing the operator.
 
 
@@ -104,7 +92,6 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def _to_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    onnx = require("onnx", "export")
     have = _opset(model)
     if have != opset:
         try:

@@ -1,0 +1,57 @@
+"""How a pass writes: nodes and weights of a graph, replaced in place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+
+from facedeploy.core.optional_imports import onnx
+
+
+def replace_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Give a graph other nodes. They may be its own."""
+    kept = [copy.deepcopy(node) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+
+
+def replace_weights(model: onnx.ModelProto, weights: Iterable[onnx.TensorProto]) -> None:
+    """Give a graph other initializers: those of `weights` that a node reads. They may be its own."""
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [w for w in weights if w.name in used]
+    model.graph.ClearField("initializer")
+    model.graph.initializer.extend(kept)
+
+
+def in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """In an order of computation. Only Q/DQ pairs can stand too late: what reads them early waits for them."""
+    made_here = {name for node in nodes for name in node.output}
+    done: set[str] = set()
+    result: list[onnx.NodeProto] = []
+    waiting = list(nodes)
+    while waiting:
+        later = []
+        for node in waiting:
+            if all(name in done or name not in made_here for name in node.input):
+                result.append(node)
+                done.update(node.output)
+            else:
+                later.append(node)
+        waiting = later
+    return result
+
+
+class FreeNames:
+    """Names that a graph does not use yet."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        graph = model.graph
+        self._taken = {n for node in graph.node for n in (*node.input, *node.output)}
+        self._taken |= {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
+
+    def free(self, wish: str) -> str:
+        """`wish`, or with underscores after it; it is used from now on."""
+        while wish in self._taken:
+            wish += "_"
+        self._taken.add(wish)
+        return wish
