@@ -200,7 +200,7 @@ def _export_network(
             float32: tuple[str, ...] = ()
             if target.precision == "fp16":
                 progress(f"{spec.name}: half precision in ONNX Runtime")
-                float32 = choose_float32(onnx_path, spec, network.rungs(onnx_path), job.feeds, boxes)
+                float32 = choose_float32(onnx_path, spec, network.fallback_candidates(onnx_path), job.feeds, boxes)
             progress(f"{spec.name}: compile for {target}")
             compile_network = _compiler(target.backend)
             compiled = compile_network(

@@ -35,7 +35,7 @@ def exact_steps(
     contractions: ops whose sums over many values hide one value's rounding; the search stops there. modulators:
     sampler -> the op that multiplies its samples by the mask, where the sampler does not do that itself.
     """
-    producer = {name: i for i, step in enumerate(steps) for name in step.outputs}
+    producer = _producers(steps)
     exact: set[int] = set()
     todo = []
     for i, step in enumerate(steps):
@@ -60,10 +60,15 @@ def spread(steps: Sequence[Step], kept: Collection[int], stops: Collection[int])
 
     Between two steps in float32, a step in half precision would only round.
     """
-    producer = {name: i for i, step in enumerate(steps) for name in step.outputs}
+    producer = _producers(steps)
     result = set(kept)
     for i, step in enumerate(steps):
         made = {producer[name] for name in step.inputs if name in producer}
         if made and i not in stops and made <= result:
             result.add(i)
     return result
+
+
+def _producers(steps: Sequence[Step]) -> dict[str, int]:
+    """Tensor -> the index of the step that makes it."""
+    return {name: i for i, step in enumerate(steps) for name in step.outputs}

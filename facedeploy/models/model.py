@@ -32,7 +32,7 @@ class Model:
     where they differ from the family's. constants: option of the pipeline -> NumPy file of numbers that come with the
     weights, in the same folder, and go into the artifact.
     float32: network -> what fp16 targets leave in float32, as beginnings of names of weights ("" is all). Of several
-    such rungs the first that gives the same boxes is taken.
+    such candidates the first that gives the same boxes is taken.
     """
 
     id: str

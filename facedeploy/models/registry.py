@@ -25,7 +25,7 @@ def _mos(size: str, backbone: str) -> tuple[Model, Model]:
         parts=("mos",),
         any_size=True,
         # Sampling positions stay in float32 in any case, and so do the heads: half precision resolves the pixel
-        # coordinates of a box to half a pixel at 640. Each rung is taken where the one before it moves boxes.
+        # coordinates of a box to half a pixel at 640. Each candidate is taken where the one before it moves boxes.
         float32={
             "detector": (("heads.",), ("heads.", "mos.body."), ("",)),
             "pose": (("bins.",), ("",)),

@@ -14,7 +14,7 @@ from facedeploy.core.optional_imports import onnx
 from facedeploy.graph.index import GraphIndex
 from facedeploy.pipelines.custom import NETWORK
 from facedeploy.runtimes.base import Arrays
-from facedeploy.sources.source import Rungs
+from facedeploy.sources.source import FallbackCandidates
 
 _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
@@ -51,7 +51,7 @@ def measured_spec(model: str, image: TensorSpec, run: Callable[[Arrays], Arrays]
     return NetworkSpec(NETWORK, (image,), tuple(blank.values()))
 
 
-def rungs(onnx_path: Path) -> Rungs:
+def fallback_candidates(onnx_path: Path) -> FallbackCandidates:
     """What fp16 may leave in float32: nothing, the last layer before each output, everything."""
     index = GraphIndex.of(onnx.load(onnx_path))
     todo = list(index.outputs)

@@ -15,7 +15,7 @@ from facedeploy.graph.index import weight_names
 from facedeploy.pipelines.custom import NETWORK
 from facedeploy.runtimes.base import RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
-from facedeploy.sources.custom_network import measured_spec, model_id, picture_input, rungs
+from facedeploy.sources.custom_network import fallback_candidates, measured_spec, model_id, picture_input
 from facedeploy.sources.settings import Settings, read_settings
 from facedeploy.sources.source import Source, SourceNetwork
 
@@ -63,7 +63,7 @@ def from_file(path: Path, spec: NetworkSpec, pipeline: PipelineEntry) -> Source:
             msg = f"{path} cannot be converted: {error}"
             raise ConversionError(msg) from error
 
-    network = SourceNetwork(spec, lambda options: _reference(path, spec, options), write, rungs)
+    network = SourceNetwork(spec, lambda options: _reference(path, spec, options), write, fallback_candidates)
     return Source(model_id(path.stem), "onnx", files(path), pipeline, (network,))
 
 

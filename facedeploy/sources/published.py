@@ -45,12 +45,12 @@ def from_model(known: Model, weights: Path | None, specs: Sequence[NetworkSpec],
     folded = functools.cache(lambda: known.fold(networks))
 
     def network(spec: NetworkSpec) -> SourceNetwork:
-        rungs = known.float32.get(spec.name, ((),))
+        candidates = known.float32.get(spec.name, ((),))
         return SourceNetwork(
             spec,
             reference=lambda options: TorchRuntime(networks[spec.name], spec, options),
             write=_once(lambda path: export_onnx(folded()[spec.name], spec, path)),
-            rungs=lambda _: rungs,
+            fallback_candidates=lambda _: candidates,
             probe=known.define().probe,
         )
 

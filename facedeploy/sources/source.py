@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from facedeploy.models.architecture import Modules, Probe
 
 
-# Of several rungs of weights that fp16 leaves in float32, the first that keeps the answers is taken.
-Rungs = Sequence[tuple[str, ...]]
+# What fp16 may leave in float32, each candidate more than the one before; the first that keeps the answers is taken.
+FallbackCandidates = Sequence[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,14 @@ class SourceNetwork:
     """One network of a source.
 
     reference: opens the network as its author made it; everything is held against that. write: writes the checked
-    float32 ONNX file that every backend compiles. rungs: what fp16 may leave in float32, asked with that file.
+    float32 ONNX file that every backend compiles. fallback_candidates: what fp16 may leave in float32, asked with that
+    file.
     """
 
     spec: NetworkSpec
     reference: Callable[[RuntimeOptions], Runtime]
     write: Callable[[Path], None]
-    rungs: Callable[[Path], Rungs]
+    fallback_candidates: Callable[[Path], FallbackCandidates]
     probe: Probe | None = None
 
     def feeds(self, preprocess: Preprocess) -> list[Arrays]:

@@ -19,7 +19,7 @@ from facedeploy.core.optional_imports import require, torch
 from facedeploy.graph.from_torch import export_onnx
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.torch import TorchRuntime
-from facedeploy.sources.custom_network import measured_spec, model_id, picture_input, rungs
+from facedeploy.sources.custom_network import fallback_candidates, measured_spec, model_id, picture_input
 from facedeploy.sources.settings import Settings, read_settings
 from facedeploy.sources.source import Source, SourceNetwork
 
@@ -67,7 +67,7 @@ def _source(name: str, module: nn.Module, weights: Path, spec: NetworkSpec, pipe
     def reference(options: RuntimeOptions) -> Runtime:
         return TorchRuntime(_flat(module), spec, options)
 
-    network = SourceNetwork(spec, reference, lambda path: export_onnx(module, spec, path), rungs)
+    network = SourceNetwork(spec, reference, lambda path: export_onnx(module, spec, path), fallback_candidates)
     return Source(model_id(name.rpartition(".")[2]), "factory", {PART: weights}, pipeline, (network,))
 
 

@@ -169,13 +169,13 @@ def wrong_weight_scale(patch: pytest.MonkeyPatch, target: str, factor: float) ->
     """One early layer of the compiled network multiplies by another scale; the simulation is as it should be."""
     layer = "mos.stem.1.0.weight"
     if target == "ncnn-int8":
-        right, calls = ncnn_int8.quantise, itertools.count()
+        right, calls = ncnn_int8.quantize_weight, itertools.count()
 
-        def quantise(weight: Any, rows: int) -> Any:
+        def quantize_weight(weight: Any, rows: int) -> Any:
             integers, scales = right(weight, rows)
             return integers, scales / np.float32(factor if next(calls) == 1 else 1)
 
-        patch.setattr(ncnn_int8, "quantise", quantise)
+        patch.setattr(ncnn_int8, "quantize_weight", quantize_weight)
         return
 
     def rewrite(model: onnx.ModelProto, layers: Any, scheme: Scheme) -> onnx.ModelProto:

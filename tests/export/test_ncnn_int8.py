@@ -441,7 +441,7 @@ def test_grouped_convolutions_are_wrong_in_ncnn(tmp_path: Path) -> None:
     """Why they stay float. Should this fail, ncnn has been mended."""
     conv = Conv(32, 32, groups=2, bias=False)
     layer, (weight,) = conv.make(np.random.default_rng(0), "conv", ("x", "y"))
-    parts = [int8.quantise(half, 1) for half in weight.reshape(2, -1)]
+    parts = [int8.quantize_weight(half, 1) for half in weight.reshape(2, -1)]
     ends = (np.concatenate([s for _, s in parts]), np.array([127 / 9], np.float32))
     arrays: dict[str, weights.Arrays] = {"conv": (np.concatenate([w for w, _ in parts]), *ends)}
     marked = replace(layer, params=(*layer.params, (8, "1"), (31, "64")))
@@ -482,7 +482,7 @@ def test_every_scale_is_a_positive_number(magnitude: float) -> None:
 def test_weights_are_off_by_half_a_step_at_most(rows: int, columns: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     weight = (rng.standard_normal((rows, columns)) * np.exp(rng.uniform(-30, 30, (rows, 1)))).astype(np.float32)
-    integers, scales = int8.quantise(weight, rows)
+    integers, scales = int8.quantize_weight(weight, rows)
     assert integers.dtype == np.int8
     assert integers.shape == weight.shape
     np.testing.assert_array_equal(np.abs(integers).max(axis=1), 127)

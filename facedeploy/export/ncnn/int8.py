@@ -24,7 +24,7 @@ from facedeploy.formats.ncnn.bin import (
     INT8_TERM,
     INT8_TYPES,
     NO_WINOGRAD,
-    REQUANTISE,
+    REQUANTIZE,
     Arrays,
     groups,
     is_dynamic,
@@ -94,13 +94,13 @@ def to_int8(
         top = _common_scale(layer, readers, scales)
         weight, *bias = arrays[layer.name]
         ends = [np.array([s], np.float32) for s in (scales[layer.name], *(() if top is None else (top,)))]
-        integers, steps = quantise(weight, number(layer, 0))
+        integers, steps = quantize_weight(weight, number(layer, 0))
         quantised[layer.name] = (integers, *bias, steps, *ends)
-        changed.append(_mark(layer, requantise=top is not None))
+        changed.append(_mark(layer, requantize=top is not None))
     return tuple(changed), {**arrays, **quantised}
 
 
-def quantise(weight: NDArray[np.float32], rows: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def quantize_weight(weight: NDArray[np.float32], rows: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Int8 weights, in the shape that `weight` has, and the scale of each of its `rows`, which is an output channel."""
     matrix = weight.astype(np.float32).reshape(rows, -1)
     scales = np.array([scale_of(float(v)) for v in np.abs(matrix).max(axis=1)], np.float32)
@@ -139,8 +139,8 @@ def _is_depthwise(layer: NcnnLayer) -> bool:
     return number(layer, 0) == groups(layer) and size == groups(layer) * number(layer, _KERNEL_WIDTH) * height
 
 
-def _mark(layer: NcnnLayer, *, requantise: bool) -> NcnnLayer:
-    term = (1 if layer.type == "ConvolutionDepthWise" else 2) + (REQUANTISE if requantise else 0)
+def _mark(layer: NcnnLayer, *, requantize: bool) -> NcnnLayer:
+    term = (1 if layer.type == "ConvolutionDepthWise" else 2) + (REQUANTIZE if requantize else 0)
     params = {**dict(layer.params), INT8_TERM: str(term)}
     if layer.type in _CHAINED:
         # Winograd in int8 multiplies integers so large that the sum over channels leaves 32 bits, so ncnn2table spends

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from facedeploy.core.errors import ConversionError
 from facedeploy.formats.ncnn.param import NcnnLayer
-from facedeploy.graph.passes.float16 import half
+from facedeploy.graph.passes.float16 import to_float16
 
 _TAGS: dict[int, type[np.generic]] = {0: np.float32, 0x01306B47: np.float16, 0x000D4B38: np.int8}
 FEATURE_MASK = 31
@@ -37,7 +37,7 @@ _WITH_BIAS = {
 # unit is. In a depthwise layer 1 is a scale for each group (parameter 7) and 2 one scale for all.
 INT8_TERM = 8
 INT8_STEPS = 127
-REQUANTISE = 100  # Added to the term where the output is int8 as well.
+REQUANTIZE = 100  # Added to the term where the output is int8 as well.
 INT8_TYPES = ("Convolution", "ConvolutionDepthWise", "InnerProduct")
 _GROUPS = 7
 DYNAMIC_WEIGHT = 19  # Of the convolutions: whether weight and bias are inputs, and not in the bin.
@@ -116,7 +116,7 @@ def to_half(
         ConversionError: a weight is too large for float16.
     """
     halved = {
-        v.name: (half(arrays[v.name][0], f"the weight of layer {v.name}"), *arrays[v.name][1:])
+        v.name: (to_float16(arrays[v.name][0], f"the weight of layer {v.name}"), *arrays[v.name][1:])
         for v in layers
         if _tagged_size(v) is not None and v.name not in keep
     }
@@ -148,9 +148,9 @@ def _scale_counts(layer: NcnnLayer) -> tuple[int, ...]:
         return ()
     rows = number(layer, 0)
     if layer.type == "ConvolutionDepthWise":
-        rows = groups(layer) if term % REQUANTISE == 1 else 1
+        rows = groups(layer) if term % REQUANTIZE == 1 else 1
     # An InnerProduct has no int8 output.
-    return (rows, 1, 1) if term > REQUANTISE and layer.type != "InnerProduct" else (rows, 1)
+    return (rows, 1, 1) if term > REQUANTIZE and layer.type != "InnerProduct" else (rows, 1)
 
 
 def has_weights(layer: NcnnLayer) -> bool:

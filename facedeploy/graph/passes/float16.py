@@ -67,7 +67,7 @@ def store_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.Mode
         stays = len(weight.dims) < 2 or weight.name.startswith(keep)
         if weight.data_type == onnx.TensorProto.FLOAT and not stays:
             name, stored = weight.name, names.free(f"{weight.name}_half")
-            array = half(onnx.numpy_helper.to_array(weight), name)
+            array = to_float16(onnx.numpy_helper.to_array(weight), name)
             weight.CopyFrom(tensor_of(array, stored))
             casts.append(
                 onnx.helper.make_node("Cast", [stored], [name], name=f"cast_{name}", to=onnx.TensorProto.FLOAT)
@@ -165,7 +165,7 @@ class _Rewrite:
         if kind == self.float:
             self.initializers[name] = self.weights[name]
             return name
-        array = half(onnx.numpy_helper.to_array(self.weights[name]), name)
+        array = to_float16(onnx.numpy_helper.to_array(self.weights[name]), name)
         new = self.names.free(f"{name}_half")
         self.initializers[new] = tensor_of(array, new)
         return new
@@ -193,11 +193,11 @@ class _Rewrite:
             if attribute.name == "to" and attribute.i == self.float:
                 attribute.i = self.half
             elif attribute.name == "value" and attribute.t.data_type == self.float:
-                array = half(onnx.numpy_helper.to_array(attribute.t), f"a constant of {node.name}")
+                array = to_float16(onnx.numpy_helper.to_array(attribute.t), f"a constant of {node.name}")
                 attribute.t.CopyFrom(onnx.numpy_helper.from_array(array))
 
 
-def half(array: NDArray[Any], name: str) -> NDArray[np.float16]:
+def to_float16(array: NDArray[Any], name: str) -> NDArray[np.float16]:
     """Round to float16.
 
     Raises:
