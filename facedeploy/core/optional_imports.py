@@ -21,6 +21,7 @@ __all__ = [
     "ncnn",
     "onnx",
     "onnx_inliner",
+    "onnxruntime",
     "onnxsim",
     "openvino",
     "openvino_onnx",
@@ -46,14 +47,13 @@ def require(module: str, extra: str) -> Any:
         raise BackendUnavailableError(msg) from error
 
 
-class LazyModule(ModuleType):
-    """Stands for a library until an attribute of it is asked for.
+class LazyModule:
+    """A library that is imported when an attribute of it is asked for.
 
-    Nothing is kept: a look-up of an imported module costs less than a microsecond.
+    Each time: that takes microseconds, so what runs once a picture keeps the attribute that it needs.
     """
 
     def __init__(self, module: str, extra: str) -> None:
-        super().__init__(module)
         self._module, self._extra = module, extra
 
     def __getattr__(self, name: str) -> Any:
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     import ncnn
     import onnx
     import onnx.inliner as onnx_inliner
+    import onnxruntime
     import onnxsim
     import openvino
     import openvino.frontend.onnx as openvino_onnx
@@ -77,6 +78,7 @@ else:
     ncnn = LazyModule("ncnn", "ncnn")
     onnx = LazyModule("onnx", "export")
     onnx_inliner = LazyModule("onnx.inliner", "export")  # onnx itself does not import it.
+    onnxruntime = LazyModule("onnxruntime", "onnx")
     onnxsim = LazyModule("onnxsim", "export")
     openvino = LazyModule("openvino", "openvino")
     openvino_onnx = LazyModule("openvino.frontend.onnx", "openvino")

@@ -10,7 +10,7 @@ import numpy as np
 
 from facedeploy.core.errors import ConversionError, FacedeployError
 from facedeploy.core.network_spec import NetworkSpec
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import ncnn
 from facedeploy.core.target import Precision
 from facedeploy.formats.ncnn.shared_weights import unshared
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
@@ -57,8 +57,8 @@ class NcnnRuntime(Runtime):
         options: RuntimeOptions,
     ) -> None:
         super().__init__(spec, options)
-        self._ncnn = require("ncnn", "ncnn")
-        self._net: Any = self._ncnn.Net()
+        self._net: Any = ncnn.Net()
+        self._mat = ncnn.Mat
         settings = {"num_threads": options.threads, **ncnn_options(precision)}
         for name, value in settings.items():
             if hasattr(self._net.opt, name):
@@ -84,7 +84,7 @@ class NcnnRuntime(Runtime):
             return {t.name: self._extract(extractor, t.name, batch) for t in self.spec.outputs}
 
     def _to_mat(self, array: Array) -> Any:
-        mat = self._ncnn.Mat(array[0]) if array.shape[0] == 1 else self._ncnn.Mat(array, batch_index=0)
+        mat = self._mat(array[0]) if array.shape[0] == 1 else self._mat(array, batch_index=0)
         # ncnn's channels begin at multiples of 16 bytes and some of its layers rely on that; a copy has them there.
         aligned = array.ndim < 4 or array[0, 0].nbytes % 16 == 0
         return mat if aligned and self._lends else mat.clone()
@@ -106,6 +106,6 @@ class NcnnRuntime(Runtime):
     def describe(self) -> dict[str, Any]:
         return {
             **super().describe(),
-            "version": self._ncnn.__version__,
+            "version": ncnn.__version__,
             "precision": self._precision,
         }

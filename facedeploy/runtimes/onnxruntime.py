@@ -13,7 +13,7 @@ import numpy as np
 
 from facedeploy.core.errors import ConversionError, FacedeployError, brief
 from facedeploy.core.network_spec import NetworkSpec
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import onnxruntime
 from facedeploy.runtimes.base import Array, Arrays, LayerTime, Runtime, RuntimeOptions
 
 _FEWEST_RUNS = 10  # Of layers that are timed, so that the profiler's microseconds do not show.
@@ -25,12 +25,11 @@ def open_session(path: Path, threads: int, profile: Path | None = None) -> Any:
     Raises:
         ConversionError: ONNX Runtime does not take the file.
     """
-    ort = require("onnxruntime", "onnx")
-    ort.disable_telemetry_events()
-    settings = ort.SessionOptions()
+    onnxruntime.disable_telemetry_events()
+    settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
-    settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     settings.log_severity_level = 3
     # Workers that spin after a call take the cores from whatever runs next in this process.
     settings.add_session_config_entry("session.force_spinning_stop", "1")
@@ -38,7 +37,7 @@ def open_session(path: Path, threads: int, profile: Path | None = None) -> Any:
         settings.enable_profiling = True
         settings.profile_file_prefix = str(profile)
     try:
-        return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no public base class.
         msg = f"ONNX Runtime does not load {path}: {brief(error)}"
         raise ConversionError(msg) from error
@@ -54,7 +53,7 @@ class OnnxRuntimeRuntime(Runtime):
         super().__init__(spec, options)
         self._path = path
         self._session: Any = open_session(path, options.threads)
-        self._version = require("onnxruntime", "onnx").__version__
+        self._version = onnxruntime.__version__
         self._names = [t.name for t in spec.outputs]
         have = [t.name for t in (*self._session.get_inputs(), *self._session.get_outputs())]
         want = [t.name for t in spec.inputs] + self._names

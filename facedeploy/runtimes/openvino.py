@@ -14,7 +14,7 @@ import numpy as np
 
 from facedeploy.core.errors import BackendUnavailableError, ConversionError, FacedeployError, brief
 from facedeploy.core.network_spec import NetworkSpec
-from facedeploy.core.optional_imports import require
+from facedeploy.core.optional_imports import openvino
 from facedeploy.core.preprocess import Pixels, Preprocess
 from facedeploy.core.target import Precision
 from facedeploy.runtimes.base import Array, Arrays, LayerTime, Runtime, RuntimeOptions
@@ -41,8 +41,7 @@ class OpenVinoRuntime(Runtime):
 
     def __init__(self, xml: Path, precision: Precision, spec: NetworkSpec, options: RuntimeOptions) -> None:
         super().__init__(spec, options)
-        self._ov = require("openvino", "openvino")
-        self._core = self._ov.Core()
+        self._core = openvino.Core()
         self._settings = {
             "INFERENCE_PRECISION_HINT": self._arithmetic(precision),
             "INFERENCE_NUM_THREADS": options.threads,
@@ -155,7 +154,7 @@ class OpenVinoRuntime(Runtime):
 
     def _with_pixels(self, model: Any, preprocess: Preprocess) -> Any:
         """The same network from (N, H, W, 3) uint8 BGR."""
-        ov = self._ov
+        ov = openvino
         prepared = ov.preprocess.PrePostProcessor(model)
         source = prepared.input(self.spec.inputs[0].name)
         source.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
@@ -181,7 +180,7 @@ class OpenVinoRuntime(Runtime):
     def describe(self) -> dict[str, Any]:
         self._check_open()
         hint = next(iter(self._pools.values())).compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        return {**super().describe(), "version": self._ov.get_version(), "precision": hint}
+        return {**super().describe(), "version": openvino.get_version(), "precision": hint}
 
 
 class _Pool:
@@ -194,7 +193,7 @@ class _Pool:
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._inputs = [t.name for t in spec.inputs]
         self._outputs = [t.name for t in spec.outputs]
-        self._tensor = require("openvino", "openvino").Tensor
+        self._tensor = openvino.Tensor
         # Where the sizes are known, a result is written to where it stays, which spares a copy; and to the same place
         # again when nobody holds that any more, which spares the system a page fault for every 4 kB.
         ports = zip(spec.outputs, compiled.outputs, strict=True)
