@@ -98,14 +98,14 @@ class Subject:
 
 @dataclass(frozen=True)
 class Case:
-    """A subject at one size. onnx: its float32 graphs. calls: files of what its networks read on the calibration
+    """A subject at one size. onnx_paths: its float32 graphs. calls: files of what its networks read on the calibration
     pictures, held: on those kept back; both by network. ranges: our table.
     """
 
     subject: Subject
     source: Source
     size: Size
-    onnx: Files
+    onnx_paths: Files
     calls: dict[str, list[Path]]
     held: dict[str, list[Path]]
     ranges: Path
@@ -221,14 +221,14 @@ def _read(path: Path) -> Arrays:
         return dict(stored)
 
 
-def record(source: Source, onnx: Files, pictures: Sequence[Path], folder: Path) -> dict[str, list[Path]]:
+def record(source: Source, onnx_paths: Files, pictures: Sequence[Path], folder: Path) -> dict[str, list[Path]]:
     """What each network reads when the float pipeline runs over pictures; of many calls some, drawn evenly."""
     specs = {n.spec.name: n.spec for n in source.networks}
     with contextlib.ExitStack() as stack:
         runtimes = {}
         for name, spec in specs.items():
             settings = pipelines.runtime_options(source.pipeline, name, 0)
-            inner = OnnxRuntimeRuntime(onnx[name], spec, settings)
+            inner = OnnxRuntimeRuntime(onnx_paths[name], spec, settings)
             runtimes[name] = stack.enter_context(_Recorder(inner, folder / name))
         pipeline = pipelines.make(source.pipeline, runtimes)
         for path in tqdm(pictures, f"record {source.model}", disable=None, leave=False):
@@ -247,16 +247,16 @@ def prepare(subject: Subject, size: Size, pictures: Split, work: Path) -> Case:
     """The float32 graphs, what they read, and our table of ranges."""
     source = open_source(subject.model, subject.weights, input_size=size, options=subject.options)
     work.mkdir(parents=True)
-    onnx = {n.spec.name: work / f"{n.spec.name}.onnx" for n in source.networks}
+    onnx_paths = {n.spec.name: work / f"{n.spec.name}.onnx" for n in source.networks}
     for network in source.networks:
-        network.write(onnx[network.spec.name])
+        network.write(onnx_paths[network.spec.name])
     chosen = pictures.calibration[: subject.pictures]
-    calls = record(source, onnx, chosen, work / "calibration")
-    held = record(source, onnx, pictures.held_back[: subject.pictures], work / "held")
+    calls = record(source, onnx_paths, chosen, work / "calibration")
+    held = record(source, onnx_paths, pictures.held_back[: subject.pictures], work / "held")
     ranges = work / "ranges.json"
     shown = tqdm(chosen, f"calibrate {subject.model}", disable=None, leave=False)
     write_table(calibrate(source, open_graphs(source), shown), ranges)
-    return Case(subject, source, size, onnx, calls, held, ranges)
+    return Case(subject, source, size, onnx_paths, calls, held, ranges)
 
 
 # ------------------------------------------------------------------------------------------------- contenders
@@ -293,8 +293,8 @@ def nncf_quantized(preset: Literal["PERFORMANCE", "MIXED"], *, exact: bool = Fal
         nncf, ov = _nncf(), openvino
         made = {}
         for name, spec in case.specs.items():
-            model = ov.Core().read_model(str(compiled(case.onnx[name], spec, folder / "float32")))
-            graph = onnx.load(case.onnx[name])
+            model = ov.Core().read_model(str(compiled(case.onnx_paths[name], spec, folder / "float32")))
+            graph = onnx.load(case.onnx_paths[name])
             positions = {graph.graph.node[i].name for i in exact_nodes(graph)} if exact else set()
             # OpenVINO calls the parts of an ONNX node by its name, a slash and more.
             ignored = [op.friendly_name for op in model.get_ops() if op.friendly_name.split("/")[0] in positions]
@@ -326,12 +326,12 @@ def statically_quantized(
         made = {}
         folder.mkdir(parents=True)
         for name, spec in case.specs.items():
-            model = onnx.load(case.onnx[name])
+            model = onnx.load(case.onnx_paths[name])
             positions = exact_nodes(model) if exact else ()
             excluded = [n.name for i, n in enumerate(model.graph.node) if n.op_type == "DeformConv" or i in positions]
             path, ready = folder / f"{name}.onnx", folder / f"{name}_float32.onnx"
             # As its documentation asks; the symbolic part is for graphs whose shapes ONNX cannot infer.
-            shape_inference.quant_pre_process(str(case.onnx[name]), str(ready), skip_symbolic_shape=True)
+            shape_inference.quant_pre_process(str(case.onnx_paths[name]), str(ready), skip_symbolic_shape=True)
             quantization.quantize_static(
                 str(ready),
                 str(path),
@@ -349,10 +349,10 @@ def statically_quantized(
     return make
 
 
-def compiled(onnx: Path, spec: NetworkSpec, folder: Path) -> Path:
+def compiled(onnx_path: Path, spec: NetworkSpec, folder: Path) -> Path:
     """OpenVINO's file of an ONNX graph, whatever is in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / compile_network(Job(spec, onnx, "fp32", folder)).files["xml"]
+    return folder / compile_network(Job(spec, onnx_path, "fp32", folder)).files["xml"]
 
 
 class _Reader:
@@ -400,7 +400,7 @@ Made = Sequence[tuple[Contender, Files]]
 
 def quantise(case: Case, work: Path, *, accuracy: bool) -> Made:
     """Every contender's files."""
-    positions = any(find_deform_convs(onnx.load(path)) for path in case.onnx.values())
+    positions = any(find_deform_convs(onnx.load(path)) for path in case.onnx_paths.values())
     mine = [c for c in CONTENDERS if (accuracy or c.timed) and (positions or not c.positions)]
     made = []
     for number, contender in enumerate(tqdm(mine, f"quantise {case.subject.model}", disable=None, leave=False)):

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from facedeploy.core.errors import InputError
 from facedeploy.core.optional_imports import onnx
 from facedeploy.graph.index import GraphIndex
+from facedeploy.graph.operators import INT8_LAYERS, LAYERS
 from facedeploy.graph.passes.float16 import exact_nodes
 
 # A step of int8 there moves a sample by whole pixels.
@@ -20,8 +21,6 @@ DECODING = "decoding"
 # Its outputs are pixels and angles, and it is a hundredth of the work.
 FINAL = "a final layer"
 
-# op -> input that holds the weights
-_LAYERS = {"Conv": 1, "Gemm": 1, "MatMul": 1}
 # A product of these is decoding, not a layer.
 _PROBABILITIES = frozenset({"Softmax", "Sigmoid", "Exp"})
 # Ops that only move values.
@@ -53,7 +52,7 @@ def find_layers(model: onnx.ModelProto) -> tuple[QuantizableLayer, ...]:
         return index.op_before(name)
 
     decoding = {
-        i for i, node in enumerate(nodes) if node.op_type in _LAYERS and source(node.input[0]) in _PROBABILITIES
+        i for i, node in enumerate(nodes) if node.op_type in INT8_LAYERS and source(node.input[0]) in _PROBABILITIES
     }
     final = _final(nodes, decoding)
 
@@ -65,15 +64,15 @@ def find_layers(model: onnx.ModelProto) -> tuple[QuantizableLayer, ...]:
         return FINAL if i in final else ""
 
     return tuple(
-        QuantizableLayer(node.input[_LAYERS[node.op_type]], i, node.input[0], reason(i))
+        QuantizableLayer(node.input[1], i, node.input[0], reason(i))
         for i, node in enumerate(nodes)
-        if node.op_type in _LAYERS and _is_layer(node, index)
+        if node.op_type in INT8_LAYERS and _is_layer(node, index)
     )
 
 
 def _is_layer(node: onnx.NodeProto, index: GraphIndex) -> bool:
     """Whether its weights are constant; a product with a stack of matrices has no scale a channel anywhere."""
-    weight = index.weights.get(node.input[_LAYERS[node.op_type]])
+    weight = index.weights.get(node.input[1])
     rank = 0 if weight is None else len(weight.dims)
     return rank > 2 if node.op_type == "Conv" else rank == 2
 
@@ -113,7 +112,7 @@ def _final(nodes: Sequence[onnx.NodeProto], decoding: Collection[int]) -> set[in
     for i in reversed(range(len(nodes))):
         node = nodes[i]
         before = any(name in leads for name in node.output)
-        layer = node.op_type in (*_LAYERS, "ConvTranspose", "DeformConv") and i not in decoding
+        layer = node.op_type in (*LAYERS, "DeformConv") and i not in decoding
         if layer and not before:
             final.add(i)
         if before or layer:

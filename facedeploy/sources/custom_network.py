@@ -12,11 +12,10 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import NetworkSpec, Size, TensorSpec
 from facedeploy.core.optional_imports import onnx
 from facedeploy.graph.index import GraphIndex
+from facedeploy.graph.operators import LAYERS
 from facedeploy.pipelines.custom import NETWORK
 from facedeploy.runtimes.base import Arrays
 from facedeploy.sources.source import FallbackCandidates
-
-_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 def model_id(name: str) -> str:
@@ -63,7 +62,7 @@ def fallback_candidates(onnx_path: Path) -> FallbackCandidates:
         if node is None or name in seen:
             continue
         seen.add(name)
-        own = index.weights.keys() & set(node.input) if node.op_type in _LAYERS else set()
+        own = index.weights.keys() & set(node.input) if node.op_type in LAYERS else set()
         heads |= own
         todo += [] if own else node.input
     return ((), tuple(sorted(heads)), ("",)) if heads else ((), ("",))

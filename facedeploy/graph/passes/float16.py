@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from facedeploy.core.errors import ConversionError
 from facedeploy.core.optional_imports import onnx
 from facedeploy.graph.index import GraphIndex, tensor_of
+from facedeploy.graph.operators import LAYERS
 from facedeploy.graph.passes.constants import store_constants
 from facedeploy.graph.rewrite import FreeNames, replace_nodes
 from facedeploy.graph.sampling_positions import Step, exact_steps, spread
@@ -36,8 +37,7 @@ _SAMPLERS = {"DeformConv": (2, 4), "GridSample": (1,)}
 # Samplers that contain the contraction of what they sample; its weights are no positions.
 _WITH_CONTRACTION = frozenset({"DeformConv"})
 _MODULATORS = {"GridSample": "Mul"}
-_CONTRACTIONS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-_LEARNED = _CONTRACTIONS | {"PRelu", "BatchNormalization", "InstanceNormalization", "GroupNormalization"}
+_LEARNED = LAYERS | {"PRelu", "BatchNormalization", "InstanceNormalization", "GroupNormalization"}
 
 
 def compute_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.ModelProto:
@@ -87,7 +87,7 @@ def exact_weights(model: onnx.ModelProto) -> tuple[str, ...]:
 
 def exact_nodes(model: onnx.ModelProto) -> set[int]:
     """Positions, in the graph's list of nodes, of those that must compute in float32."""
-    return exact_steps(_steps(model), _SAMPLERS, _CONTRACTIONS, _MODULATORS)
+    return exact_steps(_steps(model), _SAMPLERS, LAYERS, _MODULATORS)
 
 
 def _steps(model: onnx.ModelProto) -> list[Step]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from facedeploy.core.optional_imports import onnx
 from facedeploy.graph.index import GraphIndex, attributes, tensor_of
+from facedeploy.graph.operators import INT8_LAYERS
 from facedeploy.graph.ranges import Range, Ranges
 from facedeploy.graph.rewrite import in_order, replace_nodes, replace_weights
 
@@ -106,7 +107,7 @@ class _Rewrite:
 
     def _is_layer(self, node: onnx.NodeProto) -> bool:
         name = node.input[1]
-        return node.op_type in ("Conv", "Gemm", "MatMul") and name in self.layers and name in self.index.weights
+        return node.op_type in INT8_LAYERS and name in self.layers and name in self.index.weights
 
     def _activation(self, name: str, values: Range) -> str:
         key = name, values

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from facedeploy.core.errors import ConversionError, brief
 from facedeploy.core.optional_imports import onnx, onnxsim
 from facedeploy.graph.index import GraphIndex
+from facedeploy.graph.operators import LAYERS
 
 # What onnxsim merges into the layer before it.
 _MERGED = frozenset({"BatchNormalization", "Identity", "Add", "Mul", "Pad"})
-_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -47,7 +47,7 @@ def restore_names(simplified: onnx.ModelProto, original: onnx.ModelProto) -> Non
     known = {*before.weights, *(name for name in before.producers if before.op_before(name) == "Constant")}
     new = {name: w for name, w in index.weights.items() if name not in known}
     for node in simplified.graph.node:
-        if node.op_type not in _LAYERS:
+        if node.op_type not in LAYERS:
             continue
         source = before.producers.get(node.output[0])
         while source is not None and source.op_type in _MERGED and source.op_type != node.op_type:
