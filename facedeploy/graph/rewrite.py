@@ -16,8 +16,8 @@ def replace_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> No
 
 
 def replace_weights(model: onnx.ModelProto, weights: Iterable[onnx.TensorProto]) -> None:
-    """Give a graph other initializers: those of `weights` that a node reads. They may be its own."""
-    used = {name for node in model.graph.node for name in node.input}
+    """Give a graph other initializers: those of `weights` that a node, or the caller, reads. They may be its own."""
+    used = {name for node in model.graph.node for name in node.input} | {v.name for v in model.graph.output}
     kept = [w for w in weights if w.name in used]
     model.graph.ClearField("initializer")
     model.graph.initializer.extend(kept)

@@ -85,6 +85,13 @@ def test_nodes_are_replaced_by_some_of_their_own() -> None:
     assert [w.name for w in made.graph.initializer] == ["w"]
 
 
+def test_a_constant_among_the_outputs_stays() -> None:
+    made = model()
+    made.graph.output.add().name = "idle"
+    replace_weights(made, made.graph.initializer)
+    assert [w.name for w in made.graph.initializer] == ["w", "idle"]
+
+
 def test_order_of_computation_keeps_what_stands_right() -> None:
     conv, relu, add = model().graph.node
     assert in_order([add, relu, conv]) == [conv, relu, add]

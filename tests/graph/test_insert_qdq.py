@@ -338,6 +338,13 @@ def test_layers_that_the_graph_does_not_have_are_left_alone() -> None:
     assert quantized(made) == ()
 
 
+def test_a_constant_that_is_an_output_stays() -> None:
+    weights = {"w": noise(2, 3, 1, 1), "anchors": np.arange(4, dtype=np.float32)}
+    model = graph([node("Conv", ["x", "w"], "y")], weights, {"x": (1, 3, 4, 4)}, {"y": (1, 2, 4, 4), "anchors": (4,)})
+    made = insert_qdq(model, {"w": RANGE}, "symmetric")
+    np.testing.assert_array_equal(run(made, x=noise(1, 3, 4, 4))[1], weights["anchors"])
+
+
 def test_the_model_given_is_not_changed() -> None:
     model, _ = residual()
     before = model.SerializeToString()
