@@ -7,7 +7,7 @@ sparse initializers and quantization annotations, and every weight gets a shape 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ class GraphIndex:
     Attributes:
         weights: name -> initializer.
         producers: tensor -> the node that makes it.
-        readers: tensor -> the nodes that read it, in the graph's order; a node is there once for each such input.
+        readers: tensor -> the nodes that read it, in the graph's order; a node is there once for each time it does.
         outputs: names of the graph's outputs.
     """
 
@@ -38,7 +38,7 @@ class GraphIndex:
         graph = model.graph
         readers: dict[str, list[onnx.NodeProto]] = {}
         for node in graph.node:
-            for name in filter(None, node.input):  # An optional input that is not given has an empty name.
+            for name in reads(node):
                 readers.setdefault(name, []).append(node)
         return GraphIndex(
             weights={w.name: w for w in graph.initializer},
@@ -62,6 +62,16 @@ class GraphIndex:
     def has_own_weights(self, node: onnx.NodeProto) -> bool:
         """Whether all that a layer reads after its first input are initializers that nothing else reads."""
         return all(name in self.weights and self.uses(name) == 1 for name in node.input[1:])
+
+
+def reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Names of the tensors that a node reads, its subgraphs included, once for each time."""
+    yield from filter(None, node.input)  # An optional input that is not given has an empty name.
+    for attribute in node.attribute:
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            for inner in graph.node:
+                yield from reads(inner)
+            yield from (v.name for v in graph.output)
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

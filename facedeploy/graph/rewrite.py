@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterable, Sequence
 
 from facedeploy.core.optional_imports import onnx
+from facedeploy.graph.index import reads
 
 
 def replace_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
@@ -17,7 +18,7 @@ def replace_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> No
 
 def replace_weights(model: onnx.ModelProto, weights: Iterable[onnx.TensorProto]) -> None:
     """Give a graph other initializers: those of `weights` that a node, or the caller, reads. They may be its own."""
-    used = {name for node in model.graph.node for name in node.input} | {v.name for v in model.graph.output}
+    used = {name for node in model.graph.node for name in reads(node)} | {v.name for v in model.graph.output}
     kept = [w for w in weights if w.name in used]
     model.graph.ClearField("initializer")
     model.graph.initializer.extend(kept)
@@ -46,7 +47,7 @@ class FreeNames:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = model.graph
-        self._taken = {n for node in graph.node for n in (*node.input, *node.output)}
+        self._taken = {n for node in graph.node for n in (*reads(node), *node.output)}
         self._taken |= {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
 
     def free(self, wish: str) -> str:

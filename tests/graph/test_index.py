@@ -49,6 +49,17 @@ def test_an_output_is_read_by_the_caller_and_a_tensor_read_twice_counts_twice() 
     }
 
 
+def test_subgraphs_read_what_is_around_them() -> None:
+    made = model()
+    inner = helper.make_graph([helper.make_node("Mul", ["a", "idle"], ["b"])], "then", [], [])
+    outer = helper.make_graph([], "else", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    made.graph.node.append(helper.make_node("If", ["c"], ["d"], then_branch=inner, else_branch=outer))
+    index = GraphIndex.of(made)
+    assert {name: index.uses(name) for name in ("a", "idle", "y", "c")} == {"a": 3, "idle": 1, "y": 3, "c": 1}
+    replace_weights(made, made.graph.initializer)
+    assert [w.name for w in made.graph.initializer] == ["w", "idle"]
+
+
 def test_weights_of_a_layer() -> None:
     made = model()
     assert not GraphIndex.of(made).has_own_weights(made.graph.node[0])  # Its bias is left out, not constant.
