@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from facedeploy.metrics.average_precision import iou_matrix
+from facedeploy.core.boxes import iou_matrix
+from facedeploy.metrics.box_matching import match_by_overlap
 from training.teachers import FSANET, YUNET, Array, Detections, FsaNet, YuNet, read_image
 
 IGNORE_SCORE = 0.6  # an unlabelled detection this sure is a face that nobody labelled
@@ -57,21 +58,6 @@ class Record:
 
 
 # ------------------------------------------------------------------------------------------------- geometry
-
-
-def match(labels: Array, found: Array, floor: float) -> dict[int, int]:
-    """Label index -> detection index, one to one, best overlap first."""
-    overlap = iou_matrix(labels, found)
-    pairs: dict[int, int] = {}
-    taken: set[int] = set()
-    for flat in np.argsort(-overlap, axis=None):
-        row, column = divmod(int(flat), overlap.shape[1])
-        if overlap[row, column] < floor:
-            break
-        if row not in pairs and column not in taken:
-            pairs[row] = column
-            taken.add(column)
-    return pairs
 
 
 def relation(source: Array, target: Array) -> Array:
@@ -142,7 +128,7 @@ def face_counting(images: Path, yunet: YuNet, fsanet: FsaNet) -> tuple[list[Reco
         height, width = image.shape[:2]
         boxes = labels.get(name, np.zeros((0, 4)))
         found = yunet(image, GROUP_SCALES)
-        pairs = match(boxes, found.boxes, MATCH_IOU)
+        pairs = dict(match_by_overlap(boxes, found.boxes, MATCH_IOU))
         record = Record(f"face_counting/train/{name}", "val" if name in val else "train", "face_counting")
         for index, box in enumerate(boxes):
             face = Face(rounded(clip_box(box, width, height)))
@@ -225,7 +211,7 @@ def wider_face(images: Path, yunet: YuNet) -> list[Record]:
         found = yunet(read_image(folder / name), WIDER_SCALES)
         boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], 1)
         usable = (rows[:, 7] == 0) & (rows[:, 2:4].min(1) >= WIDER_SIDE)
-        pairs = match(boxes, found.boxes, MATCH_IOU)
+        pairs = dict(match_by_overlap(boxes, found.boxes, MATCH_IOU))
         record = Record(f"wider_face/images/{name}", "train", "wider_face")
         for index, box in enumerate(boxes):
             if not usable[index]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from facedeploy.metrics.average_precision import iou_matrix
+from facedeploy.core.boxes import iou_matrix
 
 Array = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]

@@ -7,7 +7,6 @@ every path stays inside the folder, and every file's size and SHA-256. `docs/art
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -18,11 +17,19 @@ from pathlib import Path, PurePosixPath
 from facedeploy.artifact.manifest import FORMAT, VERSION, FileEntry, Manifest
 from facedeploy.core.errors import ArtifactError, InputError
 from facedeploy.core.hashing import sha256
-from facedeploy.core.serialization import from_plain, write_json
+from facedeploy.core.serialization import Document, read_document, write_json
 
 MANIFEST = "manifest.json"
 _PARTIAL = ".partial"
-_MAX_MANIFEST_BYTES = 4 << 20  # A manifest is a few kilobytes; anything like this is not one.
+_DOCUMENT = Document(
+    Manifest,
+    "manifest of a facedeploy artifact",
+    VERSION,
+    advice="export the artifact again",
+    limit=4 << 20,  # A manifest is a few kilobytes.
+    format=FORMAT,
+    error=ArtifactError,
+)
 
 
 @dataclass(frozen=True)
@@ -127,29 +134,7 @@ def _read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir() or not path.is_file() or folder.name.endswith(_PARTIAL):
         msg = f"{folder} is not an artifact: give the folder that `facedeploy export` wrote"
         raise ArtifactError(msg)
-    try:
-        if path.stat().st_size > _MAX_MANIFEST_BYTES:
-            msg = f"{path} is too large to be a manifest"
-            raise ArtifactError(msg)
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        msg = f"{path} is not valid JSON: export the artifact again"
-        raise ArtifactError(msg) from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        msg = f"{path} is not the manifest of a facedeploy artifact"
-        raise ArtifactError(msg)
-    if data.get("version") != VERSION:
-        msg = (
-            f"{path} has version {data.get('version')!r} and this release reads version {VERSION}: "
-            "update facedeploy, or export the artifact again"
-        )
-        raise ArtifactError(msg)
-    try:
-        manifest = from_plain(Manifest, data)
-    except InputError as error:
-        msg = f"{path}: {error}; export the artifact again"
-        raise ArtifactError(msg) from error
-    return manifest
+    return read_document(_DOCUMENT, path)
 
 
 def _check_file(folder: Path, entry: FileEntry) -> None:

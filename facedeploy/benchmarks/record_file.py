@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from facedeploy.benchmarks.record import PHASES, VERSION, Measurement, Record
-from facedeploy.core.errors import InputError, brief
-from facedeploy.core.serialization import from_plain, write_json
+from facedeploy.core.errors import InputError
+from facedeploy.core.serialization import Document, check_document, read_document, write_json
+
+_DOCUMENT = Document(
+    Record,
+    "record of a benchmark",
+    VERSION,
+    advice="measure again with facedeploy benchmark",
+    limit=1 << 30,  # A long run of many artifacts has some megabytes of times.
+)
 
 
 def check_place(path: Path) -> None:
@@ -42,12 +49,7 @@ def read_record(path: Path) -> Record:
     Raises:
         InputError: no such file, no record, one of another version, or one that was changed by hand.
     """
-    try:
-        data = json.loads(path.read_text(), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        msg = f"{path} is no readable record of a benchmark: {brief(error)}"
-        raise InputError(msg) from error
-    return check_record(data, path)
+    return _checked(read_document(_DOCUMENT, path), path)
 
 
 def check_record(data: Any, path: object) -> Record:
@@ -56,14 +58,10 @@ def check_record(data: Any, path: object) -> Record:
     Raises:
         InputError: it is no record, one of another version, or one that was changed by hand.
     """
-    if isinstance(data, dict) and data.get("version", VERSION) != VERSION:
-        msg = f"{path} is a record of version {data['version']}; this facedeploy reads version {VERSION}"
-        raise InputError(msg)
-    try:
-        record = from_plain(Record, data)
-    except InputError as error:
-        msg = f"{path} is no record of a benchmark: {error}"
-        raise InputError(msg) from error
+    return _checked(check_document(_DOCUMENT, data, path), path)
+
+
+def _checked(record: Record, path: object) -> Record:
     if record.protocol.digest != record.protocol_digest:
         msg = f"the protocol in {path} is not the one that its digest was made of: measure again"
         raise InputError(msg)
@@ -88,8 +86,3 @@ def _problem(record: Record, measurement: Measurement) -> str | None:
         if not 0 < interval.low <= interval.value <= interval.high < math.inf:
             return f"has a {what} of {interval.value} that is not between {interval.low} and {interval.high}"
     return None
-
-
-def _refuse_constant(name: str) -> Any:
-    msg = f"{name} is no number"
-    raise ValueError(msg)

@@ -6,7 +6,6 @@ exporters; the range of a layer is that of the values it reads.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,14 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from facedeploy.core.errors import InputError
-from facedeploy.core.serialization import from_plain, write_json
+from facedeploy.core.serialization import Document, read_document, write_json
 from facedeploy.graph.ranges import Range
 
 Method = Literal["minmax", "percentile", "kl", "mse"]
 
 FORMAT = "facedeploy-ranges"
 VERSION = 1
-_MAX_BYTES = 16 << 20  # A table is some kilobytes; anything like this is not one.
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,16 @@ class Table:
     version: int = VERSION
 
 
+_DOCUMENT = Document(
+    Table,
+    "table of ranges",
+    VERSION,
+    advice="write one with facedeploy calibrate",
+    limit=16 << 20,  # A table is some kilobytes.
+    format=FORMAT,
+)
+
+
 def write_table(table: Table, path: str | os.PathLike[str]) -> None:
     """Write the table as JSON, in one step; a file that is there is replaced."""
     write_json(table, Path(path))
@@ -52,29 +60,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     Raises:
         InputError: no such file, or not a table that this release reads.
     """
-    file = Path(path)
-    try:
-        if file.stat().st_size > _MAX_BYTES:
-            msg = f"{file} is too large to be a table of ranges"
-            raise InputError(msg)
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"cannot read the table {file}: {error.strerror}"
-        raise InputError(msg) from error
-    except (ValueError, RecursionError) as error:
-        msg = f"{file} is not valid JSON: write the table with facedeploy calibrate"
-        raise InputError(msg) from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        msg = f"{file} is not a table of ranges: write one with facedeploy calibrate"
-        raise InputError(msg)
-    if data.get("version") != VERSION:
-        msg = f"{file} has version {data.get('version')!r} and this release reads {VERSION}: calibrate again"
-        raise InputError(msg)
-    try:
-        return from_plain(Table, data)
-    except InputError as error:
-        msg = f"{file}: {error}; calibrate again"
-        raise InputError(msg) from error
+    return read_document(_DOCUMENT, Path(path))
 
 
 def range_of(table: Table, network: str, layer: str) -> Range:

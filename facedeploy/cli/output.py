@@ -66,6 +66,9 @@ Config = Annotated[
 ]
 
 
+_ENDLESS = 1 << 20  # Characters of a line.
+
+
 def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
     """Read KEY=VALUE pairs; a value is JSON (`20`, `[0.6,0.7,0.7]`) or plain text.
 
@@ -142,14 +145,26 @@ def print_json(data: Any) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns on stdout: numbers to the right, text to the left."""
+    """Columns on stdout: numbers to the right, text to the left.
+
+    A terminal folds what is wider than itself; anything else gets plain text, a line for each row, however long.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    console = Console(force_terminal=terminal, highlight=False, width=None if terminal else _ENDLESS)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     cells = [[str(c) for c in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    numeric = [all(re.fullmatch(r"[-+\d.,e%x ]*|-", c) for c in column) for column in zip(*cells, strict=True)]
-    numeric = numeric or [False] * len(header)
-    for row in (list(header), *cells):
-        parts = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
-        print("  ".join(parts).rstrip())
+    for title, column in zip(header, zip(*cells, strict=True) if cells else ((),) * len(header), strict=True):
+        numeric = bool(column) and all(re.fullmatch(r"[-+\d.,e%x ]*|-", c) for c in column)
+        table.add_column(Text(title), justify="right" if numeric else "left", overflow="fold", no_wrap=not terminal)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip(" ") for line in captured.get().split("\n")), end="")
 
 
 def note(text: str) -> None:

@@ -12,10 +12,11 @@ import os
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from facedeploy.core.errors import InputError
+from facedeploy.core.errors import FacedeployError, InputError, brief
 from facedeploy.core.optional_imports import find
 
 T = TypeVar("T")
@@ -129,7 +130,77 @@ def _refuse(expected: str, data: Any, where: str) -> Any:
     raise InputError(msg)
 
 
-_MAX_BYTES = 1 << 20  # What a person writes by hand is some kilobytes.
+@dataclass(frozen=True)
+class Document(Generic[T]):
+    """A kind of JSON file that holds a dataclass, and what is said of a file that is none.
+
+    name: as in "is not a table of ranges". advice: what to do about such a file. format: what stands under that key;
+    None where there is no such key. limit: bytes that no such file reaches.
+    """
+
+    kind: type[T]
+    name: str
+    version: int
+    advice: str
+    limit: int
+    format: str | None = None
+    error: type[FacedeployError] = InputError
+
+
+def read_document(document: Document[T], path: Path) -> T:
+    """Read a JSON file strictly: its size, its JSON, its format and version, and every field.
+
+    Raises:
+        FacedeployError: the document's `error`, with one sentence that names the file.
+    """
+    data = _content(path, document.name, document.limit, document.error)
+    try:
+        plain = json.loads(data.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        msg = f"{path} is not valid JSON ({brief(error)}), so it is not a {document.name}: {document.advice}"
+        raise document.error(msg) from error
+    return check_document(document, plain, path)
+
+
+def check_document(document: Document[T], data: Any, where: object) -> T:
+    """Build what a document holds from plain data. where: it is from, for messages.
+
+    Raises:
+        FacedeployError: the document's `error`: another format or version, or a wrong field.
+    """
+    if not isinstance(data, dict) or data.get("format") != document.format or "version" not in data:
+        msg = f"{where} is not a {document.name}: {document.advice}"
+        raise document.error(msg)
+    if data["version"] != document.version:
+        msg = (
+            f"{where} has version {data['version']!r} and this release reads version {document.version}: "
+            f"update facedeploy, or {document.advice}"
+        )
+        raise document.error(msg)
+    try:
+        return from_plain(document.kind, data)
+    except InputError as error:
+        msg = f"{where}: {error}; {document.advice}"
+        raise document.error(msg) from error
+
+
+def _content(path: Path, name: str, limit: int, error: type[FacedeployError]) -> bytes:
+    try:
+        if path.stat().st_size > limit:
+            msg = f"{path} is too large to be a {name}"
+            raise error(msg)
+        return path.read_bytes()
+    except OSError as problem:
+        msg = f"cannot read the {name} {path}: {problem.strerror}"
+        raise error(msg) from problem
+
+
+def _refuse_constant(name: str) -> Any:
+    msg = f"{name} is no number"
+    raise ValueError(msg)
+
+
+_MAX_SETTINGS = 1 << 20  # What a person writes by hand is some kilobytes.
 
 
 def read_toml(cls: type[T], path: Path) -> T:
@@ -142,19 +213,14 @@ def read_toml(cls: type[T], path: Path) -> T:
     if tomllib is None:
         msg = f"Python before 3.11 needs tomli to read {path}: run `pip install tomli`"
         raise InputError(msg)
+    data = _content(path, "file of settings", _MAX_SETTINGS, InputError)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            msg = f"{path} is too large for a file of settings"
-            raise InputError(msg)
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise InputError(msg) from error
+        plain = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError.
         msg = f"{path} is not valid TOML: {error}"
         raise InputError(msg) from error
     try:
-        return from_plain(cls, data)
+        return from_plain(cls, plain)
     except InputError as error:
         msg = f"{path}: {error}"
         raise InputError(msg) from error

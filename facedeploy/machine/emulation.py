@@ -2,8 +2,7 @@
 
 An emulator of programs (QEMU's linux-user, box64, FEX) fakes some files of /proc: /proc/self/exe, /proc/self/stat, and
 QEMU from 8.2 on /proc/cpuinfo (its linux-user/syscall.c). To the kernel it is the program that runs all the same, and
-its files under /proc/thread-self say so. Numbers of processors: e_machine of the ELF specification; of QEMU's own ARM
-processor: target/arm/tcg/cpu64.c.
+its files under /proc/thread-self say so. Numbers of QEMU's own ARM processor: target/arm/tcg/cpu64.c.
 """
 
 from __future__ import annotations
@@ -13,15 +12,14 @@ import re
 from pathlib import Path
 
 from facedeploy.core.errors import InputError
+from facedeploy.machine.elf import HEADER, machine_of
+from facedeploy.machine.sysfs import head, plain_name, text
 
 _SELF = "proc/thread-self"
-# Processors that run each other's programs, by the names that systems give them and by e_machine.
+# Processors that run each other's programs, by the names that systems give them.
 _NAMES = {"x86": r"x86_64|amd64|i[3-6]86", "ARM": r"aarch64|arm64|arm.*", "RISC-V": r"riscv.*"}
-_MACHINES = {3: "x86", 62: "x86", 40: "ARM", 183: "ARM", 243: "RISC-V"}
 # A line of /proc/cpuinfo that is of one family only.
 _LINES = {"x86": "vendor_id", "ARM": "CPU implementer"}
-_HEADER = 20  # Bytes of a program until behind e_machine.
-_NAME = 40
 
 
 def find_emulator(root: Path = Path("/"), architecture: str | None = None) -> str | None:
@@ -30,13 +28,13 @@ def find_emulator(root: Path = Path("/"), architecture: str | None = None) -> st
     root: of the file system, of which what cannot be read says nothing. architecture: as `platform.machine()`.
     """
     family = _family(platform.machine() if architecture is None else architecture)
-    name = _text(root / _SELF / "comm")
+    name = plain_name(text(root / _SELF / "comm")) or ""
     program = _program(root / _SELF / "exe")
     if None not in (family, program) and family != program:
         return name or f"a program for {program}"
     if name.startswith("qemu-"):
         return name
-    info = _text(root / "proc/cpuinfo")
+    info = text(root / "proc/cpuinfo") or ""
     others = [other for other, line in _LINES.items() if re.search(rf"^{line}\s*:", info, re.MULTILINE)]
     if family in _LINES and others and family not in others:
         return f"a program for {others[0]}"
@@ -68,19 +66,6 @@ def _family(architecture: str) -> str | None:
 def _program(path: Path) -> str | None:
     """The family of processors that an ELF program is for."""
     try:
-        with path.open("rb") as file:
-            header = file.read(_HEADER)
-    except OSError:
+        return _family(machine_of(head(path, HEADER) or b"") or "")
+    except ValueError:
         return None
-    if len(header) < _HEADER or header[:4] != b"\x7fELF" or header[5] not in (1, 2):
-        return None
-    return _MACHINES.get(int.from_bytes(header[18:20], "little" if header[5] == 1 else "big"))
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            said = file.read(1 << 18).decode(errors="replace")
-    except OSError:
-        return ""
-    return said.strip() if path.name == "cpuinfo" else "".join(c for c in said if c.isprintable())[:_NAME]

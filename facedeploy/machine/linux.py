@@ -7,12 +7,11 @@ proc(5), Documentation/admin-guide/pm/cpufreq.rst, Documentation/driver-api/ther
 from __future__ import annotations
 
 import datetime
-import math
 import os
 import platform
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from facedeploy.core.optional_imports import installed_versions
 from facedeploy.machine.jetson_board import read_board
 from facedeploy.machine.jetson_sensors import read_sensors
 from facedeploy.machine.records import Machine, State
+from facedeploy.machine.sysfs import COLDEST, HOTTEST, number, paths, temperature, text
 
 ROOT = Path("/")
 PACKAGES = (
@@ -35,7 +35,7 @@ FLAGS = frozenset(
     }
 )
 _CPU = "sys/devices/system/cpu"
-_HOTTEST, _COLDEST = 150.0, -40.0  # Celsius; a sensor that says more or less is none, or not connected.
+_MOST = 1e12  # No counter and no clock says more.
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Ticks:
 
 def read_machine(root: Path = ROOT, usable: Sequence[int] | None = None) -> Machine:
     """The machine that the system at `root` is of. usable: cores of this process; the default is to ask the system."""
-    info = _text(root, "proc/cpuinfo") or ""
+    info = text(root / "proc/cpuinfo") or ""
     usable = usable_cores() if usable is None else tuple(sorted(usable))
     counted = len(re.findall(r"^processor\s*:", info, re.MULTILINE)) or os.cpu_count() or 1
     flags = set(re.findall(r"\S+", _field(info, "flags") or _field(info, "Features") or ""))
-    memory = re.search(r"^MemTotal:\s*([0-9]{1,15}) kB", _text(root, "proc/meminfo") or "", re.MULTILINE)
+    memory = re.search(r"^MemTotal:\s*([0-9]{1,15}) kB", text(root / "proc/meminfo") or "", re.MULTILINE)
     return Machine(
         cpu=_model(root, info),
         architecture=platform.machine(),
@@ -84,8 +84,8 @@ def usable_cores() -> tuple[int, ...]:
 def read_state(root: Path = ROOT, usable: Sequence[int] | None = None) -> State:
     """The machine now."""
     usable = usable_cores() if usable is None else usable
-    load = re.match(r"[0-9]+\.[0-9]+", _text(root, "proc/loadavg") or "")
-    governors = sorted({g for core in usable if (g := _text(root, f"{_CPU}/cpu{core}/cpufreq/scaling_governor"))})
+    load = re.match(r"[0-9]+\.[0-9]+", text(root / "proc/loadavg") or "")
+    governors = sorted({g for core in usable if (g := text(root / _CPU / f"cpu{core}/cpufreq/scaling_governor"))})
     return State(
         time=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         load=float(load[0]) if load else None,
@@ -104,7 +104,7 @@ def read_ticks(root: Path = ROOT, usable: Sequence[int] | None = None) -> Ticks 
     Time of guests is part of user and nice.
     """
     usable = usable_cores() if usable is None else usable
-    lines = re.findall(r"^cpu([0-9]{1,6})((?: [0-9]{1,18})+) *$", _text(root, "proc/stat") or "", re.MULTILINE)
+    lines = re.findall(r"^cpu([0-9]{1,6})((?: [0-9]{1,18})+) *$", text(root / "proc/stat") or "", re.MULTILINE)
     counts = [[int(v) for v in values.split()] for core, values in lines if int(core) in set(usable)]
     if not counts or any(len(v) < 8 for v in counts):
         return None
@@ -130,30 +130,8 @@ def stolen(before: Ticks | None, after: Ticks | None) -> float | None:
     return max(0.0, (after.stolen - before.stolen) / (after.time - before.time))
 
 
-def _text(root: Path, path: str) -> str | None:
-    """The text of a file of the kernel's. A device tree ends its strings with a zero byte."""
-    try:
-        return (root / path).read_bytes().decode(errors="replace").strip("\0 \n")
-    except OSError:
-        return None
-
-
-def _number(root: Path, path: str) -> float | None:
-    try:
-        number = float(_text(root, path) or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _numbers(root: Path, pattern: str) -> Iterator[float]:
-    try:
-        paths = sorted(root.glob(pattern))
-    except OSError:
-        return
-    for path in paths:
-        if (number := _number(root, str(path.relative_to(root)))) is not None:
-            yield number
+def _numbers(root: Path, pattern: str, low: float, high: float) -> list[float]:
+    return [value for path in paths(root, pattern) if (value := number(path, low, high)) is not None]
 
 
 def _field(info: str, name: str) -> str | None:
@@ -167,7 +145,7 @@ def _model(root: Path, info: str) -> str:
         return name
     part = _field(info, "CPU part")
     named = f"ARM implementer {_field(info, 'CPU implementer')} part {part}" if part else ""
-    board = _text(root, "proc/device-tree/model") or ""
+    board = text(root / "proc/device-tree/model") or ""
     return ", ".join(filter(None, (board, named))) or platform.processor() or platform.machine() or "unknown"
 
 
@@ -183,12 +161,12 @@ def _virtual(root: Path, flags: set[str]) -> bool | None:
 
 
 def _mhz(root: Path, usable: Sequence[int]) -> float | None:
-    found = [_number(root, f"{_CPU}/cpu{core}/cpufreq/scaling_cur_freq") for core in usable]
+    found = [number(root / _CPU / f"cpu{core}/cpufreq/scaling_cur_freq", 0, _MOST) for core in usable]
     kilohertz = [f for f in found if f is not None]
     if kilohertz:
         return sum(kilohertz) / len(kilohertz) / 1000
-    blocks = re.split(r"\n\s*\n", _text(root, "proc/cpuinfo") or "")
-    mine = [b for b in blocks if (number := _field(b, "processor")) and number in set(map(str, usable))]
+    blocks = re.split(r"\n\s*\n", text(root / "proc/cpuinfo") or "")
+    mine = [b for b in blocks if (core := _field(b, "processor")) and core in set(map(str, usable))]
     values = [float(m) for b in mine if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", m := _field(b, "cpu MHz") or "")]
     return sum(values) / len(values) if values else None
 
@@ -198,20 +176,20 @@ def _temperature(root: Path) -> float | None:
     are in thousandths of a degree.
     """
     for pattern in ("sys/class/thermal/thermal_zone*/temp", "sys/class/hwmon/hwmon*/temp*_input"):
-        celsius = [v / 1000 for v in _numbers(root, pattern) if _COLDEST < v / 1000 < _HOTTEST]
-        if celsius:
+        read = (temperature(milli / 1000) for milli in _numbers(root, pattern, COLDEST * 1000, HOTTEST * 1000))
+        if celsius := [value for value in read if value is not None]:
             return max(celsius)
     return None
 
 
 def _throttled(root: Path) -> int | None:
     """Times that heat slowed a core down, and that a control group had used up its share of time."""
-    counts = [int(v) for v in _numbers(root, f"{_CPU}/cpu[0-9]*/thermal_throttle/core_throttle_count")]
-    group = re.search(r"^0::(/.*)$", _text(root, "proc/self/cgroup") or "", re.MULTILINE)
+    counts = [int(v) for v in _numbers(root, f"{_CPU}/cpu[0-9]*/thermal_throttle/core_throttle_count", 0, _MOST)]
+    group = re.search(r"^0::(/.*)$", text(root / "proc/self/cgroup") or "", re.MULTILINE)
     mine = (group[1].rstrip("/") if group else "") + "/cpu.stat"
     # The second place is that of version 1 of control groups, as a container sees it.
     for path in (f"sys/fs/cgroup{mine}", "sys/fs/cgroup/cpu/cpu.stat"):
-        quota = re.search(r"^nr_throttled ([0-9]{1,15})$", _text(root, path) or "", re.MULTILINE)
+        quota = re.search(r"^nr_throttled ([0-9]{1,15})$", text(root / path) or "", re.MULTILINE)
         if quota:
             return sum(counts) + int(quota[1])
     return sum(counts) if counts else None

@@ -6,8 +6,8 @@ import re
 from itertools import islice
 from pathlib import Path
 
-# What is read of a file and of a folder, and kept of a name, at most.
-_TEXT, _FILES, _NAME = 1 << 18, 256, 48
+# What is read of a file and of a folder, and kept of a name, at most; /proc/cpuinfo says 1.5 kB of each core.
+_BYTES, _FILES, _NAME = 1 << 22, 4096, 48
 HOTTEST, COLDEST = 150.0, -40.0  # Celsius.
 
 
@@ -19,13 +19,19 @@ def paths(root: Path, pattern: str) -> list[Path]:
         return []
 
 
-def text(path: Path) -> str | None:
-    """A file's text, without the white space and zero bytes that end it."""
+def head(path: Path, size: int) -> bytes | None:
+    """The first bytes of a file, `size` at most."""
     try:
         with path.open("rb") as file:
-            return file.read(_TEXT).decode(errors="replace").strip("\0 \r\n\t")
+            return file.read(size)
     except OSError:
         return None
+
+
+def text(path: Path) -> str | None:
+    """A file's text, without the white space and zero bytes that end it; a device tree ends its strings with one."""
+    read = head(path, _BYTES)
+    return None if read is None else read.decode(errors="replace").strip("\0 \r\n\t")
 
 
 def number(path: Path, low: float, high: float) -> float | None:

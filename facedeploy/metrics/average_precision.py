@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facedeploy.core.boxes import iou_matrix
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
+from facedeploy.metrics.box_matching import match_by_score
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-Indices = NDArray[np.intp]
 Detections = tuple[ArrayLike, ArrayLike]
 
 
@@ -53,15 +54,6 @@ def boxes_and_scores(faces: Sequence[Face]) -> tuple[Floats, Floats]:
     return np.array([f.box for f in faces], float).reshape(-1, 4), np.array([f.score for f in faces], float)
 
 
-def iou_matrix(a: Floats, b: Floats) -> Floats:
-    """Intersection over union (N, M) of boxes (N, 4) and (M, 4), continuous coordinates. Empty boxes overlap none."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    common = np.maximum(high - low, 0).prod(axis=2)
-    union = _areas(a)[:, None] + _areas(b) - common
-    overlap: Floats = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-    return overlap
-
-
 def average_precision(
     detections: Iterable[Detections],
     truths: Iterable[ArrayLike],
@@ -69,11 +61,11 @@ def average_precision(
     *,
     iou: float = 0.5,
 ) -> AveragePrecision:
-    """All-point average precision, as PASCAL VOC has it since 2010; detections are matched to truths as COCO does it.
+    """All-point average precision, as PASCAL VOC has it since 2010; detections are matched to truths as COCO does it
+    (`match_by_score`).
 
-    By falling score, each detection takes the truth that it overlaps most of those still free, if by at least `iou`.
-    Of equal scores the first detection chooses first; of equal overlaps it takes the first truth. Equal scores are one
-    point of the curve, since no threshold can part them: the order of the pictures does not matter.
+    Equal scores are one point of the curve, since no threshold can part them: the order of the pictures does not
+    matter.
 
     Args:
         detections: boxes (N, 4) as x1, y1, x2, y2 and scores (N,) of each picture.
@@ -94,19 +86,13 @@ def average_precision(
     if not len(found) == len(wanted) == len(neutral):
         msg = f"detections of {len(found)} pictures, truths of {len(wanted)} and ignored boxes of {len(neutral)}"
         raise InputError(msg)
-    scores = np.concatenate([np.zeros(0), *(s for _, s in found)])
-    right = np.zeros(len(scores), bool)
-    counted = np.zeros(len(scores), bool)
-    first = 0
-    for (boxes, own), truth, skip in zip(found, wanted, neutral, strict=True):
-        mine = slice(first, first + len(own))
-        right[mine], counted[mine] = judge(boxes, own, truth, skip, iou)
-        first += len(own)
+    scores, right, counted = verdicts(found, wanted, neutral, iou)
     total = sum(map(len, wanted))
-    thresholds, precision, recall = _curve(scores[counted], right[counted], total)
-    curve = tuple(map(OperatingPoint, thresholds.tolist(), precision.tolist(), recall.tolist()))
+    thresholds, hits, shown = _curve(scores[counted], right[counted])
+    points = zip(thresholds.tolist(), (hits / shown).tolist(), (hits / max(total, 1)).tolist(), strict=True)
+    curve = tuple(OperatingPoint(*point) for point in points)
     return AveragePrecision(
-        value=_area(precision, recall) if total else float("nan"),
+        value=float(area_under(hits[None], shown[None], np.array([float(total)]))[0]),
         iou=iou,
         truths=total,
         detections=len(scores),
@@ -116,53 +102,42 @@ def average_precision(
     )
 
 
-def judge(boxes: Floats, scores: Floats, truths: Floats, ignored: Floats, iou: float) -> tuple[Bools, Bools]:
-    """Which detections of one picture are right, and which count at all; see `average_precision`."""
-    right = match(boxes, scores, truths, iou) >= 0
-    return right, right | ~(iou_matrix(boxes, ignored) >= iou).any(axis=1)
-
-
-def match(boxes: Floats, scores: Floats, truths: Floats, iou: float) -> Indices:
-    """The truth (N,) that each detection of one picture takes, -1 for none.
-
-    All truths prefer detections of higher scores, so the greedy choice is the stable matching of the two sides, and
-    deferred acceptance finds it (Gale and Shapley 1962) in rounds: every detection asks for the best truth that has
-    not refused it; a truth refuses everyone but the best that ever asked.
+def verdicts(
+    found: Sequence[tuple[Floats, Floats]], truths: Sequence[Floats], ignored: Sequence[Floats], iou: float
+) -> tuple[Floats, Bools, Bools]:
+    """Of all detections, picture after picture: the score, whether it is right, and whether it counts at all; see
+    `average_precision`.
     """
-    order = np.argsort(-scores, kind="stable")
-    overlap = iou_matrix(boxes[order], truths)
-    rank, truth = np.nonzero(overlap >= iou)
-    preferred = np.lexsort((truth, -overlap[rank, truth], rank))
-    rank, truth = rank[preferred], truth[preferred]
-    while True:
-        asks = np.diff(rank, prepend=-1) > 0
-        holder = np.full(len(truths), len(boxes))
-        np.minimum.at(holder, truth[asks], rank[asks])
-        open_ = rank <= holder[truth]
-        if open_.all():
-            break
-        rank, truth = rank[open_], truth[open_]
-    taken = np.full(len(boxes), -1)
-    taken[order[rank[asks]]] = truth[asks]
-    return taken
+    rights = [match_by_score(*each, truth, iou) >= 0 for each, truth in zip(found, truths, strict=True)]
+    counted = [
+        right | ~(iou_matrix(boxes, skip) >= iou).any(axis=1)
+        for right, (boxes, _), skip in zip(rights, found, ignored, strict=True)
+    ]
+    none = np.zeros(0, bool)
+    scores = np.concatenate([np.zeros(0), *(s for _, s in found)])
+    return scores, np.concatenate([none, *rights]), np.concatenate([none, *counted])
 
 
-def _curve(scores: Floats, right: Bools, truths: int) -> tuple[Floats, Floats, Floats]:
-    """Thresholds, precision and recall, one for each distinct score from the highest down."""
+def _curve(scores: Floats, right: Bools) -> tuple[Floats, Floats, Floats]:
+    """Thresholds, right answers and all answers, one for each distinct score from the highest down."""
     order = np.argsort(-scores, kind="stable")
     scores, hits = scores[order], np.cumsum(right[order])
     last = np.flatnonzero(np.diff(scores, append=-np.inf))
-    return scores[last], hits[last] / (last + 1), hits[last] / max(truths, 1)
+    return scores[last], hits[last].astype(float), (last + 1).astype(float)
 
 
-def _area(precision: Floats, recall: Floats) -> float:
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+def area_under(hits: Floats, shown: Floats, truths: Floats) -> Floats:
+    """Area under the envelope of precision (D,), 0..1, from right answers and all answers (D, T) at falling thresholds
+    and the number of truths (D,); NaN without truths.
 
-
-def _areas(boxes: Floats) -> Floats:
-    areas: Floats = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
-    return areas
+    Recall steps from 0, as in PASCAL VOC since 2010 (`VOCap.m` of its development kit).
+    """
+    precision = np.divide(hits, shown, out=np.zeros_like(hits), where=shown > 0)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    steps = np.diff(hits, axis=1, prepend=0.0)
+    area = (steps * envelope).sum(axis=1)
+    found: Floats = np.divide(area, truths, out=np.full(len(truths), np.nan), where=truths > 0)
+    return found
 
 
 def _boxes(values: ArrayLike) -> Floats:

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from facedeploy.artifact.manifest import PipelineEntry
-from facedeploy.runtimes.base import Array, Arrays
-
-if TYPE_CHECKING:
-    pass
-
+from facedeploy.core.boxes import iou
+from facedeploy.runtimes.base import Arrays
 
 _LIKELY = 0.3  # The score above which a box matters.
 
@@ -41,16 +35,7 @@ class Boxes:
         boxes = want[self.boxes].reshape(-1, 4)
         scores = want[self.scores].reshape(len(boxes), -1)[:, self.face_class or 0]
         likely = scores > _LIKELY
-        return _overlap(boxes[likely], have[self.boxes].reshape(-1, 4)[likely])
+        return float(iou(boxes[likely], have[self.boxes].reshape(-1, 4)[likely]).min(initial=1.0))
 
 
 PUBLISHED = Boxes()
-
-
-def _overlap(a: Array, b: Array) -> float:
-    """Smallest IoU of boxes (N, 4) with their counterparts; 1 where there are none."""
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    inter = np.clip(high - low, 0, None).prod(axis=1)
-    areas = [(v[:, 2:] - v[:, :2]).prod(axis=1) for v in (a, b)]
-    with np.errstate(invalid="ignore"):  # Boxes of no area, or endless ones, overlap nothing.
-        return float(np.nan_to_num(inter / (areas[0] + areas[1] - inter)).min(initial=1.0))

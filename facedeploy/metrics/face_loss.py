@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from facedeploy.artifact.loss import Loss
+from facedeploy.core.boxes import areas
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.preprocess import Image
 from facedeploy.metrics.average_precision import average_precision, boxes_and_scores
 from facedeploy.metrics.face_matching import match
+from facedeploy.metrics.landmarks import point_errors
+from facedeploy.metrics.pose import angle_distance
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.recorded_outputs import Recorder
 from facedeploy.runtimes.base import Arrays
@@ -85,20 +88,20 @@ def _relative_l2(want: Answer, have: Answer) -> float:
 
 def _solid(answer: Answer) -> list[Face]:
     """The faces whose box has an area; one without overlaps nothing, not even itself."""
-    return [f for f in answer.faces if f.box[2] > f.box[0] and f.box[3] > f.box[1]]
+    area = areas(boxes_and_scores(answer.faces)[0])
+    return [f for f, size in zip(answer.faces, area.tolist(), strict=True) if size > 0]
 
 
 def _landmarks(pairs: Sequence[tuple[Face, Face]]) -> float | None:
-    errors = []
-    for a, b in pairs:
-        if a.landmarks is not None and b.landmarks is not None:
-            size = np.sqrt((a.box[2] - a.box[0]) * (a.box[3] - a.box[1]))
-            errors.append(np.linalg.norm(np.array(a.landmarks) - np.array(b.landmarks), axis=1).mean() / size)
-    return 100 * float(np.mean(errors)) if errors else None
+    known = [(a, b) for a, b in pairs if a.landmarks is not None and b.landmarks is not None]
+    if not known:
+        return None
+    truth, found = (np.array([pair[side].landmarks for pair in known]) for side in (0, 1))
+    scale = np.sqrt(areas(boxes_and_scores([a for a, _ in known])[0]))
+    return 100 * float(point_errors(found, truth, scale).mean())
 
 
 def _degrees(pairs: Sequence[tuple[Face, Face]]) -> float | None:
     angles = [[(f.yaw, f.pitch, f.roll) for f in pair] for pair in pairs]
     known = np.array([p for p in angles if None not in (*p[0], *p[1])], float).reshape(-1, 2, 3)
-    # 359 and 1 degree are 2 apart, not 358.
-    return float(np.abs((known[:, 0] - known[:, 1] + 180) % 360 - 180).mean()) if len(known) else None
+    return float(angle_distance(known[:, 0], known[:, 1]).mean()) if len(known) else None

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from facedeploy.core.face import Face
+from facedeploy.metrics.average_precision import boxes_and_scores
+from facedeploy.metrics.box_matching import match_by_overlap
+from facedeploy.metrics.pose import angle_distance
 
 
 @dataclass(frozen=True)
@@ -30,33 +33,10 @@ class FaceDifference:
         return self.missing == 0 and self.extra == 0
 
 
-def iou(a: Face, b: Face) -> float:
-    """Intersection over union of two boxes, continuous coordinates."""
-    width = min(a.box[2], b.box[2]) - max(a.box[0], b.box[0])
-    height = min(a.box[3], b.box[3]) - max(a.box[1], b.box[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    area_a, area_b = ((f.box[2] - f.box[0]) * (f.box[3] - f.box[1]) for f in (a, b))
-    return width * height / (area_a + area_b - width * height)
-
-
 def match(reference: Sequence[Face], found: Sequence[Face]) -> list[tuple[Face, Face]]:
     """Pair faces one to one, best overlap first; pairs under IoU 0.5 are left out."""
-    candidates = sorted(
-        ((iou(a, b), i, j) for i, a in enumerate(reference) for j, b in enumerate(found)),
-        key=lambda c: (-c[0], c[1], c[2]),
-    )
-    used_a: set[int] = set()
-    used_b: set[int] = set()
-    pairs = []
-    for overlap, i, j in candidates:
-        if overlap < 0.5:
-            break
-        if i not in used_a and j not in used_b:
-            used_a.add(i)
-            used_b.add(j)
-            pairs.append((reference[i], found[j]))
-    return pairs
+    pairs = match_by_overlap(boxes_and_scores(reference)[0], boxes_and_scores(found)[0])
+    return [(reference[i], found[j]) for i, j in pairs]
 
 
 def compare(reference: Sequence[Sequence[Face]], found: Sequence[Sequence[Face]]) -> FaceDifference:
@@ -84,5 +64,4 @@ def compare(reference: Sequence[Sequence[Face]], found: Sequence[Sequence[Face]]
 
 def _angle_difference(a: Face, b: Face) -> float:
     angles = [(getattr(a, n), getattr(b, n)) for n in ("yaw", "pitch", "roll")]
-    # 359 and 1 degree are 2 apart, not 358.
-    return max((abs((p - q + 180) % 360 - 180) for p, q in angles if None not in (p, q)), default=0.0)
+    return max((float(angle_distance(p, q)) for p, q in angles if None not in (p, q)), default=0.0)

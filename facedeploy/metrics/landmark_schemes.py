@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from facedeploy.core.boxes import areas
 from facedeploy.metrics.labelled_images import Floats
 
 # outer-eyes: distance of the outer corners of the eyes, as in 300-W (Sagonas et al. 2013); eyes: of the eyes' centres;
@@ -38,11 +39,12 @@ def scale_of(points: Floats, boxes: Floats, normalisation: Normalisation) -> Flo
     NaN or 0 where the points that it takes are not labelled, or coincide.
     """
     if normalisation == "box":
-        return _side(boxes)
+        return np.sqrt(areas(boxes))
     if normalisation == "hull":
         known = ~np.isnan(points)
         low = np.where(known, points, np.inf).min(axis=1)
-        return _side(np.concatenate([low, np.where(known, points, -np.inf).max(axis=1)], axis=1))
+        around = np.concatenate([low, np.where(known, points, -np.inf).max(axis=1)], axis=1)
+        return np.sqrt(areas(around))
     if normalisation == "eyes":
         left, right = five_of(points)[:, 0], five_of(points)[:, 1]
     elif points.shape[1] in _OUTER_EYES:
@@ -57,8 +59,3 @@ def scale_of(points: Floats, boxes: Floats, normalisation: Normalisation) -> Flo
 def hull(points: Floats) -> Floats:
     """The box (N, 4) around points (N, K, 2), all labelled."""
     return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
-
-
-def _side(boxes: Floats) -> Floats:
-    found: Floats = np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(axis=1))
-    return found

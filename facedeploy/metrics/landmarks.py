@@ -1,4 +1,4 @@
-"""Error of five landmarks, relative to the size of the face."""
+"""Errors of landmarks, relative to the size of the face."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from facedeploy.core.boxes import areas
 from facedeploy.core.errors import InputError
+from facedeploy.metrics.labelled_images import Floats
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,12 @@ class LandmarkError:
     mean: float
     points: tuple[float, ...]
     faces: int
+
+
+def point_errors(found: Floats, labelled: Floats, scale: Floats) -> Floats:
+    """Distances (N, K) of points (N, K, 2) from labelled ones (N, K, 2), in units of each face's `scale` (N,)."""
+    errors: Floats = np.linalg.norm(found - labelled, axis=2) / scale[:, None]
+    return errors
 
 
 def landmark_error(found: ArrayLike, labelled: ArrayLike, boxes: ArrayLike) -> LandmarkError:
@@ -36,11 +44,11 @@ def landmark_error(found: ArrayLike, labelled: ArrayLike, boxes: ArrayLike) -> L
         msg = f"landmarks of {len(points)} faces, labels of {len(truth)} and boxes of {len(corners)}"
         raise InputError(msg)
     known = ~np.isnan(truth).any(axis=(1, 2))
-    sides = (corners[known, 2:] - corners[known, :2]).clip(min=0)
-    if (sides == 0).any():
+    area = areas(corners[known])
+    if (area == 0).any():
         msg = "a labelled box has no area"
         raise InputError(msg)
-    errors = np.linalg.norm(points[known] - truth[known], axis=2) / np.sqrt(sides.prod(axis=1))[:, None]
+    errors = point_errors(points[known], truth[known], np.sqrt(area))
     if len(errors) == 0:
         return LandmarkError(float("nan"), (float("nan"),) * 5, 0)
     return LandmarkError(float(errors.mean()), tuple(errors.mean(axis=0).tolist()), len(errors))

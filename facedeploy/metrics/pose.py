@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike
 
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
-from facedeploy.metrics.average_precision import boxes_and_scores, iou_matrix
+from facedeploy.metrics.average_precision import boxes_and_scores
+from facedeploy.metrics.box_matching import nearest
+from facedeploy.metrics.labelled_images import Bools, Floats
 
 # The 66 bins of Hopenet and MOS end there; MOS's AFLW2000 script leaves out pictures with a label beyond.
 ANGLE_LIMIT = 99.0
-_MATCH_IOU = 0.3
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,21 @@ class PoseError:
         return self.detected / self.faces if self.faces else float("nan")
 
 
-def labelled_face(faces: Sequence[Face], box: ArrayLike, iou: float = _MATCH_IOU) -> Face | None:
-    """The face that overlaps the labelled box (x1, y1, x2, y2) most; None where none does by at least `iou`."""
-    if not faces:
-        return None
-    overlap = iou_matrix(boxes_and_scores(faces)[0], np.asarray(box, float).reshape(1, 4))[:, 0]
-    best = int(overlap.argmax())
-    return faces[best] if overlap[best] >= iou else None
+def angle_distance(a: ArrayLike, b: ArrayLike) -> Floats:
+    """How far angles in degrees are apart, the shorter way round: 359 and 1 are 2 apart, not 358."""
+    found: Floats = np.abs((np.asarray(a, float) - np.asarray(b, float) + 180) % 360 - 180)
+    return found
 
 
-def countable(angles: ArrayLike) -> bool:
-    """Whether a label counts: yaw, pitch and roll are known, and none is beyond 99 degrees."""
-    return bool((np.abs(np.asarray(angles, float)) <= ANGLE_LIMIT).all())
+def labelled_face(faces: Sequence[Face], box: ArrayLike) -> Face | None:
+    """The face that overlaps the labelled box (x1, y1, x2, y2) most; None where none does by an IoU of 0.3."""
+    (row,) = nearest(boxes_and_scores(faces)[0], np.asarray(box, float).reshape(1, 4)).tolist()
+    return faces[row] if row >= 0 else None
+
+
+def countable(angles: ArrayLike) -> Bools:
+    """Whether labels (..., 3) count: yaw, pitch and roll are known, and none is beyond 99 degrees."""
+    return np.asarray((np.abs(np.asarray(angles, float)) <= ANGLE_LIMIT).all(axis=-1))
 
 
 def pose_error(found: Sequence[Face | None], labelled: ArrayLike) -> PoseError:

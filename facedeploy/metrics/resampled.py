@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from facedeploy.metrics.average_precision import area_under
 from facedeploy.metrics.labelled_images import Bools, Floats
 
 
@@ -96,17 +97,3 @@ def _product(weights: Floats, table: NDArray[np.int32]) -> Floats:
     for first in range(0, table.shape[1], step):
         out[:, first : first + step] = weights @ table[:, first : first + step].astype(np.float64)
     return out
-
-
-def area_under(hits: Floats, shown: Floats, truths: Floats) -> Floats:
-    """Area under the envelope of precision (D,), 0..1, from right answers and all answers (D, T) at falling thresholds
-    and the number of truths (D,); NaN without truths.
-
-    Recall steps from 0, as in PASCAL VOC since 2010 (`VOCap.m` of its development kit).
-    """
-    precision = np.divide(hits, shown, out=np.zeros_like(hits), where=shown > 0)
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    steps = np.diff(hits, axis=1, prepend=0.0)
-    area = (steps * envelope).sum(axis=1)
-    found: Floats = np.divide(area, truths, out=np.full(len(truths), np.nan), where=truths > 0)
-    return found

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from facedeploy.core.boxes import iou_matrix
 from facedeploy.metrics.labelled_images import Bools, Detections, Floats, Picture
 from facedeploy.metrics.resampled import BinnedPrecision
 
@@ -47,7 +48,8 @@ def score_range(found: Sequence[Detections]) -> tuple[float, float]:
 def _counts(boxes: Floats, scores: Floats, truths: Floats, kept: Bools) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """How many detections of one picture are shown, and right, at each threshold."""
     order = np.argsort(-scores, kind="stable")
-    overlap = pixel_overlap(boxes[order], truths)
+    # The last pixel of a box belongs to it, as in the program: a box from 3 to 3 is one pixel wide.
+    overlap = iou_matrix(boxes[order], truths, pixel=1)
     face = overlap.argmax(axis=1)
     matched = overlap.max(axis=1) >= MATCH
     counts = ~matched | kept[face]
@@ -61,15 +63,3 @@ def _counts(boxes: Floats, scores: Floats, truths: Floats, kept: Bools) -> tuple
         return found
 
     return above_each(counts), above_each(right)
-
-
-def pixel_overlap(a: Floats, b: Floats) -> Floats:
-    """Intersection over union (N, M) of boxes (N, 4) and (M, 4) whose last pixel belongs to them, as in the program: a
-    box from 3 to 3 is one pixel wide.
-    """
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2]) + 1
-    common = np.where((sides > 0).all(axis=2), sides.prod(axis=2), 0.0)
-    areas_a, areas_b = ((v[:, 2:] - v[:, :2] + 1).prod(axis=1) for v in (a, b))
-    union = areas_a[:, None] + areas_b - common
-    overlap: Floats = np.divide(common, union, out=np.zeros_like(common), where=common > 0)
-    return overlap

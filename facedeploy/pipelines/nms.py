@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from facedeploy.core.boxes import areas, intersections
+
 Indices = NDArray[np.intp]
 Mode = Literal["union", "minimum"]
 
@@ -51,10 +53,8 @@ def overlapping_pairs(
 ) -> tuple[Indices, Indices]:
     """All pairs i < j of boxes of one group that overlap by more than the threshold."""
     left, right = _near_pairs(boxes, threshold if mode == "union" else 0.0, groups, pixel)
-    low = np.maximum(boxes[left, :2], boxes[right, :2])
-    high = np.minimum(boxes[left, 2:], boxes[right, 2:])
-    inter = np.maximum(high - low + pixel, 0).prod(axis=1)
-    area = (boxes[:, 2:] - boxes[:, :2] + pixel).prod(axis=1)
+    inter = intersections(boxes[left], boxes[right], pixel)
+    area = areas(boxes, pixel)
     pair = area[left], area[right]
     base = pair[0] + pair[1] - inter if mode == "union" else np.minimum(*pair)
     over = inter / np.maximum(base, np.finfo(np.float64).tiny) > threshold  # Boxes of no area overlap nothing.

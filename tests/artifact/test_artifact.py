@@ -178,7 +178,8 @@ def test_future_version_names_both_versions(copy: Path) -> None:
 @pytest.mark.parametrize("value", ["facedeploy-report", None, 1, ["facedeploy-artifact"]])
 def test_another_format(copy: Path, value: object) -> None:
     edit(copy, lambda data: data.update(format=value))
-    assert refusal(copy) == f"{copy / MANIFEST} is not the manifest of a facedeploy artifact"
+    said = f"{copy / MANIFEST} is not a manifest of a facedeploy artifact: export the artifact again"
+    assert refusal(copy) == said
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,10 @@ from facedeploy.artifact.folder import MANIFEST, Artifact, describe_file, write_
 from facedeploy.benchmarks.accuracy.answer_cache import Store
 from facedeploy.benchmarks.accuracy.datasets import Dataset, parse_dataset
 from facedeploy.benchmarks.accuracy.evaluate import evaluate
-from facedeploy.benchmarks.accuracy.evaluated_pipeline import Detector, code_digest
+from facedeploy.benchmarks.accuracy.evaluated_pipeline import Detector
 from facedeploy.benchmarks.record import Score
 from facedeploy.core.errors import ArtifactError, BackendUnavailableError, InputError
+from facedeploy.core.hashing import code_digest
 from facedeploy.core.serialization import from_plain, to_plain
 from facedeploy.export.exporter import export
 from facedeploy.metrics.interval import Interval

@@ -114,7 +114,7 @@ def test_a_gate_that_is_none_is_refused(text: str, said: str, tmp_path: Path) ->
 
 
 def test_no_gate() -> None:
-    with pytest.raises(InputError, match=r"cannot read missing\.toml"):
+    with pytest.raises(InputError, match=r"cannot read the file of settings missing\.toml"):
         read_gate(Path("missing.toml"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -248,9 +249,9 @@ def damage(table: Table, path: Path, change: Callable[[dict[str, Any]], object])
 FIRST = "mos.stem.0.0.weight"
 DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "another format": (lambda d: d.update(format="table"), "is not a table of ranges"),
-    "another version": (lambda d: d.update(version=2), "has version 2 and this release reads 1"),
-    "NaN": (lambda d: d["networks"]["detector"][FIRST].update(threshold=float("nan")), "no range"),
-    "infinity": (lambda d: d["networks"]["detector"][FIRST].update(high=float("inf")), "no range"),
+    "another version": (lambda d: d.update(version=2), "has version 2 and this release reads version 1"),
+    "NaN": (lambda d: d["networks"]["detector"][FIRST].update(threshold=float("nan")), "NaN is no number"),
+    "infinity": (lambda d: d["networks"]["detector"][FIRST].update(high=float("inf")), "Infinity is no number"),
     "below zero": (lambda d: d["networks"]["detector"][FIRST].update(threshold=-1.0), "no range"),
     "zero outside": (lambda d: d["networks"]["detector"][FIRST].update(low=1.0), "no range"),
     "a factor of zero": (lambda d: d["networks"]["detector"][FIRST].update(divided=[1.0, 0.0]), "no range"),
@@ -266,6 +267,14 @@ def test_a_damaged_table_is_refused(kind: str, table: Table, tmp_path: Path) -> 
     change, words = DAMAGES[kind]
     path = damage(table, tmp_path / "t.json", change)
     refusal(lambda: read_table(path), str(path), words)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_range_is_made_of_numbers(value: float, table: Table) -> None:
+    good = table.networks["detector"][FIRST]
+    for wrong in ({"threshold": value}, {"high": value}):
+        with pytest.raises(InputError, match="no range"):
+            dataclasses.replace(good, **wrong)  # type: ignore[arg-type]  # each is a float
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", "3", '{"format": "x"}', "[" * 100_000, "\x00\xff"])

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from facedeploy.core import boxes
 from facedeploy.core.face import Face
-from facedeploy.metrics.face_matching import FaceDifference, compare, iou, match
+from facedeploy.metrics.face_matching import FaceDifference, compare, match
 
 NOTHING = FaceDifference(pictures=0, matched=0, missing=0, extra=0, box=0.0, landmarks=0.0, score=0.0, angle=0.0)
 
@@ -20,6 +21,10 @@ def face(x: float, y: float, side: float = 100.0, score: float = 0.9, **angles: 
         (x + side * u, y + side * v) for u, v in ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.4, 0.8), (0.6, 0.8))
     )
     return Face((x, y, x + side, y + side), score, points, **angles)
+
+
+def iou(a: Face, b: Face) -> float:
+    return float(boxes.iou(np.array(a.box, float), np.array(b.box, float)))
 
 
 def faces(seed: int, count: int) -> list[Face]:

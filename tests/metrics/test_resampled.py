@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facedeploy.benchmarks.accuracy.pose_and_landmarks import Portraits, nearest
+from facedeploy.benchmarks.accuracy.pose_and_landmarks import Portraits
 from facedeploy.benchmarks.accuracy.scores import scores
 from facedeploy.benchmarks.accuracy.tasks import Answers, Boxes, Measure, Task, WiderFace
 from facedeploy.benchmarks.accuracy.torch_parity import Parity
@@ -22,6 +22,7 @@ from facedeploy.core.face import Face
 from facedeploy.metrics import bootstrap
 from facedeploy.metrics.average_precision import average_precision
 from facedeploy.metrics.bootstrap import DRAWS, draws, interval, resample
+from facedeploy.metrics.box_matching import nearest
 from facedeploy.metrics.interval import Interval
 from facedeploy.metrics.labelled_images import Detections, Picture, no_boxes
 from facedeploy.metrics.landmark_schemes import five_of, scale_of

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from facedeploy.benchmarks.accuracy.datasets import parse_dataset
-from facedeploy.benchmarks.accuracy.matfile import read_mat
+from facedeploy.benchmarks.accuracy.matfile import read_mats
 from facedeploy.benchmarks.accuracy.readers.widerface import SETTINGS
 from facedeploy.benchmarks.accuracy.tasks import Answers, WiderFace
 from facedeploy.core.errors import InputError
@@ -367,7 +367,7 @@ def swap_list(home: Path) -> None:
 
 def number_too_high(home: Path) -> None:
     path = home / "eval_tools/ground_truth/wider_easy_val.mat"
-    names = read_mat(path, ("file_list",))["file_list"]
+    (names,) = (found["file_list"] for found in read_mats([(path, ("file_list",))]))
     lists = [[np.array([[99]], "u1") for _ in event] for event in names]
     write_mat(path, {"gt_list": lists, "file_list": names})
 

@@ -1,53 +1,44 @@
-"""Write MATLAB files of version 5, as small as tests need them: matrices, texts and cells."""
+"""Write MATLAB files with SciPy, and the pieces of one by hand."""
 
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-
-Order = Literal["<", ">"]
-_TYPES = {"f8": (9, 6), "f4": (7, 7), "i4": (5, 12), "u1": (2, 9), "u2": (4, 11)}  # Element, class.
+from scipy.io import savemat
 
 
-def write_mat(
-    path: Path, variables: Mapping[str, Any], *, compressed: bool = True, order: Order = "<", version: int = 0x0100
-) -> Path:
+def write_mat(path: Path, variables: Mapping[str, Any], *, compressed: bool = True) -> Path:
     """Variables are arrays, texts, or lists, which become cells of one column."""
-    header = b"MATLAB 5.0 MAT-file, written by a test".ljust(124) + struct.pack(order + "H", version)
-    body = b""
-    for name, value in variables.items():
-        data = matrix(value, name, order)
-        body += element(15, zlib.compress(data), order) if compressed else data
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(header + (b"IM" if order == "<" else b"MI") + body)
+    savemat(path, {name: _cells(value) for name, value in variables.items()}, do_compression=compressed)
     return path
 
 
-def element(kind: int, data: bytes, order: Order = "<") -> bytes:
-    if 0 < len(data) <= 4 and kind not in (14, 15):
-        return struct.pack(order + "I", kind | len(data) << 16) + data.ljust(4, b"\0")
-    padding = b"" if kind == 15 else b"\0" * (-len(data) % 8)
-    return struct.pack(order + "II", kind, len(data)) + data + padding
+def _cells(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    column = np.empty((len(value), 1), object)
+    for row, entry in enumerate(value):
+        column[row, 0] = _cells(entry)
+    return column
 
 
-def matrix(value: Any, name: str = "", order: Order = "<") -> bytes:
-    if isinstance(value, list):
-        return _matrix(1, (len(value), 1), name, b"".join(matrix(v, "", order) for v in value), order)
-    if isinstance(value, str):
-        text = value.encode("utf-16-le" if order == "<" else "utf-16-be")
-        return _matrix(4, (1, len(value)), name, element(4, text, order), order)
-    array = np.atleast_2d(np.asarray(value))
-    kind, number = _TYPES[array.dtype.str[1:]]
-    data = array.astype(array.dtype.newbyteorder(order)).tobytes(order="F")
-    return _matrix(number, array.shape, name, element(kind, data, order), order)
+def header(body: bytes, version: int = 0x0100) -> bytes:
+    """A file of version 5, or that says that it is of another."""
+    return b"MATLAB 5.0".ljust(124) + struct.pack("<H", version) + b"IM" + body
 
 
-def _matrix(number: int, shape: tuple[int, ...], name: str, data: bytes, order: Order) -> bytes:
-    flags = element(6, struct.pack(order + "II", number, 0), order)
-    dims = element(5, struct.pack(f"{order}{len(shape)}i", *shape), order)
-    return element(14, flags + dims + element(1, name.encode(), order) + data, order)
+def element(kind: int, data: bytes) -> bytes:
+    """A tagged piece of a file, such as 14, a matrix, or 15, something compressed."""
+    return struct.pack("<II", kind, len(data)) + data + (b"" if kind == 15 else b"\0" * (-len(data) % 8))
+
+
+def matrix(number: int, shape: tuple[int, ...], data: bytes, name: str = "") -> bytes:
+    """A matrix of a class, such as 1, cells, or 6, doubles; `data` are elements."""
+    flags = element(6, struct.pack("<II", number, 0))
+    dims = element(5, struct.pack(f"<{len(shape)}i", *shape))
+    return element(14, flags + dims + element(1, name.encode()) + data)

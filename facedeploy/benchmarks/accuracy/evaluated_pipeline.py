@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.benchmarks.accuracy.tasks import Reference, Task
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
-from facedeploy.core.hashing import sha256
+from facedeploy.core.hashing import code_digest, sha256
 from facedeploy.core.images import read_picture
 from facedeploy.core.optional_imports import installed_versions
 from facedeploy.core.serialization import to_plain
@@ -29,9 +28,10 @@ from facedeploy.pipelines.thresholds import judging
 from facedeploy.runtimes import Substitute
 from facedeploy.sources.open import reopen
 
-_PACKAGE = Path(__file__).parents[2]
 # Whatever a face depends on; none of these sees a label.
-_CODE = ("core/*.py", "models/*.py", "pipelines/*.py", "runtimes/*.py", "sources/*.py")
+_CODE = tuple(
+    f"{room}/**/*.py" for room in ("core", "artifact", "models", "formats", "runtimes", "pipelines", "sources")
+)
 _TOOLS = (
     "facedeploy",
     "numpy",
@@ -84,17 +84,8 @@ class Detector:
         if self.reference is not None:
             specs = [to_plain(n.spec) for n in manifest.networks]
             what = {"specs": specs, "source": to_plain(manifest.source), "factory": self.reference.factory}
-        about = [what, self.config, self.runtime, self.details, installed_versions(*_TOOLS), code_digest()]
+        about = [what, self.config, self.runtime, self.details, installed_versions(*_TOOLS), code_digest(_CODE)]
         return hashlib.sha256(json.dumps(to_plain(about), sort_keys=True).encode()).hexdigest()
-
-
-@functools.cache
-def code_digest() -> str:
-    """SHA-256 of this package's code that answers depend on, so that a change of it never meets old answers."""
-    digest = hashlib.sha256()
-    for file in sorted({f for pattern in _CODE for f in _PACKAGE.glob(pattern)}):
-        digest.update(file.relative_to(_PACKAGE).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def make_detector(

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from facedeploy.benchmarks.accuracy.tasks import Answers, Measure, Task, mean_of
 from facedeploy.core.errors import InputError
-from facedeploy.metrics.average_precision import iou_matrix
+from facedeploy.metrics.box_matching import nearest
 from facedeploy.metrics.labelled_images import Bools, Detections, Floats, Picture
 from facedeploy.metrics.landmark_schemes import Normalisation, five_of
-from facedeploy.metrics.pose import ANGLE_LIMIT
+from facedeploy.metrics.landmarks import point_errors
+from facedeploy.metrics.pose import countable
 from facedeploy.metrics.resampled import Mean
-
-_SAME_FACE_IOU = 0.3  # As `pose.labelled_face`: labelled boxes of portraits are around points, not around heads.
 
 
 @dataclass(frozen=True)
@@ -56,21 +55,13 @@ class Portraits(Task):
         return [Measure(name, "percent", False, len(pictures), faces, mean_of(errors, 100.0))]
 
 
-def nearest(found: Floats, labelled: Floats) -> NDArray[np.intp]:
-    """Of each labelled box (M, 4) the found one (N, 4) that overlaps it most (M,); -1 where none does by 0.3."""
-    if not len(found):
-        return np.full(len(labelled), -1)
-    overlap = iou_matrix(found, labelled)
-    return np.where(overlap.max(axis=0) >= _SAME_FACE_IOU, overlap.argmax(axis=0), -1)
-
-
 def _point_errors(picture: Picture, found: Detections, rows: NDArray[np.intp], size: int) -> Floats:
     """Mean distance of the landmarks of each face that was found, in units of its scale."""
     seen = rows >= 0
     if picture.points is None or picture.scale is None or found.points is None or not seen.any():
         return np.zeros(0)
     labels = picture.points if picture.points.shape[1] == size else five_of(picture.points)
-    distance = np.linalg.norm(found.points[rows[seen]] - labels[seen], axis=2) / picture.scale[seen, None]
+    distance = point_errors(found.points[rows[seen]], labels[seen], picture.scale[seen])
     known = ~np.isnan(distance)
     faces = known.any(axis=1)
     errors: Floats = np.where(known, distance, 0).sum(axis=1)[faces] / known.sum(axis=1)[faces]
@@ -98,4 +89,4 @@ def _pose(pictures: Sequence[Picture], found: Sequence[Detections], rows: Sequen
 def _countable(picture: Picture) -> Bools:
     if picture.angles is None:
         return np.zeros(len(picture.boxes), bool)
-    return np.asarray((np.abs(picture.angles) <= ANGLE_LIMIT).all(axis=1))
+    return countable(picture.angles)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from facedeploy.metrics.average_precision import judge
+from facedeploy.metrics.average_precision import verdicts
+from facedeploy.metrics.box_matching import SAME_FACE
 from facedeploy.metrics.labelled_images import Detections, Floats, Picture
 from facedeploy.metrics.resampled import Mean, RankedPrecision, Statistic
 from facedeploy.metrics.widerface_ap import widerface_precision
-
-AP_IOU = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +105,7 @@ def mean_of(values: Sequence[Floats], factor: float) -> Mean:
 
 def ranked(found: Sequence[Detections], truths: Sequence[Floats], ignored: Sequence[Floats]) -> RankedPrecision:
     """Average precision at IoU 0.5, from boxes that are to be found and boxes that may be, of each picture."""
-    verdicts = [judge(d.boxes, d.scores, t, i, AP_IOU) for d, t, i in zip(found, truths, ignored, strict=True)]
-    counted = np.concatenate([c for _, c in verdicts])
+    scores, right, counted = verdicts([(d.boxes, d.scores) for d in found], truths, ignored, SAME_FACE)
     picture = np.repeat(np.arange(len(found)), [len(d.scores) for d in found])
-    return RankedPrecision(
-        np.concatenate([d.scores for d in found])[counted],
-        np.concatenate([r for r, _ in verdicts])[counted],
-        picture[counted],
-        np.array([len(t) for t in truths], float),
-    )
+    wanted = np.array([len(t) for t in truths], float)
+    return RankedPrecision(scores[counted], right[counted], picture[counted], wanted)

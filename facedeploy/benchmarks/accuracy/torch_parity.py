@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facedeploy.benchmarks.accuracy.tasks import AP_IOU, Answers, Measure, Task, mean_of, ranked
+from facedeploy.benchmarks.accuracy.tasks import Answers, Measure, Task, mean_of, ranked
+from facedeploy.core.boxes import areas, iou
 from facedeploy.core.errors import InputError
-from facedeploy.metrics.average_precision import iou_matrix, match
+from facedeploy.metrics.box_matching import SAME_FACE, match_by_score
 from facedeploy.metrics.labelled_images import Detections, Floats, Picture
+from facedeploy.metrics.landmarks import point_errors
+from facedeploy.metrics.pose import angle_distance
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Parity(Task):
         pairs = [_pairs(a, b) for a, b in zip(sure, found, strict=True)]
         ap = ranked(found, [d.boxes for d in sure], doubtful)
         distances = {
-            ("box 1-IoU", "percent", 100.0): [1 - iou_matrix(a.boxes, b.boxes).diagonal() for a, b in pairs],
+            ("box 1-IoU", "percent", 100.0): [1 - iou(a.boxes, b.boxes) for a, b in pairs],
             ("score", "percent", 100.0): [np.abs(a.scores - b.scores) for a, b in pairs],
             ("landmarks (box)", "percent", 100.0): [_point_distance(a, b) for a, b in pairs],
             ("angles", "degrees", 1.0): [_angle_distance(a, b) for a, b in pairs],
@@ -49,26 +52,24 @@ class Parity(Task):
 
 def _solid(detections: Detections) -> Detections:
     """Those whose box has an area; one without overlaps nothing, not even itself."""
-    return detections.where(np.asarray((detections.boxes[:, 2:] > detections.boxes[:, :2]).all(axis=1)))
+    return detections.where(areas(detections.boxes) > 0)
 
 
 def _pairs(reference: Detections, found: Detections) -> tuple[Detections, Detections]:
     """The faces that both have, in the same order."""
-    taken = match(found.boxes, found.scores, reference.boxes, AP_IOU)
+    taken = match_by_score(found.boxes, found.scores, reference.boxes, SAME_FACE)
     return reference.where(taken[taken >= 0]), found.where(np.flatnonzero(taken >= 0))
 
 
 def _point_distance(a: Detections, b: Detections) -> Floats:
     if a.points is None or b.points is None:
         return np.zeros(0)
-    sides = np.sqrt((a.boxes[:, 2:] - a.boxes[:, :2]).prod(axis=1))
-    distance: Floats = np.linalg.norm(a.points - b.points, axis=2).mean(axis=1) / sides
+    distance: Floats = point_errors(b.points, a.points, np.sqrt(areas(a.boxes))).mean(axis=1)
     return distance
 
 
 def _angle_distance(a: Detections, b: Detections) -> Floats:
     if a.angles is None or b.angles is None:
         return np.zeros(0)
-    # 359 and 1 degree are 2 apart, not 358.
-    distance: Floats = np.abs((a.angles - b.angles + 180) % 360 - 180).mean(axis=1)
+    distance: Floats = angle_distance(a.angles, b.angles).mean(axis=1)
     return distance

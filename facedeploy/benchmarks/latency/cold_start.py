@@ -7,7 +7,6 @@ of opening an artifact.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 
 from facedeploy.benchmarks.record import Cold
 from facedeploy.core.errors import FacedeployError, InputError
+from facedeploy.core.fresh_process import run_module
 from facedeploy.core.images import read_picture
 from facedeploy.core.serialization import from_plain, to_plain
 from facedeploy.pipelines.load import load
@@ -36,19 +36,8 @@ def measure_cold(
         FacedeployError: it failed, or took more than ten minutes.
     """
     asked = json.dumps([str(artifact), str(picture), threads, runtime, to_plain(dict(options))])
-    package = str(Path(__file__).parents[3])
-    paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "facedeploy.benchmarks.latency.cold_start", asked]
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": paths},
-        )
+        done = run_module("facedeploy.benchmarks.latency.cold_start", asked, seconds=_SECONDS)
     except subprocess.TimeoutExpired as error:
         msg = f"a fresh process took more than {_SECONDS:.0f} seconds to open {artifact} and run a picture"
         raise FacedeployError(msg) from error

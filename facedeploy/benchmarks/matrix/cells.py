@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ import facedeploy
 from facedeploy.artifact.folder import Artifact
 from facedeploy.benchmarks.matrix.plan import Cell
 from facedeploy.core.errors import ArtifactError, ConversionError, InputError, ParityError, SlowerError
-from facedeploy.core.hashing import sha256
+from facedeploy.core.hashing import code_digest, sha256, sha256_of_folder
 from facedeploy.core.optional_imports import installed_versions
 from facedeploy.core.progress import Progress
 from facedeploy.core.serialization import from_plain, to_plain, write_json
@@ -89,28 +88,17 @@ def key(cell: Cell) -> str:
         "calibration": None if cell.int8 is None else _content(cell.int8.calibration),
         "int8": None if cell.int8 is None else to_plain(replace(cell.int8, calibration=None)),
         "options": cell.options,
-        "code": code_digest("benchmarks", "cli"),
+        "code": code_digest(without=("benchmarks", "cli")),
         "packages": installed_versions(*_PACKAGES),
     }
     return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
 
 
-@functools.cache
-def code_digest(*without: str) -> str:
-    """SHA-256 of this package's source, but for some folders, so that a change of it does things anew."""
-    return _content(Path(facedeploy.__file__).parent, without) or ""
-
-
-def _content(path: Path | None, without: Sequence[str] = ()) -> str | None:
-    """SHA-256 of a file, or of all files of a folder with their names, but for those in some folders of it."""
-    if path is None or path.is_file():
-        return None if path is None else sha256(path)
-    total = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        inside = file.relative_to(path)
-        if file.is_file() and file.suffix != ".pyc" and not any(inside.is_relative_to(folder) for folder in without):
-            total.update(f"{inside}\0{sha256(file)}\0".encode())
-    return total.hexdigest()
+def _content(path: Path | None) -> str | None:
+    """SHA-256 of a file, or of all files of a folder with their names."""
+    if path is None:
+        return None
+    return sha256(path) if path.is_file() else sha256_of_folder(path)
 
 
 def _export(cell: Cell, path: Path) -> str | None:

@@ -12,13 +12,13 @@ from facedeploy.artifact.folder import MANIFEST
 from facedeploy.benchmarks.accuracy.datasets import parse_dataset
 from facedeploy.benchmarks.accuracy.evaluate import evaluate
 from facedeploy.benchmarks.latency.benchmark import benchmark
-from facedeploy.benchmarks.matrix.cells import Made, code_digest, make
+from facedeploy.benchmarks.matrix.cells import Made, make
 from facedeploy.benchmarks.matrix.plan import Cell, Plan
 from facedeploy.benchmarks.record import Record
 from facedeploy.benchmarks.record_file import read_record, write_record
 from facedeploy.benchmarks.report import write_report
 from facedeploy.core.errors import InputError
-from facedeploy.core.hashing import sha256
+from facedeploy.core.hashing import code_digest, sha256
 from facedeploy.core.images import expand
 from facedeploy.core.progress import Progress
 from facedeploy.core.serialization import to_plain
@@ -90,7 +90,7 @@ def _measure(
         "images": [sha256(f) for f in images],
         "how": [plan.threads, plan.streams, plan.seconds, plan.max_drop, plan.vendors, plan.runtime],
         "machine": to_plain(read_machine()),
-        "code": code_digest("benchmarks/accuracy", "benchmarks/matrix", "benchmarks/report", "cli"),
+        "code": code_digest(without=("benchmarks/accuracy", "benchmarks/matrix", "benchmarks/report", "cli")),
     }
     key = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from facedeploy.benchmarks.record import Found, Measurement, Record
 from facedeploy.benchmarks.report.table import Cell, Column, Table
-from facedeploy.metrics.average_precision import iou_matrix, match
+from facedeploy.core.boxes import iou_matrix
+from facedeploy.metrics.box_matching import SAME_FACE, match_by_score
 
 Floats = NDArray[np.float64]
 Box = tuple[float, float, float, float]
-
-IOU = 0.5
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,8 @@ def difference_table(record: Record, called: Mapping[str, str]) -> Table | None:
     if len(record.measurements) < 2 or not any(m.found for m in record.measurements):
         return None
     columns = (Column("artifact", kind="text"), Column("faces found"), Column("lost"), Column("gained"))
-    about = f"Against the model's first artifact, which is no truth: a face is the same one from an IoU of {IOU:g}."
-    return Table("Faces lost and gained", columns, tuple(rows), about)
+    about = "Against the model's first artifact, which is no truth: a face is the same one from an IoU of"
+    return Table("Faces lost and gained", columns, tuple(rows), f"{about} {SAME_FACE:g}.")
 
 
 def _by_model(record: Record) -> list[list[Measurement]]:
@@ -97,14 +96,14 @@ def _compare(picture: str, found: Mapping[str, Sequence[Found]]) -> Compared:
 def _unmatched(faces: Sequence[Found], others: Sequence[Found]) -> list[int]:
     """Those of `faces` that have no partner among `others`."""
     scores = np.array([face.score for face in faces])
-    taken = match(_boxes(faces), scores, _boxes(others), IOU)
+    taken = match_by_score(_boxes(faces), scores, _boxes(others), SAME_FACE)
     return np.flatnonzero(taken < 0).tolist()
 
 
 def _add(gained: list[tuple[Found, list[str]]], face: Found, name: str) -> None:
     """One entry for a face that several gained; it shows the highest score."""
     for i, (known, names) in enumerate(gained):
-        if name not in names and iou_matrix(_boxes([known]), _boxes([face]))[0, 0] >= IOU:
+        if name not in names and iou_matrix(_boxes([known]), _boxes([face]))[0, 0] >= SAME_FACE:
             gained[i] = (max(known, face, key=lambda f: f.score), [*names, name])
             return
     gained.append((face, [name]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facedeploy.benchmarks.accuracy.matfile import read_mat
+from facedeploy.benchmarks.accuracy.matfile import Value, read_mats
 from facedeploy.benchmarks.accuracy.pose_and_landmarks import Portraits
 from facedeploy.benchmarks.accuracy.tasks import Task
 from facedeploy.core.errors import InputError
@@ -32,12 +32,12 @@ def read_aflw2000(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture
         msg = f"there is no folder {path}: {WHERE}"
         raise InputError(msg)
     files = next((found for f in _FOLDERS if (found := sorted((path / f).glob("*.mat")))), [])
-    pictures = [_picture(file) for file in files]
+    contents = read_mats([(file, ("Pose_Para", "pt3d_68")) for file in files]) if files else []
+    pictures = [_picture(file, content) for file, content in zip(files, contents, strict=True)]
     return check_pictures(pictures, path, WHERE), Portraits(normalisation="hull")
 
 
-def _picture(file: Path) -> Picture:
-    content = read_mat(file, ("Pose_Para", "pt3d_68"))
+def _picture(file: Path, content: Mapping[str, Value]) -> Picture:
     pose, points = content["Pose_Para"], content["pt3d_68"]
     shapes = np.shape(pose), np.shape(points)
     if len(shapes[0]) != 2 or shapes[0][1] < 3 or shapes[1] != (3, _POINTS) or not np.isfinite(points).all():

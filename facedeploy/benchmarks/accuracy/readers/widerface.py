@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facedeploy.benchmarks.accuracy.matfile import Value, read_mat
+from facedeploy.benchmarks.accuracy.matfile import Value, read_mats
 from facedeploy.benchmarks.accuracy.tasks import Task, WiderFace
 from facedeploy.core.errors import InputError
 from facedeploy.metrics.labelled_images import Bools, Floats, Picture, check_pictures, find_picture
@@ -71,9 +71,14 @@ def _picture_folder(home: Path, options: Mapping[str, str], labels: _Labels) -> 
 def _read_lists(folder: Path) -> _Labels:
     """Names, boxes, and for each setting which faces count. Its lists number faces from 1."""
     main = folder / _LIST.format("face")
-    faces = read_mat(main, ("event_list", "file_list", "face_bbx_list"))
     lists = {s: folder / _LIST.format(s) for s in SETTINGS}
-    kept = {s: read_mat(path, ("gt_list", "file_list")) for s, path in lists.items()}
+    faces, *others = read_mats(
+        [
+            (main, ("event_list", "file_list", "face_bbx_list")),
+            *((path, ("gt_list", "file_list")) for path in lists.values()),
+        ]
+    )
+    kept = dict(zip(lists, others, strict=True))
     for setting, content in kept.items():
         if content["file_list"] != faces["file_list"]:
             msg = f"{lists[setting]} is of other pictures than {main}: {WHERE}"
