@@ -41,9 +41,8 @@ from tqdm import tqdm
 import facedeploy
 from facedeploy import pipelines
 from facedeploy.artifact.manifest import PipelineEntry
-from facedeploy.calibration.calibrate import Split, calibrate, choose_pictures
-from facedeploy.calibration.observed_graph import open_graphs
 from facedeploy.calibration.quantize_plan import Int8Options
+from facedeploy.calibration.session import Split, calibrate, choose_pictures
 from facedeploy.calibration.table import write_table
 from facedeploy.core.errors import BackendUnavailableError, FacedeployError, InputError
 from facedeploy.core.images import read_picture
@@ -254,8 +253,12 @@ def prepare(subject: Subject, size: Size, pictures: Split, work: Path) -> Case:
     calls = record(source, onnx, chosen, work / "calibration")
     held = record(source, onnx, pictures.held_back[: subject.pictures], work / "held")
     ranges = work / "ranges.json"
-    shown = tqdm(chosen, f"calibrate {subject.model}", disable=None, leave=False)
-    write_table(calibrate(source, open_graphs(source), shown), ranges)
+
+    def watch(files: Sequence[Path], title: str) -> Iterable[Path]:
+        shown: Iterable[Path] = tqdm(files, f"{title} {subject.model}", disable=None, leave=False)
+        return shown
+
+    write_table(calibrate(source, Split(tuple(chosen), ()), watch=watch).table, ranges)
     return Case(subject, source, size, onnx, calls, held, ranges)
 
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from facedeploy.calibration.quantizable_layers import Layer, find_layers
-from facedeploy.calibration.table import Table
-from facedeploy.core.network_spec import NetworkSpec
+from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.optional_imports import require
 from facedeploy.graph.passes.channel_equalization import equalise
 from facedeploy.graph.passes.deform_conv import to_gridsample
+from facedeploy.graph.passes.insert_qdq import quantize
+from facedeploy.graph.ranges import Ranges
+from facedeploy.runtimes.base import RuntimeOptions
+from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.sources.source import Source
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ _SIDES = ("height", "width")
 
 @dataclass(frozen=True)
 class Graph:
-    """A float32 graph and its layers."""
+    """A graph and its layers."""
 
     spec: NetworkSpec
     model: onnx.ModelProto
@@ -46,13 +49,26 @@ class Graph:
         """The same, with its channels divided: name of a layer's weight -> factors."""
         return dataclasses.replace(self, model=equalise(self.model, factors)) if factors else self
 
+    def quantised(self, layers: Ranges) -> Graph:
+        """The same, with Q/DQ of the symmetric scheme at some layers, which is the accuracy of record."""
+        return dataclasses.replace(self, model=quantize(self.model, layers, "symmetric"))
 
-def equalised(graphs: Mapping[str, Graph], table: Table) -> dict[str, Graph]:
-    """The graphs that the ranges of a table hold for."""
-    return {
-        name: graph.equalised({k: v.divided for k, v in table.networks.get(name, {}).items() if v.divided})
-        for name, graph in graphs.items()
-    }
+    def open(self, options: RuntimeOptions, also: Iterable[str] = ()) -> OnnxRuntimeRuntime:
+        """Open the graph in ONNX Runtime, which cannot profile it afterwards: the file is gone then.
+
+        also: tensors that become outputs too, of shapes that nobody asks for; inputs among them are left out.
+        """
+        library: Any = require("onnx", "export")
+        known = {t.name for t in (*self.spec.inputs, *self.spec.outputs)}
+        more = [name for name in dict.fromkeys(also) if name not in known]
+        copy = library.ModelProto()
+        copy.CopyFrom(self.model)
+        copy.graph.output.extend(library.ValueInfoProto(name=name) for name in more)
+        spec = dataclasses.replace(self.spec, outputs=(*self.spec.outputs, *(TensorSpec(name, ()) for name in more)))
+        with tempfile.TemporaryDirectory() as work:
+            path = Path(work) / f"{self.spec.name}.onnx"
+            library.save(copy, path)
+            return OnnxRuntimeRuntime(path, spec, options)
 
 
 def open_graphs(source: Source) -> dict[str, Graph]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from facedeploy.artifact.folder import Artifact, describe_file, write_manifest
 from facedeploy.artifact.manifest import NetworkEntry
 from facedeploy.core.errors import BackendUnavailableError, InputError
+from facedeploy.core.progress import Progress, silent
 from facedeploy.export.tensorrt import build_engine
 from facedeploy.runtimes.tensorrt_api import find_tensorrt
 
 
-def build(artifact: str | os.PathLike[str], *, progress: Callable[[str], None] = lambda step: None) -> Artifact:
+def build(artifact: str | os.PathLike[str], *, progress: Progress = silent) -> Artifact:
     """Build every engine of a `trt` artifact and add it to the folder.
 
     The manifest is replaced last, in one step: until then the artifact is what it was.

@@ -5,20 +5,21 @@ So no label is needed. What is measured is change: a face that int8 loses counts
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from facedeploy import pipelines
 from facedeploy.artifact.loss import Loss
+from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.preprocess import Image
 from facedeploy.metrics.average_precision import average_precision, boxes_and_scores
 from facedeploy.metrics.face_matching import match
-from facedeploy.pipelines.base import Pipeline
-from facedeploy.pipelines.recorded_outputs import Recorder
-from facedeploy.runtimes.base import Arrays
+from facedeploy.runtimes.base import Array, Arrays, Runtime
+from facedeploy.runtimes.wrapped import Watched
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,23 @@ class Judge:
             raise InputError(msg)
 
 
-def answer(pipeline: Pipeline, image: Image) -> Answer:
-    """Ask a pipeline; without faces, its runtimes are recorders."""
-    recorders = [r for r in pipeline.runtimes.values() if isinstance(r, Recorder)]
-    for recorder in recorders:
-        recorder.kept.clear()
-    faces = tuple(pipeline.detect(image))
-    return Answer(faces, tuple(o for r in recorders for o in r.kept))
+def answering(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Callable[[Image], Answer]:
+    """The pipeline over runtimes, as a function of a picture; where no faces come out, their outputs are kept."""
+    kept: list[Arrays] = []
+
+    def keep(_: Mapping[str, Array], outputs: Arrays) -> None:
+        kept.append(outputs)
+
+    pipeline = pipelines.make(entry, runtimes)
+    if not pipeline.decodes:
+        pipeline = pipelines.make(entry, {name: Watched(runtime, keep) for name, runtime in runtimes.items()})
+
+    def answer(image: Image) -> Answer:
+        kept.clear()
+        faces = tuple(pipeline.detect(image))
+        return Answer(faces, tuple(kept))
+
+    return answer
 
 
 def _relative_l2(want: Answer, have: Answer) -> float:

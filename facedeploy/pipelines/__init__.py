@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from facedeploy.artifact.manifest import PipelineEntry
@@ -50,6 +51,11 @@ def configure(family: str, changes: Mapping[str, Any], base: Mapping[str, Any] |
     return PipelineEntry(family, to_plain(config))
 
 
+def reconfigure(entry: PipelineEntry, changes: Mapping[str, Any] | None) -> PipelineEntry:
+    """The same pipeline with some values of its configuration changed. Raises as `configure` does."""
+    return configure(entry.family, changes or {}, entry.config)
+
+
 def preprocess(entry: PipelineEntry) -> Preprocess:
     """How the pipeline prepares a network's input."""
     return from_plain(Preprocess, entry.config["preprocess"])
@@ -68,3 +74,20 @@ def make(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Pipeline:
     config_type, pipeline = _FAMILIES[entry.family]
     made: Pipeline = pipeline(runtimes, from_plain(config_type, entry.config))
     return made
+
+
+def open_pipeline(
+    entry: PipelineEntry, networks: Mapping[str, Callable[[RuntimeOptions], Runtime]], threads: int = 0
+) -> Pipeline:
+    """Open the networks as the pipeline wants them to run, and make it over them. Closing it closes them.
+
+    networks: name -> what opens its runtime. threads: CPU threads of each; 0 for every core.
+    """
+    with contextlib.ExitStack() as stack:
+        runtimes = {
+            name: stack.enter_context(opened(runtime_options(entry, name, threads)))
+            for name, opened in networks.items()
+        }
+        pipeline = make(entry, runtimes)
+        stack.pop_all()
+    return pipeline

@@ -8,11 +8,7 @@ from facedeploy import pipelines
 from facedeploy.artifact.manifest import PipelineEntry
 
 _LOW = 0.02  # Precision at every recall needs the detections below the threshold too.
-
-
 _THRESHOLD = "score_threshold"
-
-
 # A cascade gets slow when its stages let everything pass.
 _STAGES, _LOWER = "thresholds", 0.15
 
@@ -24,7 +20,7 @@ def judging(entry: PipelineEntry) -> PipelineEntry:
         low = {_THRESHOLD: min(_LOW, entry.config[_THRESHOLD])}
     elif _STAGES in entry.config:
         low = {_STAGES: [max(t - _LOWER, 0.0) for t in entry.config[_STAGES]]}
-    return pipelines.configure(entry.family, low, entry.config)
+    return pipelines.reconfigure(entry, low)
 
 
 def threshold_of(entry: PipelineEntry) -> float:

@@ -13,7 +13,7 @@ from facedeploy.artifact.folder import Artifact
 from facedeploy.artifact.manifest import Parity
 from facedeploy.core.errors import InputError
 from facedeploy.core.images import expand, read_picture
-from facedeploy.core.progress import Progress
+from facedeploy.core.progress import Progress, silent
 from facedeploy.core.target import Precision
 from facedeploy.devices.connection import Device
 from facedeploy.devices.python.request import Settings
@@ -63,7 +63,7 @@ def verify(
     runtime: Substitute | None = None,
     options: Mapping[str, Any] | None = None,
     device: Device | None = None,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
 ) -> Verification:
     """Compare an artifact with what it came from: PyTorch over a checkpoint, or an ONNX file.
 

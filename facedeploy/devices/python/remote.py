@@ -16,7 +16,7 @@ from facedeploy.benchmarks.record import Record, check_record, numbered
 from facedeploy.core.errors import DeviceError, InputError
 from facedeploy.core.face import Face
 from facedeploy.core.images import expand
-from facedeploy.core.progress import Progress
+from facedeploy.core.progress import Progress, silent
 from facedeploy.core.serialization import to_plain
 from facedeploy.core.target import Backend
 from facedeploy.devices.connection import Device
@@ -42,7 +42,7 @@ def benchmark_on(
     *,
     limit: float = LIMIT,
     silence: float = SILENCE,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
 ) -> Record:
     """What `facedeploy.benchmarks.latency.benchmark.benchmark` measures, on a device.
 
@@ -65,7 +65,7 @@ def detect_on(
     *,
     limit: float = LIMIT,
     silence: float = SILENCE,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
 ) -> list[list[Face]]:
     """The faces that an artifact's pipeline finds on a device in each picture of files and folders, in their order.
 
@@ -86,7 +86,7 @@ def build_on(
     *,
     limit: float = LIMIT,
     silence: float = SILENCE,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
 ) -> Artifact:
     """Build the engines of a `trt` artifact on a device, and add them to the artifact here.
 
