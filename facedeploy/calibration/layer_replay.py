@@ -24,17 +24,21 @@ if TYPE_CHECKING:
 
 
 class Capture:
-    """The float network, and what it computed until `forget`.
+    """The float network, and what it computed until `forget`."""
 
-    runtime: the network, which remembers the tensors in `watched`. replayed: the same, which computes nothing that was
-    seen before, and remembers nothing.
-    """
-
-    def __init__(self, graph: Graph, watched: Iterable[str], options: RuntimeOptions) -> None:
+    def __init__(self, graph: Graph, watched: Iterable[str]) -> None:
+        """`watched`: tensors that are remembered, beside the outputs."""
+        self.graph = graph
+        self._watched = tuple(watched)
         self._seen: dict[bytes, Arrays] = {}
-        inner = graph.open(options, watched)
-        self.runtime: Runtime = Watched(inner, self._keep, graph.spec)
-        self.replayed: Runtime = Replayed(graph.spec, options, self.recall, lambda: inner)
+
+    def open(self, options: RuntimeOptions) -> Runtime:
+        """The network, which remembers."""
+        return Watched(self.graph.open(options, self._watched), self._keep, self.graph.spec)
+
+    def open_replayed(self, options: RuntimeOptions) -> Runtime:
+        """The network, which computes nothing that was seen before, and remembers nothing."""
+        return Replayed(self.graph.spec, options, self.recall, lambda: self.graph.open(options))
 
     def _keep(self, inputs: Mapping[str, Array], outputs: Arrays) -> None:
         self._seen[_key(inputs)] = {**inputs, **outputs}
@@ -95,7 +99,7 @@ class Variant:
         return value
 
 
-def replay(variant: Variant, capture: Capture, options: RuntimeOptions) -> Runtime:
+def open_variant(variant: Variant, capture: Capture, options: RuntimeOptions) -> Runtime:
     """A variant as a runtime: from the capture where that saw the same inputs, else in whole."""
     names, boundary = list(variant.outputs), variant.boundary
     with tempfile.TemporaryDirectory() as work:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facedeploy.calibration.quantizable_layers import Layer, find_layers
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.optional_imports import require
-from facedeploy.graph.passes.channel_equalization import equalise
+from facedeploy.graph.passes.channel_equalization import Floats, choose_factors, equalise
 from facedeploy.graph.passes.deform_conv import to_gridsample
 from facedeploy.graph.passes.insert_qdq import quantize
 from facedeploy.graph.ranges import Ranges
@@ -33,11 +33,15 @@ _SIDES = ("height", "width")
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph and its layers."""
+    """A graph and its layers.
+
+    divided: name of a layer's weight -> by what each channel of the layer before was divided, where they were.
+    """
 
     spec: NetworkSpec
     model: onnx.ModelProto
     layers: tuple[Layer, ...]
+    divided: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @staticmethod
     def of(model: onnx.ModelProto, spec: NetworkSpec) -> Graph:
@@ -45,9 +49,16 @@ class Graph:
         lowered = model if any(axis.name in _SIDES for axis in spec.axes) else to_gridsample(model)
         return Graph(spec, lowered, find_layers(lowered))
 
-    def equalised(self, factors: Mapping[str, Sequence[float]]) -> Graph:
-        """The same, with its channels divided: name of a layer's weight -> factors."""
-        return dataclasses.replace(self, model=equalise(self.model, factors)) if factors else self
+    def equalised(self, peaks: Mapping[str, Floats]) -> Graph:
+        """The same, with channels of very different size made alike, where layers that may be int8 read them.
+
+        peaks: tensor -> the largest magnitude of each channel (C,).
+        """
+        mine = {v.name: peaks[v.input] for v in self.layers if not v.reason and v.input in peaks}
+        divided = {name: tuple(factors.tolist()) for name, factors in choose_factors(self.model, mine).items()}
+        if not divided:
+            return self
+        return dataclasses.replace(self, model=equalise(self.model, divided), divided=divided)
 
     def quantised(self, layers: Ranges) -> Graph:
         """The same, with Q/DQ of the symmetric scheme at some layers, which is the accuracy of record."""

@@ -5,8 +5,9 @@ The pipeline matters: the second network of a cascade must see the crops that th
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from facedeploy import pipelines
 from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.calibration.histogram import Histogram
 from facedeploy.calibration.observed_graph import Graph
-from facedeploy.calibration.quantizable_layers import Layer
+from facedeploy.calibration.range_estimators import clip
+from facedeploy.calibration.table import Method
 from facedeploy.core.errors import InputError
 from facedeploy.core.images import read_picture
 from facedeploy.core.preprocess import Image
+from facedeploy.graph.ranges import Range, union
 from facedeploy.runtimes.base import Array, Runtime, RuntimeOptions
 from facedeploy.runtimes.wrapped import Watched
 
@@ -34,7 +37,6 @@ class Observer:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.layers: Sequence[Layer] = graph.layers
         self.histograms = {layer.input: Histogram() for layer in graph.layers}
         self.peaks: dict[str, Floats] = {}
         self.runs = 0
@@ -44,13 +46,22 @@ class Observer:
         """The graph as a runtime that is observed."""
         return Watched(self._graph.open(options, self.histograms), self._see, self._graph.spec)
 
+    def ranges(self, method: Method) -> dict[str, Range]:
+        """Layer -> the range that is chosen of what it reads; layers that share a weight have one for both."""
+        clips = {tensor: clip(histogram, method) for tensor, histogram in self.histograms.items()}
+        ranges: dict[str, Range] = {}
+        for layer in self._graph.layers:
+            found = dataclasses.replace(clips[layer.input], divided=self._graph.divided.get(layer.name, ()))
+            ranges[layer.name] = union(ranges[layer.name], found) if layer.name in ranges else found
+        return ranges
+
     def _see(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         self.runs += 1
         for name, histogram in self.histograms.items():
             values = outputs[name] if name in outputs else inputs[name]
             self._peaks(name, values)
             if not histogram.add(values):
-                reader = next(v.name for v in self.layers if v.input == name)
+                reader = next(v.name for v in self._graph.layers if v.input == name)
                 msg = (
                     f"layer {reader} of {self._graph.spec.name} reads values that are not finite: look at the weights, "
                     "and at how pixels are scaled"

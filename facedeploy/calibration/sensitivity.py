@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from facedeploy import pipelines
 from facedeploy.artifact.loss import Loss
-from facedeploy.calibration.layer_replay import Capture, Variant, replay
+from facedeploy.calibration.layer_replay import Capture, Variant, open_variant
 from facedeploy.calibration.observed_graph import Graph
 from facedeploy.calibration.session import Plan, Session
 from facedeploy.core.images import read_picture
 from facedeploy.core.progress import Watch, unwatched
 from facedeploy.graph.ranges import Range
-from facedeploy.metrics.face_loss import Answer, Judge, answering
-from facedeploy.pipelines.thresholds import judging, threshold_of
+from facedeploy.metrics.face_loss import Answer, Judge, answers, asking, judge_by
+from facedeploy.runtimes.base import Opener
 
 
 @dataclass(frozen=True)
@@ -45,36 +45,34 @@ def measure_sensitivity(session: Session, plan: Plan, watch: Watch = unwatched) 
     Raises:
         InputError: a picture cannot be read, or the float pipeline finds no face on any.
     """
-    graphs, entry = session.graphs, judging(session.source.pipeline)
-    options = {name: pipelines.runtime_options(entry, name, session.threads) for name in graphs}
+    graphs, entry, threads = session.graphs, session.source.pipeline, session.threads
     variants = {
         (name, layer): Variant(graphs[name], {layer: values})
         for name, layers in plan.items()
         for layer, values in layers.items()
     }
+    captures = {
+        name: Capture(graph, [t for key, v in variants.items() if key[0] == name for t in v.boundary])
+        for name, graph in graphs.items()
+    }
+    floats: dict[str, Opener] = {name: capture.open_replayed for name, capture in captures.items()}
     truth: list[Answer] = []
-    answers: dict[tuple[str, str], list[Answer]] = {key: [] for key in variants}
+    found: dict[tuple[str, str], list[Answer]] = {key: [] for key in variants}
     with contextlib.ExitStack() as stack:
-        captures = {
-            name: Capture(graph, [t for k, v in variants.items() if k[0] == name for t in v.boundary], options[name])
-            for name, graph in graphs.items()
-        }
-        floats = {name: stack.enter_context(capture.runtime) for name, capture in captures.items()}
+        ask = stack.enter_context(asking(entry, {name: c.open for name, c in captures.items()}, threads))
         asked = {}
         for (name, layer), variant in variants.items():
-            changed = stack.enter_context(replay(variant, captures[name], options[name]))
-            runtimes = {**{k: c.replayed for k, c in captures.items()}, name: changed}
-            asked[name, layer] = answering(entry, runtimes)
-        ask_float = answering(entry, floats)
+            networks: dict[str, Opener] = {**floats, name: functools.partial(open_variant, variant, captures[name])}
+            asked[name, layer] = stack.enter_context(asking(entry, networks, threads))
         for path in watch(session.held_back, "layer by layer"):
             image = read_picture(path)
             for capture in captures.values():
                 capture.forget()
-            truth.append(ask_float(image))
-            for key, ask in asked.items():
-                answers[key].append(ask(image))
-    judge = _judge(session, truth)
-    return Sensitivity(judge, tuple(LayerLoss(*key, judge.loss(found)) for key, found in answers.items()))
+            truth.append(ask(image))
+            for key, ask_changed in asked.items():
+                found[key].append(ask_changed(image))
+    judge = judge_by(entry, truth)
+    return Sensitivity(judge, tuple(LayerLoss(*key, judge.loss(given)) for key, given in found.items()))
 
 
 def judge_on(session: Session) -> Judge:
@@ -83,7 +81,7 @@ def judge_on(session: Session) -> Judge:
     Raises:
         InputError: a picture cannot be read, or there is no face on any.
     """
-    return _judge(session, _answers(session, session.graphs))
+    return judge_by(session.source.pipeline, _answers(session, session.graphs))
 
 
 def measure_loss(session: Session, plan: Plan, judge: Judge) -> Loss:
@@ -109,15 +107,6 @@ def fit(
     return left, loss
 
 
-def _judge(session: Session, truth: list[Answer]) -> Judge:
-    judge = Judge(tuple(truth), threshold_of(session.source.pipeline))
-    judge.check()
-    return judge
-
-
-def _answers(session: Session, graphs: Mapping[str, Graph]) -> list[Answer]:
-    """What the pipeline to judge with says over some graphs to each held-back picture."""
-    entry = judging(session.source.pipeline)
-    with pipelines.open_pipeline(entry, {name: g.open for name, g in graphs.items()}, session.threads) as pipeline:
-        ask = answering(entry, pipeline.runtimes)
-        return [ask(read_picture(path)) for path in session.held_back]
+def _answers(session: Session, graphs: Mapping[str, Graph]) -> tuple[Answer, ...]:
+    opened = {name: graph.open for name, graph in graphs.items()}
+    return answers(session.source.pipeline, opened, session.held_back, session.threads)

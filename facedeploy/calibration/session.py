@@ -5,7 +5,6 @@ pictures ─► float32 graphs ─► observe ─► equalise ─► observe aga
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -13,16 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facedeploy.calibration.observed_graph import Graph, open_graphs
-from facedeploy.calibration.observer import Observer, observe
+from facedeploy.calibration.observer import observe
 from facedeploy.calibration.quantizable_layers import check_patterns, choose
-from facedeploy.calibration.range_estimators import clip
 from facedeploy.calibration.table import Method, Table, range_of
 from facedeploy.core.errors import InputError
 from facedeploy.core.images import expand
 from facedeploy.core.optional_imports import installed_versions
 from facedeploy.core.progress import Progress, Watch, silent, unwatched
-from facedeploy.graph.passes.channel_equalization import choose_factors
-from facedeploy.graph.ranges import Range, Ranges, union
+from facedeploy.graph.ranges import Range, Ranges
 from facedeploy.sources.source import Source
 
 DEFAULT_METHOD: Method = "mse"
@@ -102,9 +99,9 @@ def calibrate(
     files = pictures.calibration
     progress(f"calibrate on {len(files)} pictures")
     observed = observe(source.pipeline, graphs, watch(files, "calibrate"), threads)
-    factors = {name: _factors(graphs[name], o) if equalised else {} for name, o in observed.networks.items()}
-    if any(factors.values()):
-        graphs = {name: graph.equalised(factors[name]) for name, graph in graphs.items()}
+    if equalised:
+        graphs = {name: graph.equalised(observed.networks[name].peaks) for name, graph in graphs.items()}
+    if any(graph.divided for graph in graphs.values()):
         observed = observe(source.pipeline, graphs, watch(files, "calibrate again"), threads)
     table = Table(
         model=source.model,
@@ -112,7 +109,7 @@ def calibrate(
         method=method,
         pictures=len(files),
         digest=observed.digest,
-        networks={name: _ranges(o, method, factors[name]) for name, o in observed.networks.items()},
+        networks={name: observer.ranges(method) for name, observer in observed.networks.items()},
         tools=installed_versions(*_TOOLS),
     )
     return Session(source, graphs, table, pictures.held_back, threads)
@@ -133,19 +130,3 @@ def plan_of(
         name: {layer: range_of(table, name, layer) for layer in choose(graph.layers, keep_float, allow)}
         for name, graph in graphs.items()
     }
-
-
-def _factors(graph: Graph, observer: Observer) -> dict[str, tuple[float, ...]]:
-    """Layer -> what to divide each channel of the layer before by. Layers that stay in float are none of ours."""
-    mine = [layer for layer in graph.layers if not layer.reason and layer.input in observer.peaks]
-    peaks = {layer.name: observer.peaks[layer.input] for layer in mine}
-    return {name: tuple(factors.tolist()) for name, factors in choose_factors(graph.model, peaks).items()}
-
-
-def _ranges(observer: Observer, method: Method, factors: Mapping[str, tuple[float, ...]]) -> dict[str, Range]:
-    clips = {tensor: clip(histogram, method) for tensor, histogram in observer.histograms.items()}
-    ranges: dict[str, Range] = {}
-    for layer in observer.layers:
-        found = dataclasses.replace(clips[layer.input], divided=factors.get(layer.name, ()))
-        ranges[layer.name] = union(ranges[layer.name], found) if layer.name in ranges else found
-    return ranges

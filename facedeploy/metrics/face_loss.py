@@ -5,8 +5,11 @@ So no label is needed. What is measured is change: a face that int8 loses counts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +18,17 @@ from facedeploy.artifact.loss import Loss
 from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
+from facedeploy.core.images import read_picture
 from facedeploy.core.preprocess import Image
 from facedeploy.metrics.average_precision import average_precision, boxes_and_scores
 from facedeploy.metrics.face_matching import match
-from facedeploy.runtimes.base import Array, Arrays, Runtime
-from facedeploy.runtimes.wrapped import Watched
+from facedeploy.runtimes.base import Array, Arrays, Opener
+from facedeploy.runtimes.wrapped import Seen, Watched
+
+_LOW = 0.02  # Precision at every recall needs the detections below the threshold too.
+_THRESHOLD = "score_threshold"
+# A cascade gets slow when its stages let everything pass.
+_STAGES, _LOWER = "thresholds", 0.15
 
 
 @dataclass(frozen=True)
@@ -66,23 +75,67 @@ class Judge:
             raise InputError(msg)
 
 
-def answering(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Callable[[Image], Answer]:
-    """The pipeline over runtimes, as a function of a picture; where no faces come out, their outputs are kept."""
+def judging(entry: PipelineEntry) -> PipelineEntry:
+    """The pipeline to judge with: precision at every recall needs the detections below the threshold too."""
+    low: dict[str, Any] = {}
+    if _THRESHOLD in entry.config:
+        low = {_THRESHOLD: min(_LOW, entry.config[_THRESHOLD])}
+    elif _STAGES in entry.config:
+        low = {_STAGES: [max(t - _LOWER, 0.0) for t in entry.config[_STAGES]]}
+    return pipelines.reconfigure(entry, low)
+
+
+def threshold_of(entry: PipelineEntry) -> float:
+    """The score from which faces count; of a cascade, the last stage's."""
+    return float(entry.config.get(_THRESHOLD, entry.config.get(_STAGES, (0.0,))[-1]))
+
+
+@contextlib.contextmanager
+def asking(entry: PipelineEntry, networks: Mapping[str, Opener], threads: int) -> Iterator[Callable[[Image], Answer]]:
+    """Open a pipeline, to be asked about pictures with low thresholds. networks, threads: as of `open_pipeline`."""
+    low = judging(entry)
     kept: list[Arrays] = []
 
     def keep(_: Mapping[str, Array], outputs: Arrays) -> None:
         kept.append(outputs)
 
-    pipeline = pipelines.make(entry, runtimes)
-    if not pipeline.decodes:
-        pipeline = pipelines.make(entry, {name: Watched(runtime, keep) for name, runtime in runtimes.items()})
+    if not pipelines.decodes(low):
+        networks = {name: _watched(opened, keep) for name, opened in networks.items()}
+    with pipelines.open_pipeline(low, networks, threads) as pipeline:
 
-    def answer(image: Image) -> Answer:
-        kept.clear()
-        faces = tuple(pipeline.detect(image))
-        return Answer(faces, tuple(kept))
+        def ask(image: Image) -> Answer:
+            kept.clear()
+            faces = tuple(pipeline.detect(image))
+            return Answer(faces, tuple(kept))
 
-    return answer
+        yield ask
+
+
+def answers(
+    entry: PipelineEntry, networks: Mapping[str, Opener], files: Iterable[Path], threads: int
+) -> tuple[Answer, ...]:
+    """What a pipeline says to some picture files.
+
+    Raises:
+        InputError: a picture cannot be read.
+    """
+    with asking(entry, networks, threads) as ask:
+        return tuple(ask(read_picture(file)) for file in files)
+
+
+def judge_by(entry: PipelineEntry, truth: Sequence[Answer]) -> Judge:
+    """Take the float pipeline's answers for the truth.
+
+    Raises:
+        InputError: it finds no face.
+    """
+    judge = Judge(tuple(truth), threshold_of(entry))
+    judge.check()
+    return judge
+
+
+def _watched(opened: Opener, seen: Seen) -> Opener:
+    return lambda options: Watched(opened(options), seen)
 
 
 def _relative_l2(want: Answer, have: Answer) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from facedeploy import pipelines
@@ -17,7 +17,7 @@ from facedeploy.models.model import Model
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.custom import NETWORK
 from facedeploy.runtimes import Substitute, open_network
-from facedeploy.runtimes.base import Runtime, RuntimeOptions
+from facedeploy.runtimes.base import Opener, Runtime, RuntimeOptions
 from facedeploy.runtimes.wrapped import Wrap
 
 OWN_FAMILIES = ("boxes", "tensors")
@@ -55,7 +55,7 @@ def load(
     entry = pipelines.reconfigure(manifest.pipeline, options)
     check_manifest(opened)
 
-    def opener(network: NetworkEntry) -> Callable[[RuntimeOptions], Runtime]:
+    def opener(network: NetworkEntry) -> Opener:
         def opens(settings: RuntimeOptions) -> Runtime:
             made = open_network(manifest.model, manifest.target, network, opened.path, settings, runtime)
             return made if wrap is None else wrap(made)

@@ -14,6 +14,8 @@ from facedeploy.runtimes.base import Array, Arrays, LayerTime, Runtime, RuntimeO
 T = TypeVar("T")
 
 Wrap = Callable[[Runtime], Runtime]
+# Told the named inputs and outputs of a run.
+Seen = Callable[[Mapping[str, Array], Arrays], object]
 
 
 class Wrapped(Runtime):
@@ -53,9 +55,7 @@ class Wrapped(Runtime):
 class Watched(Wrapped):
     """Calls `seen` with the named inputs and outputs of every run; pictures become tensors here, one at a time."""
 
-    def __init__(
-        self, inner: Runtime, seen: Callable[[Mapping[str, Array], Arrays], object], spec: NetworkSpec | None = None
-    ) -> None:
+    def __init__(self, inner: Runtime, seen: Seen, spec: NetworkSpec | None = None) -> None:
         super().__init__(inner, spec)
         self._seen = seen
         self._names = [t.name for t in self.spec.outputs]

@@ -16,7 +16,7 @@ from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.preprocess import Preprocess
 from facedeploy.metrics.box_overlap import Boxes
 from facedeploy.pipelines.base import Pipeline
-from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
+from facedeploy.runtimes.base import Arrays, Opener
 from facedeploy.sources.probes import probe_inputs
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class SourceNetwork:
     """
 
     spec: NetworkSpec
-    reference: Callable[[RuntimeOptions], Runtime]
+    reference: Opener
     write: Callable[[Path], None]
     rungs: Callable[[Path], Rungs]
     probe: Probe | None = None

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from facedeploy import pipelines
 from facedeploy.artifact.loss import Loss
 from facedeploy.calibration.chart import chart, write_chart
-from facedeploy.calibration.layer_replay import Capture, Variant, replay
+from facedeploy.calibration.layer_replay import Capture, Variant, open_variant
 from facedeploy.calibration.observed_graph import Graph, open_graphs
 from facedeploy.calibration.report import CalibrationReport, Row
 from facedeploy.calibration.sensitivity import (
@@ -461,16 +461,17 @@ def test_replay_equals_the_whole_network(
     variant = Variant(graph, ranges)
     onnx.save(quantize(graph.model, ranges, "symmetric"), tmp_path / "whole.onnx")
     first, second = (feed_of(tiny, file) for file in split.held_back[:2])
-    capture = Capture(graph, variant.boundary, ONE_THREAD)
+    capture = Capture(graph, variant.boundary)
     with (
-        capture.runtime as watched,
-        replay(variant, capture, ONE_THREAD) as replayed,
+        capture.open(ONE_THREAD) as watched,
+        capture.open_replayed(ONE_THREAD) as recalled,
+        open_variant(variant, capture, ONE_THREAD) as replayed,
         OnnxRuntimeRuntime(tmp_path / "whole.onnx", graph.spec, ONE_THREAD) as whole,
     ):
         exact = watched.run(first)
         want = whole.run(first)
         have = replayed.run(first)
-        for name, values in capture.replayed.run(first).items():
+        for name, values in recalled.run(first).items():
             np.testing.assert_array_equal(values, exact[name])
         assert list(have) == list(want)
         for name, values in want.items():
