@@ -82,7 +82,7 @@ def judging(entry: PipelineEntry) -> PipelineEntry:
         low = {_THRESHOLD: min(_LOW, entry.config[_THRESHOLD])}
     elif _STAGES in entry.config:
         low = {_STAGES: [max(t - _LOWER, 0.0) for t in entry.config[_STAGES]]}
-    return pipelines.reconfigure(entry, low)
+    return PipelineEntry(entry.family, {**entry.config, **low})
 
 
 def threshold_of(entry: PipelineEntry) -> float:
