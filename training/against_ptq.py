@@ -41,9 +41,8 @@ from tqdm import tqdm
 import facedeploy
 from facedeploy import pipelines
 from facedeploy.artifact.manifest import PipelineEntry
-from facedeploy.calibration.calibrate import Split, calibrate, choose_pictures
-from facedeploy.calibration.observed_graph import open_graphs
 from facedeploy.calibration.quantize_plan import Int8Options
+from facedeploy.calibration.session import Split, calibrate, choose_pictures
 from facedeploy.calibration.table import write_table
 from facedeploy.core.errors import BackendUnavailableError, FacedeployError, InputError
 from facedeploy.core.images import read_picture
@@ -58,6 +57,7 @@ from facedeploy.pipelines.base import Pipeline
 from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.runtimes.openvino import OpenVinoRuntime
+from facedeploy.runtimes.wrapped import Watched
 from facedeploy.sources.open import open_source
 from facedeploy.sources.source import Source
 from training.evaluate import (
@@ -193,27 +193,22 @@ class SpeedRow:
 # ------------------------------------------------------------------------------------------------- what is read
 
 
-class _Recorder(Runtime):
-    """Runs a float32 network in ONNX Runtime and writes down what it reads."""
+class _Calls:
+    """A float32 network in ONNX Runtime, and files of what it read."""
 
-    backend = "recorder"
-    concurrent = False
-
-    def __init__(self, inner: Runtime, folder: Path) -> None:
-        super().__init__(inner.spec, inner.options)
-        self._inner, self._folder = inner, folder
+    def __init__(self, onnx: Path, spec: NetworkSpec, folder: Path) -> None:
+        self._onnx, self._spec, self._folder = onnx, spec, folder
         folder.mkdir(parents=True)
         self.files: list[Path] = []
 
-    def _run(self, inputs: Mapping[str, Any]) -> Arrays:
+    def open(self, options: RuntimeOptions) -> Runtime:
+        return Watched(OnnxRuntimeRuntime(self._onnx, self._spec, options), self._write)
+
+    def _write(self, inputs: Mapping[str, Any], _: Arrays) -> None:
         path = self._folder / f"{len(self.files):05d}.npz"
         with path.open("wb") as file:
             np.savez(file, **inputs)
         self.files.append(path)
-        return self._inner.run(inputs)
-
-    def _close(self) -> None:
-        self._inner.close()
 
 
 def _read(path: Path) -> Arrays:
@@ -223,19 +218,13 @@ def _read(path: Path) -> Arrays:
 
 def record(source: Source, onnx_paths: Files, pictures: Sequence[Path], folder: Path) -> dict[str, list[Path]]:
     """What each network reads when the float pipeline runs over pictures; of many calls some, drawn evenly."""
-    specs = {n.spec.name: n.spec for n in source.networks}
-    with contextlib.ExitStack() as stack:
-        runtimes = {}
-        for name, spec in specs.items():
-            settings = pipelines.runtime_options(source.pipeline, name, 0)
-            inner = OnnxRuntimeRuntime(onnx_paths[name], spec, settings)
-            runtimes[name] = stack.enter_context(_Recorder(inner, folder / name))
-        pipeline = pipelines.make(source.pipeline, runtimes)
+    calls = {n.spec.name: _Calls(onnx[n.spec.name], n.spec, folder / n.spec.name) for n in source.networks}
+    with pipelines.open_pipeline(source.pipeline, {name: call.open for name, call in calls.items()}) as pipeline:
         for path in tqdm(pictures, f"record {source.model}", disable=None, leave=False):
             pipeline.detect(read_picture(path))
     chosen = {}
-    for name, runtime in runtimes.items():
-        files = list(runtime.files)
+    for name, call in calls.items():
+        files = list(call.files)
         random.Random(_SEED).shuffle(files)
         chosen[name] = files[:SUBSET]
         for path in files[SUBSET:]:
@@ -254,9 +243,13 @@ def prepare(subject: Subject, size: Size, pictures: Split, work: Path) -> Case:
     calls = record(source, onnx_paths, chosen, work / "calibration")
     held = record(source, onnx_paths, pictures.held_back[: subject.pictures], work / "held")
     ranges = work / "ranges.json"
-    shown = tqdm(chosen, f"calibrate {subject.model}", disable=None, leave=False)
-    write_table(calibrate(source, open_graphs(source), shown), ranges)
-    return Case(subject, source, size, onnx_paths, calls, held, ranges)
+
+    def watch(files: Sequence[Path], title: str) -> Iterable[Path]:
+        shown: Iterable[Path] = tqdm(files, f"{title} {subject.model}", disable=None, leave=False)
+        return shown
+
+    write_table(calibrate(source, Split(tuple(chosen), ()), watch=watch).table, ranges)
+    return Case(subject, source, size, onnx, calls, held, ranges)
 
 
 # ------------------------------------------------------------------------------------------------- contenders

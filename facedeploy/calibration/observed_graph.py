@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from facedeploy.calibration.quantizable_layers import QuantizableLayer, find_layers
-from facedeploy.calibration.table import Table
-from facedeploy.core.network_spec import NetworkSpec
+from facedeploy.calibration.quantizable_layers import Layer, find_layers
+from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.optional_imports import require
-from facedeploy.graph.passes.channel_equalization import equalize_channels
+from facedeploy.graph.passes.channel_equalization import Floats, choose_factors, equalise
 from facedeploy.graph.passes.deform_conv import to_gridsample
+from facedeploy.graph.passes.insert_qdq import quantize
+from facedeploy.graph.ranges import Ranges
+from facedeploy.runtimes.base import RuntimeOptions
+from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.sources.source import Source
 
 if TYPE_CHECKING:
@@ -30,11 +33,15 @@ _SIDES = ("height", "width")
 
 @dataclass(frozen=True)
 class Graph:
-    """A float32 graph and its layers."""
+    """A graph and its layers.
+
+    divided: name of a layer's weight -> by what each channel of the layer before was divided, where they were.
+    """
 
     spec: NetworkSpec
     model: onnx.ModelProto
-    layers: tuple[QuantizableLayer, ...]
+    layers: tuple[Layer, ...]
+    divided: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @staticmethod
     def of(model: onnx.ModelProto, spec: NetworkSpec) -> Graph:
@@ -42,17 +49,37 @@ class Graph:
         lowered = model if any(axis.name in _SIDES for axis in spec.axes) else to_gridsample(model)
         return Graph(spec, lowered, find_layers(lowered))
 
-    def equalised(self, factors: Mapping[str, Sequence[float]]) -> Graph:
-        """The same, with its channels divided: name of a layer's weight -> factors."""
-        return dataclasses.replace(self, model=equalize_channels(self.model, factors)) if factors else self
+    def equalised(self, peaks: Mapping[str, Floats]) -> Graph:
+        """The same, with channels of very different size made alike, where layers that may be int8 read them.
 
+        peaks: tensor -> the largest magnitude of each channel (C,).
+        """
+        mine = {v.name: peaks[v.input] for v in self.layers if not v.reason and v.input in peaks}
+        divided = {name: tuple(factors.tolist()) for name, factors in choose_factors(self.model, mine).items()}
+        if not divided:
+            return self
+        return dataclasses.replace(self, model=equalise(self.model, divided), divided=divided)
 
-def equalised(graphs: Mapping[str, Graph], table: Table) -> dict[str, Graph]:
-    """The graphs that the ranges of a table hold for."""
-    return {
-        name: graph.equalised({k: v.divided for k, v in table.networks.get(name, {}).items() if v.divided})
-        for name, graph in graphs.items()
-    }
+    def quantised(self, layers: Ranges) -> Graph:
+        """The same, with Q/DQ of the symmetric scheme at some layers, which is the accuracy of record."""
+        return dataclasses.replace(self, model=quantize(self.model, layers, "symmetric"))
+
+    def open(self, options: RuntimeOptions, also: Iterable[str] = ()) -> OnnxRuntimeRuntime:
+        """Open the graph in ONNX Runtime, which cannot profile it afterwards: the file is gone then.
+
+        also: tensors that become outputs too, of shapes that nobody asks for; inputs among them are left out.
+        """
+        library: Any = require("onnx", "export")
+        known = {t.name for t in (*self.spec.inputs, *self.spec.outputs)}
+        more = [name for name in dict.fromkeys(also) if name not in known]
+        copy = library.ModelProto()
+        copy.CopyFrom(self.model)
+        copy.graph.output.extend(library.ValueInfoProto(name=name) for name in more)
+        spec = dataclasses.replace(self.spec, outputs=(*self.spec.outputs, *(TensorSpec(name, ()) for name in more)))
+        with tempfile.TemporaryDirectory() as work:
+            path = Path(work) / f"{self.spec.name}.onnx"
+            library.save(copy, path)
+            return OnnxRuntimeRuntime(path, spec, options)
 
 
 def open_graphs(source: Source) -> dict[str, Graph]:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facedeploy.artifact.loss import Loss
-from facedeploy.calibration.calibrate import DEFAULT_COUNT, DEFAULT_METHOD, calibrate, choose_pictures
-from facedeploy.calibration.observed_graph import equalised, open_graphs
-from facedeploy.calibration.sensitivity import measure_loss, measure_sensitivity, plan_of
+from facedeploy.calibration.sensitivity import measure_loss, measure_sensitivity
+from facedeploy.calibration.session import DEFAULT_COUNT, DEFAULT_METHOD, calibrate, choose_pictures, plan_of
 from facedeploy.calibration.table import Method, Table
 from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import InputSize
 from facedeploy.core.optional_imports import require
-from facedeploy.core.progress import Progress, Watch, unwatched
+from facedeploy.core.progress import Progress, Watch, silent, unwatched
 from facedeploy.sources.open import open_source
 
 
@@ -55,7 +54,7 @@ def calibrate_model(
     seed: int = 0,
     threads: int = 0,
     sensitivity: bool = True,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
     watch: Watch = unwatched,
 ) -> CalibrationReport:
     """Calibrate a model on pictures; four fifths make the table, on the others each layer's loss is measured.
@@ -76,22 +75,18 @@ def calibrate_model(
         input_size=input_size,
         config=None if config is None else Path(config),
     )
-    progress("the float32 graphs")
-    graphs = open_graphs(source)
-    table = calibrate(source, graphs, pictures.calibration, method=method, threads=threads, watch=watch)
-    graphs = equalised(graphs, table)
-    plan = plan_of(graphs, table)
+    session = calibrate(source, pictures, method=method, threads=threads, progress=progress, watch=watch)
+    plan = plan_of(session.graphs, session.table)
     losses: dict[tuple[str, str], Loss] = {}
     whole = None
     if sensitivity:
-        files = watch(pictures.held_back, "layer by layer")
-        measured = measure_sensitivity(source.pipeline, graphs, plan, files, threads=threads)
+        measured = measure_sensitivity(session, plan, watch)
         losses = {(row.network, row.layer): row.loss for row in measured.layers}
         progress("all layers together")
-        whole = measure_loss(source.pipeline, graphs, plan, pictures.held_back, measured.judge, threads=threads)
+        whole = measure_loss(session, plan, measured.judge)
     rows = {
         (name, layer.name): Row(name, layer.name, losses.get((name, layer.name)), layer.reason)
-        for name, graph in graphs.items()
+        for name, graph in session.graphs.items()
         for layer in graph.layers
     }
-    return CalibrationReport(table, tuple(rows.values()), whole, len(pictures.held_back))
+    return CalibrationReport(session.table, tuple(rows.values()), whole, len(session.held_back))

@@ -16,10 +16,7 @@ def command(
 ) -> None:
     """Build the TensorRT engines of an artifact for the machine that will run them: this one, or a device."""
     from facedeploy.devices.open import open_device
-    from facedeploy.devices.python.remote import build_on
     from facedeploy.export.build import build
 
-    built = (
-        build(artifact, progress=step) if device == "local" else build_on(open_device(device), artifact, progress=step)
-    )
+    built = build(artifact, builder=None if device == "local" else open_device(device), progress=step)
     print(f"{built.path}: {len(built.manifest.networks)} engines built")

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from facedeploy.core.errors import InputError
 from facedeploy.devices.connection import Device
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from facedeploy.core.face import Face
     from facedeploy.core.progress import Progress
     from facedeploy.devices.python.request import Settings
+    from facedeploy.runtimes import Substitute
 
 _FORM = "adb://[SERIAL][?runner=PATH][&cores=4-7]"
 _URL = re.compile(r"adb://(?P<serial>\w[\w.:()%\[\] -]{0,120})?/?(?:\?(?P<query>[^?#\n]*))?", re.ASCII)
@@ -82,10 +83,19 @@ class AdbDevice(Device):
         return benchmark_on_phone(self, artifacts, images, settings, progress=progress)
 
     def detect(
-        self, artifact: Artifact, images: Sequence[Path], settings: Settings, progress: Progress
+        self,
+        artifact: Artifact,
+        images: Sequence[Path],
+        *,
+        threads: int,
+        runtime: Substitute | None,
+        options: Mapping[str, Any],
+        progress: Progress,
     ) -> list[list[Face]]:
         from facedeploy.devices.phone.detect import detect_on_phone
+        from facedeploy.devices.python.request import Settings
 
+        settings = Settings(threads, runtime=runtime, options=options)
         return detect_on_phone(self, artifact, images, settings, progress=progress)
 
     @property

@@ -5,10 +5,10 @@ from __future__ import annotations
 import abc
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from facedeploy.artifact.folder import Artifact
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from facedeploy.core.face import Face
     from facedeploy.core.progress import Progress
     from facedeploy.devices.python.request import Settings
+    from facedeploy.export.build import Engines
+    from facedeploy.runtimes import Substitute
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,26 @@ class Device(abc.ABC):
         return benchmark_on(self, artifacts, images, settings, progress=progress)
 
     def detect(
-        self, artifact: Artifact, images: Sequence[Path], settings: Settings, progress: Progress
+        self,
+        artifact: Artifact,
+        images: Sequence[Path],
+        *,
+        threads: int,
+        runtime: Substitute | None,
+        options: Mapping[str, Any],
+        progress: Progress,
     ) -> list[list[Face]]:
         """What `remote.detect_on` finds here."""
         from facedeploy.devices.python.remote import detect_on
+        from facedeploy.devices.python.request import Settings
 
-        return detect_on(self, artifact, images, settings, progress=progress)
+        return detect_on(self, artifact, images, Settings(threads, runtime=runtime, options=options), progress=progress)
+
+    def build(self, artifact: Artifact, progress: Progress) -> Engines:
+        """What `remote.build_on` builds here."""
+        from facedeploy.devices.python.remote import build_on
+
+        return build_on(self, artifact, progress=progress)
 
     def advice(self, said: str) -> str | None:
         """What to do about a connection that failed with these words; None where they say nothing that is known."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from facedeploy.core.errors import DeviceError, InputError
 from facedeploy.core.hashing import sha256
-from facedeploy.core.progress import Progress
+from facedeploy.core.progress import Progress, silent
 from facedeploy.devices.connection import Device
 from facedeploy.devices.shell import readable, talk
 
@@ -77,7 +77,7 @@ def enter(device: Device) -> str:
     return f'set -e; umask 077; d={device.folder}; mkdir -p "$d/objects"; cd "$d"; '
 
 
-def push(device: Device, contents: Iterable[Content], progress: Progress = lambda step: None) -> int:
+def push(device: Device, contents: Iterable[Content], progress: Progress = silent) -> int:
     """Send those that the device has not; how many those were.
 
     Raises:

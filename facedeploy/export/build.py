@@ -5,32 +5,57 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from facedeploy.artifact.folder import Artifact, describe_file, write_manifest
 from facedeploy.artifact.manifest import NetworkEntry
 from facedeploy.core.errors import BackendUnavailableError, InputError
+from facedeploy.core.progress import Progress, silent
 from facedeploy.export.tensorrt import build_engine
 from facedeploy.runtimes.tensorrt_api import find_tensorrt
 
 
-def build(artifact: str | os.PathLike[str], *, progress: Callable[[str], None] = lambda step: None) -> Artifact:
+@dataclass(frozen=True)
+class Engines:
+    """What was built: the bytes of each network's engine, by name. tool, version: of TensorRT."""
+
+    networks: Mapping[str, bytes]
+    tool: str
+    version: str
+
+
+class Builder(Protocol):
+    """Another place where engines are built, such as a device."""
+
+    def build(self, artifact: Artifact, progress: Progress) -> Engines:
+        """Build the engine of every network of a `trt` artifact."""
+
+
+def build(artifact: str | os.PathLike[str], *, builder: Builder | None = None, progress: Progress = silent) -> Artifact:
     """Build every engine of a `trt` artifact and add it to the folder.
 
     The manifest is replaced last, in one step: until then the artifact is what it was.
 
+    builder: builds them; None for this machine.
+
     Raises:
         InputError: the artifact is for another backend. BackendUnavailableError: no TensorRT here.
-        ConversionError: TensorRT refuses a network.
+        ConversionError: TensorRT refuses a network. Others: what `builder` raises.
     """
     opened = Artifact.open(artifact)
-    trt = find_builder(opened)
+    check_buildable(opened)
+    return add_engines(opened, _build_here(opened, progress) if builder is None else builder.build(opened, progress))
+
+
+def _build_here(artifact: Artifact, progress: Progress) -> Engines:
+    trt = find_builder(artifact)
     engines = {}
-    for network in opened.manifest.networks:
+    for network in artifact.manifest.networks:
         progress(f"{network.spec.name}: build the engine")
-        engines[network.spec.name] = build_engine(trt, opened.file(network.spec.name, "onnx"), network.spec)
-    return add_engines(opened, engines, trt.__name__, trt.__version__)
+        engines[network.spec.name] = build_engine(trt, artifact.file(network.spec.name, "onnx"), network.spec)
+    return Engines(engines, trt.__name__, str(trt.__version__))
 
 
 def check_buildable(artifact: Artifact) -> None:
@@ -54,11 +79,11 @@ def find_builder(artifact: Artifact) -> Any:
     return trt
 
 
-def add_engines(artifact: Artifact, engines: Mapping[str, bytes], tool: str, version: str) -> Artifact:
-    """Put engines, by network, into an artifact. tool, version: of what built them, for the manifest."""
+def add_engines(artifact: Artifact, engines: Engines) -> Artifact:
+    """Put engines into an artifact."""
     manifest = artifact.manifest
-    networks = tuple(_with_engine(artifact, network, engines[network.spec.name]) for network in manifest.networks)
-    tools = {**manifest.tools, tool: version}
+    networks = tuple(_with_engine(artifact, n, engines.networks[n.spec.name]) for n in manifest.networks)
+    tools = {**manifest.tools, engines.tool: engines.version}
     write_manifest(artifact.path, dataclasses.replace(manifest, networks=networks, tools=tools))
     built = Artifact.open(artifact.path)
     _remove_unused(artifact, built)

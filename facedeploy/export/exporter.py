@@ -16,15 +16,15 @@ from facedeploy.artifact.folder import Artifact, staged, write_manifest
 from facedeploy.artifact.manifest import Manifest, NetworkEntry, Parity, SourceFile
 from facedeploy.calibration.quantize_plan import Int8Options, Quantisation, quantisation
 from facedeploy.core.errors import InputError, ParityError, SlowerError
-from facedeploy.core.hashing import sha256
-from facedeploy.core.network_spec import InputSize
+from facedeploy.core.network_spec import InputSize, NetworkSpec
 from facedeploy.core.optional_imports import installed_versions, require
-from facedeploy.core.progress import Progress, Watch, unwatched
+from facedeploy.core.progress import Progress, Watch, silent, unwatched
 from facedeploy.core.target import Backend, Precision, Target
 from facedeploy.export.bisect import first_wrong
 from facedeploy.export.check_network import NetworkExport, check_compiled, describe_compiled
 from facedeploy.export.compiler import Compile, Compiled, Job
 from facedeploy.export.fp16_fallback import choose_float32
+from facedeploy.export.ncnn.ncnn2table import find_tables, read_tables
 from facedeploy.export.speed import speedup
 from facedeploy.graph.lowering import DeformConvForm
 from facedeploy.runtimes import Substitute, open_network
@@ -82,7 +82,7 @@ def export(
     config: str | os.PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
     int8: Int8Options | None = None,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
     watch: Watch | None = None,
 ) -> Artifact:
     """Compile a model for a target and write the artifact.
@@ -128,8 +128,8 @@ def export(
         parts = _save_weights(source.modules, folder) if target.backend == "torch" else {}
         chosen = Quantisation()
         if target.precision == "int8":
-            chosen = quantisation(source, int8 or Int8Options(), progress=progress, watch=watch or unwatched)
-        jobs: list[NetworkExport] = []
+            chosen = _quantisation(source, int8 or Int8Options(), progress, watch or unwatched)
+        jobs: list[_Export] = []
         networks: list[NetworkEntry] = []
         rows: list[Parity] = []
         for network in source.networks:
@@ -154,7 +154,7 @@ def export(
                 target=target,
                 networks=tuple(networks),
                 pipeline=source.pipeline,
-                source=tuple(SourceFile(n, f.name, sha256(f)) for n, f in source.files.items()),
+                source=tuple(SourceFile(n, source.files[n].name, digest) for n, digest in source.digests.items()),
                 tools=installed_versions(*_TOOLS),
                 parity=tuple(rows),
                 calibration=calibration,
@@ -162,6 +162,13 @@ def export(
             ),
         )
     return Artifact.open(output)
+
+
+def _quantisation(source: Source, options: Int8Options, progress: Progress, watch: Watch) -> Quantisation:
+    """The layers to quantise: as ncnn's own tool says, or from a calibration of ours."""
+    if tables := find_tables(options.calibration):
+        return read_tables(source, tables)
+    return quantisation(source, options, progress=progress, watch=watch)
 
 
 def _check_target(source: Source, target: Target) -> None:

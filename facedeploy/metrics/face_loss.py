@@ -5,23 +5,30 @@ So no label is needed. What is measured is change: a face that int8 loses counts
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from facedeploy import pipelines
 from facedeploy.artifact.loss import Loss
-from facedeploy.core.boxes import areas
+from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
+from facedeploy.core.images import read_picture
 from facedeploy.core.preprocess import Image
 from facedeploy.metrics.average_precision import average_precision, boxes_and_scores
 from facedeploy.metrics.face_matching import match
-from facedeploy.metrics.landmarks import point_errors
-from facedeploy.metrics.pose import angle_distance
-from facedeploy.pipelines.base import Pipeline
-from facedeploy.pipelines.recorded_outputs import Recorder
-from facedeploy.runtimes.base import Arrays
+from facedeploy.runtimes.base import Array, Arrays, Opener
+from facedeploy.runtimes.wrapped import Seen, Watched
+
+_LOW = 0.02  # Precision at every recall needs the detections below the threshold too.
+_THRESHOLD = "score_threshold"
+# A cascade gets slow when its stages let everything pass.
+_STAGES, _LOWER = "thresholds", 0.15
 
 
 @dataclass(frozen=True)
@@ -68,13 +75,67 @@ class Judge:
             raise InputError(msg)
 
 
-def answer(pipeline: Pipeline, image: Image) -> Answer:
-    """Ask a pipeline; without faces, its runtimes are recorders."""
-    recorders = [r for r in pipeline.runtimes.values() if isinstance(r, Recorder)]
-    for recorder in recorders:
-        recorder.kept.clear()
-    faces = tuple(pipeline.detect(image))
-    return Answer(faces, tuple(o for r in recorders for o in r.kept))
+def judging(entry: PipelineEntry) -> PipelineEntry:
+    """The pipeline to judge with: precision at every recall needs the detections below the threshold too."""
+    low: dict[str, Any] = {}
+    if _THRESHOLD in entry.config:
+        low = {_THRESHOLD: min(_LOW, entry.config[_THRESHOLD])}
+    elif _STAGES in entry.config:
+        low = {_STAGES: [max(t - _LOWER, 0.0) for t in entry.config[_STAGES]]}
+    return PipelineEntry(entry.family, {**entry.config, **low})
+
+
+def threshold_of(entry: PipelineEntry) -> float:
+    """The score from which faces count; of a cascade, the last stage's."""
+    return float(entry.config.get(_THRESHOLD, entry.config.get(_STAGES, (0.0,))[-1]))
+
+
+@contextlib.contextmanager
+def asking(entry: PipelineEntry, networks: Mapping[str, Opener], threads: int) -> Iterator[Callable[[Image], Answer]]:
+    """Open a pipeline, to be asked about pictures with low thresholds. networks, threads: as of `open_pipeline`."""
+    low = judging(entry)
+    kept: list[Arrays] = []
+
+    def keep(_: Mapping[str, Array], outputs: Arrays) -> None:
+        kept.append(outputs)
+
+    if not pipelines.decodes(low):
+        networks = {name: _watched(opened, keep) for name, opened in networks.items()}
+    with pipelines.open_pipeline(low, networks, threads) as pipeline:
+
+        def ask(image: Image) -> Answer:
+            kept.clear()
+            faces = tuple(pipeline.detect(image))
+            return Answer(faces, tuple(kept))
+
+        yield ask
+
+
+def answers(
+    entry: PipelineEntry, networks: Mapping[str, Opener], files: Iterable[Path], threads: int
+) -> tuple[Answer, ...]:
+    """What a pipeline says to some picture files.
+
+    Raises:
+        InputError: a picture cannot be read.
+    """
+    with asking(entry, networks, threads) as ask:
+        return tuple(ask(read_picture(file)) for file in files)
+
+
+def judge_by(entry: PipelineEntry, truth: Sequence[Answer]) -> Judge:
+    """Take the float pipeline's answers for the truth.
+
+    Raises:
+        InputError: it finds no face.
+    """
+    judge = Judge(tuple(truth), threshold_of(entry))
+    judge.check()
+    return judge
+
+
+def _watched(opened: Opener, seen: Seen) -> Opener:
+    return lambda options: Watched(opened(options), seen)
 
 
 def _relative_l2(want: Answer, have: Answer) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from facedeploy.pipelines.landmarks106 import Landmarks106Config, Landmarks106Pi
 from facedeploy.pipelines.mogface import MogFaceConfig, MogFacePipeline
 from facedeploy.pipelines.mos import MosConfig, MosPipeline, MosPublishedPipeline
 from facedeploy.pipelines.mtcnn import MtcnnConfig, MtcnnPipeline
-from facedeploy.runtimes.base import Runtime, RuntimeOptions
+from facedeploy.runtimes.base import Opener, Runtime, RuntimeOptions
 
 # family -> its configuration, and the pipeline made from runtimes and a configuration
 _FAMILIES: dict[str, tuple[type, type[Any]]] = {
@@ -50,6 +51,11 @@ def configure(family: str, changes: Mapping[str, Any], base: Mapping[str, Any] |
     return PipelineEntry(family, to_plain(config))
 
 
+def reconfigure(entry: PipelineEntry, changes: Mapping[str, Any] | None) -> PipelineEntry:
+    """The same pipeline with some values of its configuration changed. Raises as `configure` does."""
+    return configure(entry.family, changes or {}, entry.config)
+
+
 def preprocess(entry: PipelineEntry) -> Preprocess:
     """How the pipeline prepares a network's input."""
     return from_plain(Preprocess, entry.config["preprocess"])
@@ -57,10 +63,7 @@ def preprocess(entry: PipelineEntry) -> Preprocess:
 
 def runtime_options(entry: PipelineEntry, network: str, threads: int) -> RuntimeOptions:
     """How the pipeline wants one of its networks to run on so many threads (0: every core)."""
-    _, pipeline = _FAMILIES[entry.family]
-    options = RuntimeOptions(threads)
-    streams = options.threads if network in pipeline.many else 1
-    return RuntimeOptions(options.threads, streams, preprocess(entry) if network in pipeline.pictures else None)
+    return _options(entry.family, preprocess(entry), network, threads)
 
 
 def make(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Pipeline:
@@ -68,3 +71,33 @@ def make(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Pipeline:
     config_type, pipeline = _FAMILIES[entry.family]
     made: Pipeline = pipeline(runtimes, from_plain(config_type, entry.config))
     return made
+
+
+def decodes(entry: PipelineEntry) -> bool:
+    """Whether faces come out."""
+    _, pipeline = _FAMILIES[entry.family]
+    return bool(pipeline.decodes)
+
+
+def open_pipeline(entry: PipelineEntry, networks: Mapping[str, Opener], threads: int = 0) -> Pipeline:
+    """Open the networks as the pipeline wants them to run, and make it over them. Closing it closes them.
+
+    networks: name -> what opens its runtime. threads: CPU threads of each; 0 for every core.
+    """
+    config_type, pipeline = _FAMILIES[entry.family]
+    config: Any = from_plain(config_type, entry.config)
+    with contextlib.ExitStack() as stack:
+        runtimes = {
+            name: stack.enter_context(opened(_options(entry.family, config.preprocess, name, threads)))
+            for name, opened in networks.items()
+        }
+        made: Pipeline = pipeline(runtimes, config)
+        stack.pop_all()
+    return made
+
+
+def _options(family: str, pixels: Preprocess, network: str, threads: int) -> RuntimeOptions:
+    _, pipeline = _FAMILIES[family]
+    options = RuntimeOptions(threads)
+    streams = options.threads if network in pipeline.many else 1
+    return RuntimeOptions(options.threads, streams, pixels if network in pipeline.pictures else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from facedeploy.core.errors import InputError
@@ -25,7 +26,12 @@ class Pipeline(abc.ABC):
     decodes: ClassVar[bool] = True
 
     def __init__(self, runtimes: Mapping[str, Runtime]) -> None:
-        self.runtimes = dict(runtimes)
+        self._runtimes = MappingProxyType(dict(runtimes))
+
+    @property
+    def runtimes(self) -> Mapping[str, Runtime]:
+        """The networks that it was given, by name. They stay: a pipeline over others is another pipeline."""
+        return self._runtimes
 
     @abc.abstractmethod
     def detect(self, image: Image) -> list[Face]:

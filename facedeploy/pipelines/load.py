@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from facedeploy import pipelines
 from facedeploy.artifact.folder import Artifact
-from facedeploy.artifact.manifest import Manifest
+from facedeploy.artifact.manifest import Manifest, NetworkEntry
 from facedeploy.core.errors import ArtifactError
 from facedeploy.core.network_spec import InputSize, NetworkSpec
 from facedeploy.core.target import Backend
@@ -18,7 +17,8 @@ from facedeploy.models.model import Model
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.custom import NETWORK
 from facedeploy.runtimes import Substitute, open_network
-from facedeploy.runtimes.base import Runtime
+from facedeploy.runtimes.base import Opener, Runtime, RuntimeOptions
+from facedeploy.runtimes.wrapped import Wrap
 
 OWN_FAMILIES = ("boxes", "tensors")
 # What a network of each backend must have; TensorRT's engine may still be to be built.
@@ -36,6 +36,7 @@ def load(
     threads: int = 0,
     runtime: Substitute | None = None,
     options: Mapping[str, Any] | None = None,
+    wrap: Wrap | None = None,
 ) -> Pipeline:
     """Open an artifact: `with load("mtcnn-openvino-fp32") as pipeline: pipeline.detect(image)`.
 
@@ -44,24 +45,24 @@ def load(
         threads: CPU threads per network; 0 for every core of this process.
         runtime: "onnxruntime" runs the ONNX file of a `trt` artifact where there is no GPU.
         options: changes to the pipeline's configuration, such as {"min_face": 20}.
+        wrap: makes of each network's runtime the one that the pipeline is given, to watch it.
 
     Raises:
         ArtifactError, BackendUnavailableError, InputError: what is wrong and what to do.
     """
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
-    entry = pipelines.configure(opened.manifest.pipeline.family, options or {}, opened.manifest.pipeline.config)
     manifest = opened.manifest
+    entry = pipelines.reconfigure(manifest.pipeline, options)
     check_manifest(opened)
-    with contextlib.ExitStack() as stack:
-        runtimes: dict[str, Runtime] = {}
-        for network in manifest.networks:
-            name = network.spec.name
-            settings = pipelines.runtime_options(entry, name, threads)
+
+    def opener(network: NetworkEntry) -> Opener:
+        def opens(settings: RuntimeOptions) -> Runtime:
             made = open_network(manifest.model, manifest.target, network, opened.path, settings, runtime)
-            runtimes[name] = stack.enter_context(made)
-        pipeline = pipelines.make(entry, runtimes)
-        stack.pop_all()
-    return pipeline
+            return made if wrap is None else wrap(made)
+
+        return opens
+
+    return pipelines.open_pipeline(entry, {n.spec.name: opener(n) for n in manifest.networks}, threads)
 
 
 def check_manifest(artifact: Artifact) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -196,3 +196,7 @@ class Runtime(abc.ABC):
         if len(self._right) >= _KINDS_KEPT:
             self._right.clear()
         self._right.add(kind)
+
+
+# Opens a network, to run as the options say.
+Opener = Callable[[RuntimeOptions], Runtime]

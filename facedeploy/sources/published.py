@@ -54,7 +54,7 @@ def from_model(known: Model, weights: Path | None, specs: Sequence[NetworkSpec],
             probe=known.define().probe,
         )
 
-    return Source(known.id, "registry", files, pipeline, tuple(map(network, specs)), modules)
+    return Source(known.id, "registry", files, pipeline, tuple(map(network, specs)), modules, known.embedded_ranges)
 
 
 def _once(write: Callable[[Path], None]) -> Callable[[Path], None]:

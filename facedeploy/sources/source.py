@@ -16,7 +16,7 @@ from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.preprocess import Preprocess
 from facedeploy.metrics.box_overlap import Boxes
 from facedeploy.pipelines.base import Pipeline
-from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
+from facedeploy.runtimes.base import Arrays, Opener
 from facedeploy.sources.probes import probe_inputs
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class SourceNetwork:
     """
 
     spec: NetworkSpec
-    reference: Callable[[RuntimeOptions], Runtime]
+    reference: Opener
     write: Callable[[Path], None]
     fallback_candidates: Callable[[Path], FallbackCandidates]
     probe: Probe | None = None
@@ -49,7 +49,9 @@ class SourceNetwork:
 
 @dataclass(frozen=True)
 class Source:
-    """model: its id. files: what it was read from, by part. modules: its parts in PyTorch, for the torch target."""
+    """model: its id. files: what it was read from, by part. modules: its parts in PyTorch, for the torch target.
+    ranges: the table of ranges that comes with the model, or None.
+    """
 
     model: str
     origin: Origin
@@ -57,6 +59,12 @@ class Source:
     pipeline: PipelineEntry
     networks: tuple[SourceNetwork, ...]
     modules: Modules = field(default_factory=dict)
+    ranges: Path | None = None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the files, by part."""
+        return {part: sha256(file) for part, file in self.files.items()}
 
     @property
     def boxes(self) -> Boxes:
@@ -65,11 +73,8 @@ class Source:
 
     def open(self, threads: int = 0, options: Mapping[str, Any] | None = None) -> Pipeline:
         """The pipeline over the references: what every artifact is held against."""
-        entry = pipelines.configure(self.pipeline.family, options or {}, self.pipeline.config)
-        opened = {
-            n.spec.name: n.reference(pipelines.runtime_options(entry, n.spec.name, threads)) for n in self.networks
-        }
-        return pipelines.make(entry, opened)
+        entry = pipelines.reconfigure(self.pipeline, options)
+        return pipelines.open_pipeline(entry, {n.spec.name: n.reference for n in self.networks}, threads)
 
 
 def check_files(artifact: Artifact, files: Mapping[str, Path]) -> None:

@@ -6,17 +6,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from facedeploy import pipelines
 from facedeploy.artifact.folder import Artifact
 from facedeploy.artifact.manifest import Parity
 from facedeploy.core.errors import InputError
+from facedeploy.core.face import Face
 from facedeploy.core.images import expand, read_picture
-from facedeploy.core.progress import Progress
+from facedeploy.core.progress import Progress, silent
 from facedeploy.core.target import Precision
-from facedeploy.devices.connection import Device
-from facedeploy.devices.python.request import Settings
 from facedeploy.metrics.face_matching import FaceDifference, compare
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.custom import TensorsPipeline
@@ -53,6 +52,25 @@ class Verification:
     problems: tuple[str, ...]
 
 
+class FaceFinder(Protocol):
+    """Another place where an artifact finds faces, such as a device. name: as messages say it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def detect(
+        self,
+        artifact: Artifact,
+        images: Sequence[Path],
+        *,
+        threads: int,
+        runtime: Substitute | None,
+        options: Mapping[str, Any],
+        progress: Progress,
+    ) -> list[list[Face]]:
+        """The faces in each of some picture files."""
+
+
 def verify(
     artifact: str | os.PathLike[str] | Artifact,
     weights: str | os.PathLike[str] | None = None,
@@ -62,8 +80,8 @@ def verify(
     threads: int = 0,
     runtime: Substitute | None = None,
     options: Mapping[str, Any] | None = None,
-    device: Device | None = None,
-    progress: Progress = lambda step: None,
+    device: FaceFinder | None = None,
+    progress: Progress = silent,
 ) -> Verification:
     """Compare an artifact with what it came from: PyTorch over a checkpoint, or an ONNX file.
 
@@ -82,7 +100,7 @@ def verify(
     files = expand([Path(i) for i in images])
     check_manifest(opened)
     source = reopen(opened, None if weights is None else Path(weights), factory)
-    pipeline = pipelines.configure(manifest.pipeline.family, options or {}, manifest.pipeline.config)
+    pipeline = pipelines.reconfigure(manifest.pipeline, options)
     precision = manifest.target.precision
     if device is not None:
         with source.open(threads, pipeline.config) as reference:
@@ -90,7 +108,9 @@ def verify(
                 what = "name pictures of some with --images" if reference.decodes else f"{opened.path} gives none"
                 msg = f"on {device.name} only faces are compared, not tensors: {what}"
                 raise InputError(msg)
-            there = device.detect(opened, files, Settings(threads, runtime=runtime, options=pipeline.config), progress)
+            there = device.detect(
+                opened, files, threads=threads, runtime=runtime, options=pipeline.config, progress=progress
+            )
             compared = compare([reference.detect(read_picture(file)) for file in files], there)
         return Verification((), compared, tuple(_face_problems(compared, precision)))
     with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shutil
 import time
@@ -14,14 +15,14 @@ import cv2
 import numpy as np
 import pytest
 
+from facedeploy import pipelines
 from facedeploy.artifact.folder import MANIFEST
 from facedeploy.benchmarks.confidence import Rounds
 from facedeploy.benchmarks.latency import protocol as rules
 from facedeploy.benchmarks.latency import vendors
 from facedeploy.benchmarks.latency.benchmark import benchmark
 from facedeploy.benchmarks.latency.cold_start import measure_cold
-from facedeploy.benchmarks.latency.phase_timer import Lap, run_lap, watch
-from facedeploy.benchmarks.latency.protocol import make_protocol, measure, warm_up
+from facedeploy.benchmarks.latency.protocol import make_protocol, measure, run_lap, warm_up
 from facedeploy.benchmarks.latency.summarize import fastest
 from facedeploy.benchmarks.record import PHASES, Protocol, Record
 from facedeploy.benchmarks.record_file import read_record, write_record
@@ -37,6 +38,7 @@ from facedeploy.pipelines.load import load
 from facedeploy.pipelines.mtcnn import MtcnnPipeline
 from facedeploy.pipelines.recording import record_feeds
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions, available_cores
+from facedeploy.runtimes.wrapped import Lap, Timed
 from tests.conftest import SMALL, GetArtifact
 from tests.support.exported import tiny
 from tests.support.records import make_record
@@ -103,8 +105,8 @@ class Steps(Pipeline):
 
 def test_time_is_that_of_the_phase_that_took_it() -> None:
     """Sleep is never too short, so only lower bounds and sums are checked."""
-    pipeline = Steps({"network": Slow()})
-    whole, preprocess, network, postprocess = run_lap(pipeline, watch(pipeline), IMAGE)
+    lap = Lap()
+    whole, preprocess, network, postprocess = run_lap(Steps({"network": Timed(Slow(), lap)}), lap, IMAGE)
     assert whole == pytest.approx(preprocess + network + postprocess)
     assert preprocess >= 0.03
     assert network >= 0.04
@@ -119,8 +121,8 @@ def test_networks_that_are_called_one_by_one_are_watched_too() -> None:
                 self.runtimes["network"].run({"x": np.zeros(1, np.float32)})
             return []
 
-    pipeline = Calls({"network": Slow()})
-    whole, preprocess, network, postprocess = run_lap(pipeline, watch(pipeline), IMAGE)
+    lap = Lap()
+    whole, preprocess, network, postprocess = run_lap(Calls({"network": Timed(Slow(), lap)}), lap, IMAGE)
     assert network >= 0.06
     assert whole == pytest.approx(preprocess + network + postprocess)
 
@@ -130,22 +132,24 @@ def test_a_pipeline_that_runs_no_network_only_prepares() -> None:
         def detect(self, image: Image) -> list[Face]:
             return []
 
-    pipeline = Nothing({"network": Slow()})
-    whole, preprocess, network, postprocess = run_lap(pipeline, watch(pipeline), IMAGE)
+    lap = Lap()
+    whole, preprocess, network, postprocess = run_lap(Nothing({"network": Timed(Slow(), lap)}), lap, IMAGE)
     assert (network, postprocess, preprocess) == (0, 0, whole)
 
 
 def test_phases_of_a_real_pipeline_are_its_whole(artifact: GetArtifact, photos: Path) -> None:
     image = cv2.imread(str(photos / "a.png"))
     assert image is not None
-    with load(artifact("onnx-fp32"), threads=1, options=EAGER) as pipeline:
-        plain = pipeline.detect(image)  # type: ignore[arg-type]
-        lap = watch(pipeline)
+    lap = Lap()
+    with (
+        load(artifact("onnx-fp32"), threads=1, options=EAGER) as plain,
+        load(artifact("onnx-fp32"), threads=1, options=EAGER, wrap=functools.partial(Timed, lap=lap)) as pipeline,
+    ):
         for _ in range(3):
             whole, *parts = run_lap(pipeline, lap, image)  # type: ignore[arg-type]
             assert whole == pytest.approx(sum(parts))
             assert min(parts) > 0
-        assert pipeline.detect(image) == plain  # type: ignore[arg-type]
+        assert pipeline.detect(image) == plain.detect(image)  # type: ignore[arg-type]
 
 
 # --- turns ---
@@ -416,9 +420,10 @@ def test_feeds_are_what_the_networks_get(artifact: GetArtifact, photos: Path) ->
     image = cv2.imread(str(photos / "a.png"))
     with load(artifact("onnx-fp32"), threads=1, options=EAGER) as pipeline:
         assert isinstance(pipeline, MtcnnPipeline)
-        runtimes = dict(pipeline.runtimes)
-        feeds = record_feeds(pipeline, [image, image])  # type: ignore[list-item]
-        assert pipeline.runtimes == runtimes
+        with pytest.raises(TypeError):
+            pipeline.runtimes["pnet"] = pipeline.runtimes["rnet"]  # type: ignore[index]
+        entry = pipelines.reconfigure(artifact("onnx-fp32").manifest.pipeline, EAGER)
+        feeds = record_feeds(entry, pipeline.runtimes, [image, image])  # type: ignore[list-item]
     assert {len(f.seconds) - len(f.inputs) for f in feeds.values()} == {0}
     assert all(p.dtype == np.uint8 and p.shape[3] == 3 for f in feeds.values() for p in f.inputs)
     half = len(feeds["pnet"].inputs) // 2
@@ -441,7 +446,8 @@ def test_vendors(target: str, tools: list[str], real_artifact: GetArtifact, crow
     monkeypatch.setattr(vendors, "_SECONDS", 1)
     made = real_artifact(target)
     with load(made, threads=1) as pipeline:
-        feeds = record_feeds(pipeline, [cv2.imread(str(crowd))])  # type: ignore[list-item]
+        seen = [cv2.imread(str(crowd))]
+        feeds = record_feeds(made.manifest.pipeline, pipeline.runtimes, seen)  # type: ignore[arg-type]
     checks = vendors.check_vendor(made, feeds, 1, None)
     assert [check.tool for check in checks] == tools
     for check in checks:
@@ -455,7 +461,8 @@ def test_a_vendors_tool_that_fails_says_why(artifact: GetArtifact, photos: Path,
     pytest.importorskip("openvino")
     made = artifact("openvino-fp32")
     with load(made, threads=1, options=EAGER) as pipeline:
-        feeds = record_feeds(pipeline, [cv2.imread(str(photos / "a.png"))])  # type: ignore[list-item]
+        entry = pipelines.reconfigure(made.manifest.pipeline, EAGER)
+        feeds = record_feeds(entry, pipeline.runtimes, [cv2.imread(str(photos / "a.png"))])  # type: ignore[list-item]
     monkeypatch.setattr(vendors, "_SECONDS", 0)  # benchmark_app wants a positive one.
     with pytest.raises(FacedeployError, match="benchmark_app does not run") as said:
         vendors.check_vendor(made, feeds, 1, None)

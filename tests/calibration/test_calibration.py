@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,19 @@ from safetensors.torch import load_file, save_file
 
 from facedeploy import pipelines
 from facedeploy.artifact.loss import Loss
-from facedeploy.calibration.calibrate import FEWEST, Split, calibrate, choose_pictures
 from facedeploy.calibration.chart import chart, write_chart
-from facedeploy.calibration.layer_replay import Capture, Replay, Variant
-from facedeploy.calibration.observed_graph import Graph, equalised, open_graphs
-from facedeploy.calibration.quantize_plan import Int8Options, embedded_table, quantisation
+from facedeploy.calibration.layer_replay import Capture, Variant, open_variant
+from facedeploy.calibration.observed_graph import Graph, open_graphs
 from facedeploy.calibration.report import CalibrationReport, Row
 from facedeploy.calibration.sensitivity import (
     LayerLoss,
-    Plan,
     Sensitivity,
     fit,
     judge_on,
     measure_loss,
     measure_sensitivity,
-    plan_of,
 )
+from facedeploy.calibration.session import FEWEST, Plan, Session, Split, calibrate, choose_pictures, plan_of
 from facedeploy.calibration.table import FORMAT, Method, Table, check_table, read_table, write_table
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
@@ -42,12 +39,15 @@ from facedeploy.core.hashing import sha256
 from facedeploy.core.images import read_picture
 from facedeploy.core.preprocess import Image
 from facedeploy.core.synthetic_faces import group_photo
-from facedeploy.graph.passes.insert_qdq import insert_qdq
+from facedeploy.export.ncnn.ncnn2table import find_tables, read_tables
+from facedeploy.graph.from_torch import export_onnx
+from facedeploy.graph.passes.insert_qdq import quantize
 from facedeploy.graph.ranges import Range
 from facedeploy.metrics.face_loss import Answer, Judge
 from facedeploy.models import registry
 from facedeploy.runtimes.base import Arrays, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
+from facedeploy.sources import published
 from facedeploy.sources.open import open_source
 from facedeploy.sources.source import Source
 from tests.artifact.test_artifact import one_sentence, tree
@@ -64,6 +64,24 @@ ONE_THREAD = RuntimeOptions(threads=1)
 RUINED = "mos.context.1.near.0.weight"
 
 run = test_cli.run  # The fixture.
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """PyTorch's own export takes seconds: the same weights and sizes are traced once."""
+    folder = tmp_path_factory.mktemp("traced")
+    made: dict[tuple[object, ...], Path] = {}
+
+    def trace(module: torch.nn.Module, spec: NetworkSpec, path: Path) -> None:
+        state = tuple((k, v.double().sum().item()) for k, v in module.state_dict().items())
+        if (spec, state) not in made:
+            made[spec, state] = folder / f"{len(made)}.onnx"
+            export_onnx(module, spec, made[spec, state])
+        shutil.copy(made[spec, state], path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(published, "export_onnx", trace)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +110,18 @@ def split(pictures: Path) -> Split:
 
 
 @pytest.fixture(scope="module")
-def table(tiny: Source, graphs: dict[str, Graph], split: Split) -> Table:
-    return calibrate(tiny, graphs, split.calibration, threads=1)
+def session(tiny: Source, split: Split) -> Session:
+    return calibrate(tiny, split, threads=1)
+
+
+@pytest.fixture(scope="module")
+def table(session: Session) -> Table:
+    return session.table
+
+
+def table_of(source: Source, files: Sequence[Path], method: Method = "mse") -> Table:
+    """What a calibration on some pictures leaves."""
+    return calibrate(source, Split(tuple(files), ()), method=method, threads=1).table
 
 
 def blank_pictures(folder: Path, *images: Image, count: int = 12) -> Path:
@@ -149,14 +177,12 @@ def test_too_few_pictures(pictures: Path, tmp_path: Path) -> None:
 # --- the table ---
 
 
-def test_calibration_is_deterministic(tiny: Source, graphs: dict[str, Graph], split: Split, table: Table) -> None:
-    assert calibrate(tiny, graphs, split.calibration, threads=1) == table
+def test_calibration_is_deterministic(tiny: Source, split: Split, table: Table) -> None:
+    assert table_of(tiny, split.calibration) == table
 
 
-def test_ranges_do_not_depend_on_the_order_of_the_pictures(
-    tiny: Source, graphs: dict[str, Graph], split: Split, table: Table
-) -> None:
-    turned = calibrate(tiny, graphs, split.calibration[::-1], threads=1)
+def test_ranges_do_not_depend_on_the_order_of_the_pictures(tiny: Source, split: Split, table: Table) -> None:
+    turned = table_of(tiny, split.calibration[::-1])
     assert turned.networks == table.networks
 
 
@@ -177,7 +203,7 @@ def test_ranges_are_those_of_what_the_layers_read(
     tiny: Source, graphs: dict[str, Graph], split: Split, tmp_path: Path
 ) -> None:
     """One layer in the middle, against all that ONNX Runtime computes there."""
-    found = calibrate(tiny, graphs, split.calibration, method="minmax", threads=1).networks["detector"]
+    found = table_of(tiny, split.calibration, "minmax").networks["detector"]
     layer = next(v for v in graphs["detector"].layers if v.name == RUINED)
     model = onnx.ModelProto()
     model.CopyFrom(graphs["detector"].model)
@@ -199,23 +225,19 @@ def feed_of(source: Source, file: Path) -> Arrays:
     return {"image": pipelines.preprocess(source.pipeline).tensor(read_picture(file)[None])}
 
 
-def test_digest_changes_with_a_byte_of_a_picture(
-    tiny: Source, graphs: dict[str, Graph], split: Split, table: Table, tmp_path: Path
-) -> None:
+def test_digest_changes_with_a_byte_of_a_picture(tiny: Source, split: Split, table: Table, tmp_path: Path) -> None:
     files = [Path(shutil.copy(file, tmp_path)) for file in split.calibration]
-    assert calibrate(tiny, graphs, files, threads=1).digest == table.digest
+    assert table_of(tiny, files).digest == table.digest
     # After the end of the picture, so that its pixels stay what they are.
     files[3].write_bytes(files[3].read_bytes() + b"\0")
-    changed = calibrate(tiny, graphs, files, threads=1)
+    changed = table_of(tiny, files)
     assert changed.digest != table.digest
     assert changed.networks == table.networks
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "kl", "mse"])
-def test_methods_are_those_of_the_clips(
-    method: Method, tiny: Source, graphs: dict[str, Graph], split: Split, table: Table
-) -> None:
-    found = calibrate(tiny, graphs, split.calibration, method=method, threads=1)
+def test_methods_are_those_of_the_clips(method: Method, tiny: Source, split: Split, table: Table) -> None:
+    found = table_of(tiny, split.calibration, method)
     assert found.method == method
     detector = found.networks["detector"]
     full = [v.threshold == max(-v.minimum, v.maximum) for v in detector.values()]
@@ -289,58 +311,52 @@ def test_a_table_that_is_not_there_is_refused(tmp_path: Path) -> None:
     refusal(lambda: read_table(tmp_path), "cannot read the table")
 
 
-def test_a_table_of_another_model_or_of_other_weights_is_refused(tiny: Source, table: Table) -> None:
+def test_a_table_of_another_model_or_of_other_weights_is_refused(table: Table) -> None:
     check_table(table, "mos-tiny", table.source)
     refusal(lambda: check_table(table, "mos-m", table.source), "for mos-tiny, not for mos-m")
     refusal(lambda: check_table(table, "mos-tiny", {"mos": "0" * 64}), "other weights of mos-tiny")
     refusal(lambda: check_table(table, "mos-tiny", {}), "other weights of mos-tiny")
 
 
-def test_embedded_table_is_for_the_embedded_weights(tiny: Source, graphs: dict[str, Graph]) -> None:
-    path = embedded_table("mos-tiny")
+def test_embedded_table_is_for_the_embedded_weights(tiny: Source, graphs: dict[str, Graph], tmp_path: Path) -> None:
+    path = tiny.ranges
     assert path is not None
     found = read_table(path)
     check_table(found, "mos-tiny", {"mos": sha256(WEIGHTS)})
     assert {k: set(v) for k, v in found.networks.items()} == {
         k: {layer.name for layer in graph.layers} for k, graph in graphs.items()
     }
-    assert embedded_table("mos-m") is None
-    assert embedded_table("mine") is None
+    assert registry.get("mos-m").embedded_ranges is None
+    assert open_source(str(own_model(tmp_path / "mine.onnx"))).ranges is None
 
 
 # --- what cannot be calibrated ---
 
 
-def test_black_pictures_show_nothing(tiny: Source, graphs: dict[str, Graph], tmp_path: Path) -> None:
+def test_black_pictures_show_nothing(tiny: Source, tmp_path: Path) -> None:
     folder = blank_pictures(tmp_path / "black", BLACK, np.full_like(BLACK, 7))
     files = choose_pictures([folder]).calibration
-    refusal(lambda: calibrate(tiny, graphs, files, threads=1), "of a single colour", "faces")
+    refusal(lambda: table_of(tiny, files), "of a single colour", "faces")
 
 
-def test_pictures_without_a_face_never_reach_the_second_network(
-    tiny: Source, graphs: dict[str, Graph], tmp_path: Path
-) -> None:
+def test_pictures_without_a_face_never_reach_the_second_network(tiny: Source, tmp_path: Path) -> None:
     folder = blank_pictures(tmp_path / "faceless", *(cv2.resize(faceless(i), SIZE[::-1]) for i in range(4)))  # type: ignore[arg-type]
     files = choose_pictures([folder]).calibration
-    refusal(lambda: calibrate(tiny, graphs, files, threads=1), "pose never ran", "faces")
+    refusal(lambda: table_of(tiny, files), "pose never ran", "faces")
 
 
-def test_a_file_that_is_no_picture_is_named(
-    tiny: Source, graphs: dict[str, Graph], split: Split, tmp_path: Path
-) -> None:
+def test_a_file_that_is_no_picture_is_named(tiny: Source, split: Split, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no picture")
     files = [*split.calibration, tmp_path / "bad.png"]
-    refusal(lambda: calibrate(tiny, graphs, files, threads=1), "bad.png is not a picture")
+    refusal(lambda: table_of(tiny, files), "bad.png is not a picture")
 
 
-def test_held_back_pictures_without_a_face_judge_nothing(
-    tiny: Source, graphs: dict[str, Graph], table: Table, tmp_path: Path
-) -> None:
+def test_held_back_pictures_without_a_face_judge_nothing(session: Session, tmp_path: Path) -> None:
     folder = blank_pictures(tmp_path / "black", BLACK)
-    files = sorted(folder.iterdir())
-    plan = plan_of(graphs, table)
-    said = refusal(lambda: measure_sensitivity(tiny.pipeline, graphs, plan, files[:2], threads=1), "no face on 2")
-    assert refusal(lambda: judge_on(tiny.pipeline, graphs, files[:2], threads=1)) == said
+    blind = dataclasses.replace(session, held_back=tuple(sorted(folder.iterdir())[:2]))
+    plan = plan_of(session.graphs, session.table)
+    said = refusal(lambda: measure_sensitivity(blind, plan), "no face on 2")
+    assert refusal(lambda: judge_on(blind)) == said
 
 
 def test_values_that_are_not_finite_name_the_layer_and_the_picture(split: Split, tmp_path: Path) -> None:
@@ -350,7 +366,7 @@ def test_values_that_are_not_finite_name_the_layer_and_the_picture(split: Split,
     save_file(state, tmp_path / "mos.safetensors")
     source = open_source("mos-tiny", tmp_path / "mos.safetensors", input_size=SIZE)
     made = open_graphs(source)
-    message = refusal(lambda: calibrate(source, made, split.calibration, threads=1), "not finite", "of detector")
+    message = refusal(lambda: table_of(source, split.calibration), "not finite", "of detector")
     named = next(v.name for v in made["detector"].layers if v.name in message)
     assert named not in ("mos.stem.0.0.weight", "mos.stem.1.0.weight")
     assert str(split.calibration[0]) in message
@@ -375,29 +391,25 @@ def own_model(path: Path, weight: float = 1.0) -> Path:
 def test_a_weight_that_is_no_number_is_named(split: Split, tmp_path: Path) -> None:
     """In a checkpoint of ours it is refused at once; an ONNX file is run as it is."""
     source = open_source(str(own_model(tmp_path / "mine.onnx", float("nan"))))
-    made = open_graphs(source)
-    refusal(lambda: calibrate(source, made, split.calibration, threads=1), "third", "not finite")
+    refusal(lambda: table_of(source, split.calibration), "third", "not finite")
 
 
 def test_own_network_is_calibrated_by_its_outputs(split: Split, tmp_path: Path) -> None:
     source = open_source(str(own_model(tmp_path / "mine.onnx")))
-    made = open_graphs(source)
-    found = calibrate(source, made, split.calibration, threads=1)
-    (network,) = found.networks.values()
+    found, plain = (calibrate(source, split, threads=1, equalised=equalised) for equalised in (True, False))
+    (network,) = found.table.networks.values()
     assert list(network) == ["first", "second", "third"]
     # One channel is ten thousand times as large as another, so that they are made alike.
     assert len(network["second"].divided) == 4
-    plain = calibrate(source, made, split.calibration, threads=1, equalised=False)
-    assert not any(v.divided for layers in plain.networks.values() for v in layers.values())
+    assert not any(v.divided for layers in plain.table.networks.values() for v in layers.values())
     losses = []
     for each in (found, plain):
-        alike = equalised(made, each)
-        plan = plan_of(alike, each)
-        measured = measure_sensitivity(source.pipeline, alike, plan, split.held_back, threads=1)
+        plan = plan_of(each.graphs, each.table)
+        measured = measure_sensitivity(each, plan)
         assert [row.layer for row in measured.layers] == ["first", "second"]  # The third is the last.
         assert all(row.loss.ap is None for row in measured.layers)
         assert all(0 < (row.loss.outputs or 0) < 1 for row in measured.layers)
-        losses.append(measure_loss(source.pipeline, alike, plan, split.held_back, measured.judge, threads=1))
+        losses.append(measure_loss(each, plan, measured.judge))
     assert (losses[0].outputs or 0) > 0
     assert (losses[0].outputs or 0) <= (losses[1].outputs or 0)
 
@@ -417,8 +429,7 @@ def test_a_weight_that_two_layers_share_has_a_range_for_both(split: Split, tmp_p
     constants = {"big": weight * 100, "shared": weight, "last": last}
     path = own_networks.write(tmp_path / "mine.onnx", nodes, constants, {"y": [1, 2, *own_networks.SIZE]})
     source = open_source(str(path))
-    made = open_graphs(source)
-    (found,) = calibrate(source, made, split.calibration, method="minmax", threads=1).networks.values()
+    (found,) = table_of(source, split.calibration, "minmax").networks.values()
     # Pixels from 0 to 255, and what `big` makes of them.
     assert found["big"].maximum <= 255
     assert found["shared"].maximum > 10 * found["big"].maximum
@@ -426,6 +437,12 @@ def test_a_weight_that_two_layers_share_has_a_range_for_both(split: Split, tmp_p
 
 
 # --- sensitivity ---
+
+
+@pytest.fixture(scope="module")
+def floats(session: Session, graphs: dict[str, Graph]) -> Session:
+    """With the graphs as they were before their channels were made alike."""
+    return dataclasses.replace(session, graphs=graphs)
 
 
 @pytest.fixture(scope="module")
@@ -451,14 +468,18 @@ def test_replay_equals_the_whole_network(
     variant = Variant(graph, ranges)
     onnx.save(insert_qdq(graph.model, ranges, "symmetric"), tmp_path / "whole.onnx")
     first, second = (feed_of(tiny, file) for file in split.held_back[:2])
+    capture = Capture(graph, variant.boundary)
     with (
-        Capture(graph, variant.boundary, ONE_THREAD, tmp_path / "capture.onnx") as capture,
-        Replay(variant, capture, ONE_THREAD, tmp_path / "replay.onnx") as replay,
+        capture.open(ONE_THREAD) as watched,
+        capture.open_replayed(ONE_THREAD) as recalled,
+        open_variant(variant, capture, ONE_THREAD) as replayed,
         OnnxRuntimeRuntime(tmp_path / "whole.onnx", graph.spec, ONE_THREAD) as whole,
     ):
-        exact = capture.run(first)
+        exact = watched.run(first)
         want = whole.run(first)
-        have = replay.run(first)
+        have = replayed.run(first)
+        for name, values in recalled.run(first).items():
+            np.testing.assert_array_equal(values, exact[name])
         assert list(have) == list(want)
         for name, values in want.items():
             # The same operations on the same numbers; ONNX Runtime may lay a shorter graph out in another way.
@@ -469,10 +490,10 @@ def test_replay_equals_the_whole_network(
         assert "boxes" in changed
         # What the capture has not seen is computed in whole.
         for name, values in whole.run(second).items():
-            np.testing.assert_array_equal(replay.run(second)[name], values)
+            np.testing.assert_array_equal(replayed.run(second)[name], values)
         capture.forget()
         for name, values in want.items():
-            np.testing.assert_array_equal(replay.run(first)[name], values)
+            np.testing.assert_array_equal(replayed.run(first)[name], values)
 
 
 def test_a_late_layer_is_replayed_from_the_middle(graphs: dict[str, Graph], plan: Plan) -> None:
@@ -494,8 +515,8 @@ def ruined(plan: dict[str, dict[str, Range]]) -> dict[str, dict[str, Range]]:
 
 
 @pytest.fixture(scope="module")
-def sensitivity(tiny: Source, graphs: dict[str, Graph], ruined: Plan, split: Split) -> Sensitivity:
-    return measure_sensitivity(tiny.pipeline, graphs, ruined, split.held_back, threads=1)
+def sensitivity(floats: Session, ruined: Plan) -> Sensitivity:
+    return measure_sensitivity(floats, ruined)
 
 
 def test_a_ruined_layer_is_ranked_first(sensitivity: Sensitivity, ruined: Plan) -> None:
@@ -517,13 +538,13 @@ def test_layers_of_the_second_network_are_measured_in_degrees(sensitivity: Sensi
 
 
 def test_only_the_ruined_layer_stays_in_float(
-    tiny: Source, graphs: dict[str, Graph], ruined: Plan, plan: Plan, split: Split, sensitivity: Sensitivity
+    floats: Session, ruined: Plan, plan: Plan, sensitivity: Sensitivity
 ) -> None:
     asked: list[int] = []
 
     def measure(some: Plan) -> Loss:
         asked.append(sum(map(len, some.values())))
-        return measure_loss(tiny.pipeline, graphs, some, split.held_back, sensitivity.judge, threads=1)
+        return measure_loss(floats, some, sensitivity.judge)
 
     left, loss = fit(ruined, sensitivity, 0.5, measure)
     assert left == {name: {k: v for k, v in layers.items() if k != RUINED} for name, layers in ruined.items()}
@@ -559,13 +580,11 @@ def face(x: float, score: float = 0.9, shift: float = 0.0, **angles: float) -> A
     return Answer((Face((x, 10, x + 40, 50), score, points, **angles),))
 
 
-def test_float_against_itself_loses_nothing(
-    tiny: Source, graphs: dict[str, Graph], split: Split, sensitivity: Sensitivity
-) -> None:
+def test_float_against_itself_loses_nothing(floats: Session, sensitivity: Sensitivity) -> None:
     judge = sensitivity.judge
     assert judge.loss(judge.truth) == Loss(ap=0, landmarks=0, degrees=0)
-    none: Plan = {name: {} for name in graphs}
-    assert measure_loss(tiny.pipeline, graphs, none, split.held_back, judge, threads=1).points == 0
+    none: Plan = {name: {} for name in floats.graphs}
+    assert measure_loss(floats, none, judge).points == 0
 
 
 def test_a_missing_face_costs_its_share() -> None:
@@ -743,7 +762,7 @@ def test_a_table_of_ncnn2table_must_fit(tiny: Source, here: Path) -> None:
     text = "{0}_param_0 127.0\n{0} 12.7\n"
 
     def plan_from(path: Path) -> object:
-        return quantisation(tiny, Int8Options(path))
+        return read_tables(tiny, find_tables(path))
 
     (here / "other.table").write_text(text.format("conv_0"))
     refusal(lambda: plan_from(here / "other.table"), "named after a network of mos-tiny: detector, pose")

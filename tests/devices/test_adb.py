@@ -35,9 +35,9 @@ from facedeploy.devices.phone.detect import detect_on_phone
 from facedeploy.devices.phone.device_lock import hold
 from facedeploy.devices.phone.runner_protocol import read_opening
 from facedeploy.devices.phone.state import mask, read_phone
-from facedeploy.devices.python.remote import build_on
 from facedeploy.devices.python.request import Settings
 from facedeploy.devices.shell import talk
+from facedeploy.export.build import build
 from facedeploy.export.exporter import export
 from facedeploy.machine.elf import read_program
 from facedeploy.metrics.face_matching import compare as compare_faces
@@ -764,5 +764,5 @@ def test_what_sensors_print_cannot_do_harm(device: Device, phone: StandInPhone) 
 
 def test_a_phone_builds_nothing(device: AdbDevice, phone: StandInPhone, folder: Path) -> None:
     with pytest.raises(InputError):
-        build_on(device, folder / "tiny")
+        build(folder / "tiny", builder=device)
     assert phone.asked() == []

@@ -28,12 +28,13 @@ from facedeploy.core.serialization import to_plain
 from facedeploy.devices.connection import Device, LocalDevice
 from facedeploy.devices.file_store import Content, push
 from facedeploy.devices.open import open_device
-from facedeploy.devices.python.remote import benchmark_on, build_on, detect_on
+from facedeploy.devices.python.remote import benchmark_on, detect_on
 from facedeploy.devices.python.request import Settings
 from facedeploy.devices.python.requirements import Probe, check, probe
 from facedeploy.devices.python.zipapp import make_bundle
 from facedeploy.devices.shell import readable, talk
 from facedeploy.devices.ssh import SshDevice
+from facedeploy.export.build import build
 from facedeploy.pipelines.load import load
 from tests.support.measured import export_pending, export_tiny
 
@@ -327,7 +328,7 @@ def test_no_engine_is_believed(engines: list[Any], cache: Path, folder: Path, tm
     built = {"engines": engines, "tool": "tensorrt", "version": "10.3.0", "gpu": None, "kept": False}
     before = {p.name: p.read_bytes() for p in (tmp_path / "trt").iterdir()}
     with pytest.raises(DeviceError):
-        build_on(lying(tmp_path, {"built": built}), tmp_path / "trt")
+        build(tmp_path / "trt", builder=lying(tmp_path, {"built": built}))
     assert not (cache / "here").exists()
     assert {p.name: p.read_bytes() for p in (tmp_path / "trt").iterdir()} == before
 

@@ -25,9 +25,10 @@ from facedeploy.core.hashing import sha256
 from facedeploy.devices.connection import Device
 from facedeploy.devices.file_store import Content, pull, push
 from facedeploy.devices.open import open_device
-from facedeploy.devices.python.remote import benchmark_on, build_on
+from facedeploy.devices.python.remote import benchmark_on
 from facedeploy.devices.python.request import Settings
 from facedeploy.devices.python.requirements import probe
+from facedeploy.export.build import build
 from tests.support.measured import export_pending, export_tiny
 from tests.support.sshd import Sshd, make_key, serve, write_known
 
@@ -175,13 +176,13 @@ def test_what_a_device_refuses_is_said_here(device: Device, folder: Path, tmp_pa
     with pytest.raises(InputError, match=r"on ssh://.*: 2 streams need at least 2 threads"):
         benchmark_on(device, [tmp_path / "tiny"], [folder / "photos"], Settings(threads=1, streams=2))
     with pytest.raises(InputError, match="needs no build"):
-        build_on(device, tmp_path / "tiny")
+        build(tmp_path / "tiny", builder=device)
 
 
 def test_an_engine_is_not_built_without_tensorrt(device: Device, pending: Path) -> None:
     before = Artifact.open(pending).manifest
     with pytest.raises(BackendUnavailableError, match=r"^on ssh://.*: TensorRT is not installed"):
-        build_on(device, pending)
+        build(pending, builder=device)
     assert Artifact.open(pending).manifest == before
 
 
@@ -191,19 +192,19 @@ def test_engines_are_built_there_and_kept(pending: Path, tmp_path: Path, monkeyp
         monkeypatch.setenv("FACEDEPLOY_SSH_CONFIG", str(server.config))
         device = open_device(f"{server.url}?python={sys.executable}")
 
-        def build() -> tuple[FileEntry, bool]:
+        def built() -> tuple[FileEntry, bool]:
             """The engine, and whether it was built just then."""
             steps: list[str] = []
-            (network,) = build_on(device, pending, progress=steps.append).manifest.networks
+            (network,) = build(pending, builder=device, progress=steps.append).manifest.networks
             assert network.engine == "ready"
             return network.files["engine"], any("build the engine" in step for step in steps)
 
-        engine, anew = build()
+        engine, anew = built()
         assert anew
         assert engine.size > 10_000
-        assert build() == (engine, False)
+        assert built() == (engine, False)
         (server.cache / "objects" / engine.sha256).write_bytes(b"damaged")
-        engine, anew = build()
+        engine, anew = built()
         assert anew
         assert {p.name for p in pending.iterdir()} == {"manifest.json", "network.onnx", engine.path}
         nothing_left(server)

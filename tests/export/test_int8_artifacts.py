@@ -19,7 +19,7 @@ from onnx import numpy_helper
 
 import facedeploy
 from facedeploy.artifact.folder import Artifact
-from facedeploy.calibration.quantize_plan import Int8Options, embedded_table
+from facedeploy.calibration.quantize_plan import Int8Options
 from facedeploy.calibration.table import read_table
 from facedeploy.core.boxes import iou
 from facedeploy.core.errors import ParityError, SlowerError
@@ -82,7 +82,7 @@ def photo() -> Image:
 def test_artifact_says_what_is_int8_and_where_the_ranges_come_from(target: str) -> None:
     made = tiny(target, DEFAULT)
     backend = made.manifest.target.backend
-    path = embedded_table("mos-tiny")
+    path = registry.get("mos-tiny").embedded_ranges
     assert path is not None
     table = read_table(path)
     calibration = made.manifest.calibration

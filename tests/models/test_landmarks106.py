@@ -22,9 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import facedeploy
 from facedeploy.artifact.folder import Artifact
-from facedeploy.calibration.calibrate import calibrate
-from facedeploy.calibration.observed_graph import open_graphs
 from facedeploy.calibration.quantize_plan import Int8Options
+from facedeploy.calibration.session import Split, calibrate
 from facedeploy.calibration.table import write_table
 from facedeploy.core.errors import CheckpointError, InputError
 from facedeploy.core.face import Face
@@ -84,7 +83,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ranges(weights: Path, drawn: Path) -> Path:
     """A table of ranges of the deterministic weights."""
     source = open_source("landmarks106", weights)
-    table = calibrate(source, open_graphs(source), sorted(drawn.glob("*.png")))
+    table = calibrate(source, Split(tuple(sorted(drawn.glob("*.png"))), ())).table
     write_table(table, weights.with_name("ranges.json"))
     return weights.with_name("ranges.json")
 

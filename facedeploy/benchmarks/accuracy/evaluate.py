@@ -19,8 +19,8 @@ from facedeploy.benchmarks.accuracy.tasks import Answers, Measure
 from facedeploy.benchmarks.record import Score, numbered
 from facedeploy.core.errors import InputError
 from facedeploy.core.hashing import sha256
+from facedeploy.metrics.face_loss import threshold_of
 from facedeploy.metrics.labelled_images import Detections, Picture, check_size
-from facedeploy.pipelines.thresholds import threshold_of
 from facedeploy.runtimes import Substitute
 from facedeploy.runtimes.base import available_cores
 from facedeploy.sources.open import reopen

@@ -21,10 +21,10 @@ from facedeploy.core.hashing import code_digest, sha256
 from facedeploy.core.images import read_picture
 from facedeploy.core.optional_imports import installed_versions
 from facedeploy.core.serialization import to_plain
+from facedeploy.metrics.face_loss import judging
 from facedeploy.metrics.labelled_images import Detections
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.load import check_manifest, load
-from facedeploy.pipelines.thresholds import judging
 from facedeploy.runtimes import Substitute
 from facedeploy.sources.open import reopen
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from facedeploy import pipelines
 from facedeploy.artifact.folder import Artifact
 from facedeploy.benchmarks.latency import conditions
 from facedeploy.benchmarks.latency.cold_start import measure_cold
 from facedeploy.benchmarks.latency.layer_profile import executed, profile
-from facedeploy.benchmarks.latency.phase_timer import Lap, run_lap, watch
-from facedeploy.benchmarks.latency.protocol import SECONDS, TURN, make_protocol, measure, warm_up
+from facedeploy.benchmarks.latency.protocol import SECONDS, TURN, make_protocol, measure, run_lap, warm_up
 from facedeploy.benchmarks.latency.summarize import Contestant, Course, make_record
 from facedeploy.benchmarks.latency.throughput import measure_throughput
 from facedeploy.benchmarks.latency.vendors import check_vendor
@@ -24,7 +24,7 @@ from facedeploy.benchmarks.record import Protocol, Record, numbered
 from facedeploy.core.errors import InputError
 from facedeploy.core.images import expand, read_picture
 from facedeploy.core.preprocess import Image
-from facedeploy.core.progress import Progress
+from facedeploy.core.progress import Progress, silent
 from facedeploy.machine.emulation import refuse_emulation
 from facedeploy.machine.jetson_sensors import read_sensors
 from facedeploy.machine.sampler import Sampler
@@ -33,6 +33,7 @@ from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.load import check_manifest, load
 from facedeploy.pipelines.recording import record_feeds
 from facedeploy.runtimes import Substitute
+from facedeploy.runtimes.wrapped import Lap, Timed
 
 
 def benchmark(
@@ -50,7 +51,7 @@ def benchmark(
     cold: bool = True,
     layers: bool = False,
     vendors: bool = False,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
 ) -> Record:
     """Time artifacts on real pictures, in turns; the first artifact is what the others are compared with.
 
@@ -114,12 +115,12 @@ class _Run:
             self.progress(f"opening {opening + 1} of {self.protocol.openings}")
             last = opening == self.protocol.openings - 1
             with contextlib.ExitStack() as stack:
-                pipelines = [stack.enter_context(self._open(c)) for c in self.contestants]
-                self._measure_opening(pipelines, opening)
+                timed = [(stack.enter_context(pipeline), lap) for pipeline, lap in map(self._open, self.contestants)]
+                self._measure_opening(timed, opening)
                 if last:
                     self.course.after, self.course.seconds = conditions.now(), time.perf_counter() - begun
                     self.course.during = self.sampler.during()
-                    for c, pipeline in zip(self.contestants, pipelines, strict=True):
+                    for c, (pipeline, _) in zip(self.contestants, timed, strict=True):
                         self._look(c, pipeline, layers=layers, feeds=feeds)
 
     def throughput(self) -> None:
@@ -134,13 +135,13 @@ class _Run:
         for c, throughput in zip(self.contestants, found, strict=True):
             c.throughput = throughput
 
-    def _open(self, c: Contestant) -> Pipeline:
-        return load(c.artifact, threads=self.protocol.threads, runtime=self.runtime, options=self.options)
+    def _open(self, c: Contestant) -> tuple[Pipeline, Lap]:
+        lap = Lap()
+        protocol, timed = self.protocol, functools.partial(Timed, lap=lap)
+        return load(c.artifact, threads=protocol.threads, runtime=self.runtime, options=self.options, wrap=timed), lap
 
-    def _measure_opening(self, pipelines: Sequence[Pipeline], opening: int) -> None:
-        plain = [dict(p.runtimes) for p in pipelines]
-        watched = [(p, watch(p)) for p in pipelines]
-        for c, (pipeline, lap) in zip(self.contestants, watched, strict=True):
+    def _measure_opening(self, timed: Sequence[tuple[Pipeline, Lap]], opening: int) -> None:
+        for c, (pipeline, lap) in zip(self.contestants, timed, strict=True):
             # A backend may compile for every size that it meets, so each picture comes once before anything counts.
             answers = tuple(Answer(tuple(pipeline.detect(picture))) for picture in self.pictures)
             c.answers = c.answers or answers
@@ -148,11 +149,9 @@ class _Run:
             c.steady &= warm_up(functools.partial(_seconds, pipeline, lap, self.pictures[0]), self.protocol)
             self.course.warmed += time.perf_counter() - begun
         with self.sampler:
-            measured = measure(watched, self.pictures, self.protocol, opening)
+            measured = measure(timed, self.pictures, self.protocol, opening)
         for c, times in zip(self.contestants, measured, strict=True):
             c.times.append(times)
-        for pipeline, runtimes in zip(pipelines, plain, strict=True):
-            pipeline.runtimes.update(runtimes)
 
     def _look(self, c: Contestant, pipeline: Pipeline, *, layers: bool, feeds: bool) -> None:
         """What else there is to know of a pipeline, now that its time has been taken."""
@@ -161,7 +160,8 @@ class _Run:
         c.executed = executed(pipeline.runtimes)
         if feeds:
             seen = self.pictures[:TURN]
-            c.feeds = record_feeds(pipeline, seen)
+            entry = pipelines.reconfigure(c.artifact.manifest.pipeline, self.options)
+            c.feeds = record_feeds(entry, pipeline.runtimes, seen)
             if layers:
                 c.layers = profile(pipeline.runtimes, c.feeds, len(seen))
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from facedeploy.benchmarks.record import Layer
-from facedeploy.pipelines.recording import Feeds
 from facedeploy.runtimes.base import Runtime
+from facedeploy.runtimes.wrapped import Feeds
 
 
 def executed(runtimes: Mapping[str, Runtime]) -> dict[str, int]:

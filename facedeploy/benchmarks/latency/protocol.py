@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.benchmarks.confidence import FEWEST
-from facedeploy.benchmarks.latency.phase_timer import Lap, run_lap
 from facedeploy.benchmarks.record import PHASES, Protocol
 from facedeploy.core.errors import InputError
 from facedeploy.core.hashing import sha256
@@ -26,6 +25,7 @@ from facedeploy.core.preprocess import Image
 from facedeploy.core.serialization import to_plain
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.runtimes.base import RuntimeOptions
+from facedeploy.runtimes.wrapped import Lap
 
 VERSION = 1
 OPENINGS = 5
@@ -97,6 +97,13 @@ def warm_up(run: Callable[[], float], protocol: Protocol) -> bool:
                 return True
             if time.perf_counter() - begun > protocol.cap:
                 return False
+
+
+def run_lap(pipeline: Pipeline, lap: Lap, image: Image) -> tuple[float, float, float, float]:
+    """Run a pipeline whose runtimes are timed once: seconds, as of `Lap.phases`."""
+    lap.begin()
+    pipeline.detect(image)
+    return lap.phases()
 
 
 def measure(contestants: Sequence[Contestant], pictures: Sequence[Image], protocol: Protocol, opening: int) -> Floats:

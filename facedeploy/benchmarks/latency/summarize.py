@@ -31,7 +31,7 @@ from facedeploy.core.hashing import sha256
 from facedeploy.machine.records import During, Machine
 from facedeploy.metrics.face_loss import Answer, Judge
 from facedeploy.metrics.interval import Interval
-from facedeploy.pipelines.recording import Feeds
+from facedeploy.runtimes.wrapped import Feeds
 
 _DIGITS = 4  # Of milliseconds: what a clock call takes.
 

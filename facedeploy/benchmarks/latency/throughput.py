@@ -15,9 +15,9 @@ from facedeploy.artifact.folder import Artifact
 from facedeploy.benchmarks.confidence import FEWEST, Rounds, mean_of
 from facedeploy.benchmarks.latency.protocol import Floats
 from facedeploy.benchmarks.record import Protocol, Throughput
-from facedeploy.pipelines.recording import Feeds
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Runtime
+from facedeploy.runtimes.wrapped import Feeds
 
 _AHEAD = 8  # Inputs for each stream in a round, so that its end, where streams run dry, is a small part.
 
@@ -60,7 +60,7 @@ def _opened(
 ) -> Iterator[tuple[Runtime, Sequence[Any]]]:
     """The networks that are used, with their inputs."""
     manifest = artifact.manifest
-    entry = pipelines.configure(manifest.pipeline.family, options, manifest.pipeline.config)
+    entry = pipelines.reconfigure(manifest.pipeline, options)
     for network in manifest.networks:
         name = network.spec.name
         if feeds[name].inputs:

@@ -28,11 +28,11 @@ from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.optional_imports import require
 from facedeploy.core.preprocess import Pixels
 from facedeploy.metrics.interval import Interval
-from facedeploy.pipelines.recording import Feeds
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Array, Arrays, RuntimeOptions
 from facedeploy.runtimes.ncnn import ncnn_options
 from facedeploy.runtimes.onnxruntime import open_session
+from facedeploy.runtimes.wrapped import Feeds
 
 TOLERANCE = 0.03
 # Of as many pairs, the least and the largest ratio enclose the median with 97 % (the sign test: 1 - 2 * 0.5^6).

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from facedeploy.calibration.calibrate import DEFAULT_COUNT
 from facedeploy.calibration.quantize_plan import Int8Options
+from facedeploy.calibration.session import DEFAULT_COUNT
 from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import InputSize, read_size
 from facedeploy.core.serialization import read_toml

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from facedeploy.benchmarks.latency.summarize import Contestant, make_record
 from facedeploy.benchmarks.record import Record, numbered
 from facedeploy.core.errors import InputError
-from facedeploy.core.progress import Progress
+from facedeploy.core.progress import Progress, silent
 from facedeploy.devices.adb import AdbDevice
 from facedeploy.devices.phone.cooldown import Cooling
 from facedeploy.devices.phone.run import PhoneRun
@@ -33,7 +33,7 @@ def benchmark_on_phone(
     silence: float = SILENCE,
     cooling: Cooling | None = None,
     interval: float = INTERVAL,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
 ) -> Record:
     """What `facedeploy.benchmark` measures, on a phone. Without `threads`, as many as big cores.
 

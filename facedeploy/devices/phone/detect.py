@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from facedeploy.artifact.folder import Artifact
 from facedeploy.core.face import Face
-from facedeploy.core.progress import Progress
+from facedeploy.core.progress import Progress, silent
 from facedeploy.devices.adb import AdbDevice
 from facedeploy.devices.phone.session import set_up
 from facedeploy.devices.python.remote import LIMIT
@@ -23,7 +23,7 @@ def detect_on_phone(
     *,
     limit: float = LIMIT,
     silence: float = SILENCE,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
 ) -> list[list[Face]]:
     """What `facedeploy.devices.python.remote.detect_on` finds, on a phone, in pictures that are decoded here.
 

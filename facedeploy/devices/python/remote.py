@@ -17,7 +17,7 @@ from facedeploy.benchmarks.record_file import check_record
 from facedeploy.core.errors import DeviceError, InputError
 from facedeploy.core.face import Face
 from facedeploy.core.images import expand
-from facedeploy.core.progress import Progress
+from facedeploy.core.progress import Progress, silent
 from facedeploy.core.serialization import to_plain
 from facedeploy.core.target import Backend
 from facedeploy.devices.connection import Device
@@ -27,7 +27,7 @@ from facedeploy.devices.python.request import Answer, File, Folder, Request, Set
 from facedeploy.devices.python.requirements import ALWAYS, NEEDED, check, probe
 from facedeploy.devices.python.zipapp import make_bundle
 from facedeploy.devices.shell import SILENCE, beat_of, talk
-from facedeploy.export.build import add_engines, check_buildable
+from facedeploy.export.build import Engines, check_buildable
 from facedeploy.pipelines.load import check_manifest
 
 LIMIT = 6 * 3600.0
@@ -43,7 +43,7 @@ def benchmark_on(
     *,
     limit: float = LIMIT,
     silence: float = SILENCE,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
 ) -> Record:
     """What `facedeploy.benchmarks.latency.benchmark.benchmark` measures, on a device.
 
@@ -66,7 +66,7 @@ def detect_on(
     *,
     limit: float = LIMIT,
     silence: float = SILENCE,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
 ) -> list[list[Face]]:
     """The faces that an artifact's pipeline finds on a device in each picture of files and folders, in their order.
 
@@ -83,13 +83,13 @@ def detect_on(
 
 def build_on(
     device: Device,
-    artifact: str | os.PathLike[str],
+    artifact: Artifact,
     *,
     limit: float = LIMIT,
     silence: float = SILENCE,
-    progress: Progress = lambda step: None,
-) -> Artifact:
-    """Build the engines of a `trt` artifact on a device, and add them to the artifact here.
+    progress: Progress = silent,
+) -> Engines:
+    """Build the engines of a `trt` artifact on a device.
 
     The device keeps them, and builds the same ones for the same GPU with the same TensorRT only once.
 
@@ -97,19 +97,17 @@ def build_on(
         InputError: the artifact is for another backend, or the device lacks something. DeviceError: as `benchmark_on`.
         Others: what `facedeploy.export.build.build` raises there.
     """
-    opened = Artifact.open(artifact)
-    check_buildable(opened)
-    networks = [n.spec.name for n in opened.manifest.networks]
+    check_buildable(artifact)
+    networks = [n.spec.name for n in artifact.manifest.networks]
     work = _Work(device, progress, limit, silence)
     work.check(ALWAYS[:1])
-    asked = work.request("build", [work.add_artifact(opened, _unbuilt(opened.manifest))], (), Settings())
+    asked = work.request("build", [work.add_artifact(artifact, _unbuilt(artifact.manifest))], (), Settings())
     built = work.ask(asked, "building").built
     if built is None or [e.network for e in built.engines] != networks or built.tool not in NEEDED["trt"]:
         msg = f"{device.name} built something else than {', '.join(networks)}: the artifact stays as it is"
         raise DeviceError(msg)
     progress(f"{device.name}: {'kept from an earlier build' if built.kept else 'built'} for {built.gpu or 'any GPU'}")
-    engines = {e.network: pull(device, e.sha256, e.size) for e in built.engines}
-    return add_engines(opened, engines, built.tool, built.version)
+    return Engines({e.network: pull(device, e.sha256, e.size) for e in built.engines}, built.tool, built.version)
 
 
 class _Work:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+from facedeploy.artifact.manifest import Calibration
+from facedeploy.calibration.quantize_plan import Quantisation
 from facedeploy.core.errors import InputError
+from facedeploy.core.hashing import sha256
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.optional_imports import onnx
 from facedeploy.export.ncnn.convert import convert
@@ -12,6 +17,35 @@ from facedeploy.export.ncnn.find_layers import find_layers
 from facedeploy.export.ncnn.int8 import has_int8_form
 from facedeploy.formats.ncnn import calibration_table as table
 from facedeploy.graph.ranges import Range
+from facedeploy.sources.source import Source
+
+
+def find_tables(path: Path | None) -> dict[str, Path]:
+    """Network -> its file of ncnn2table, where a path is one, `<network>.table`, or a folder of such."""
+    if path is None:
+        return {}
+    files = [path] if path.suffix == ".table" else sorted(path.glob("*.table")) if path.is_dir() else []
+    return {file.stem: file for file in files}
+
+
+def read_tables(source: Source, tables: Mapping[str, Path]) -> Quantisation:
+    """The layers that tables name, network by network.
+
+    Raises:
+        InputError: a file is no table, or of another network.
+    """
+    names = [n.spec.name for n in source.networks]
+    if unknown := sorted(tables.keys() - set(names)):
+        msg = f"{tables[unknown[0]]} must be named after a network of {source.model}: {', '.join(names)}"
+        raise InputError(msg)
+    plan = {}
+    with tempfile.TemporaryDirectory() as work:
+        for network in source.networks:
+            if network.spec.name in tables:
+                onnx = Path(work) / f"{network.spec.name}.onnx"
+                network.write(onnx)
+                plan[network.spec.name] = ranges_of(network.spec, onnx, tables[network.spec.name])
+    return Quantisation(plan, Calibration("ncnn2table", 0, sha256(next(iter(tables.values())))))
 
 
 def ranges_of(spec: NetworkSpec, onnx_path: Path, path: Path) -> dict[str, Range]:

@@ -1,0 +1,132 @@
+"""One calibration, from pictures to the graphs and ranges that a plan is made of: what `calibrate` and `export` share.
+
+pictures ─► float32 graphs ─► observe ─► equalise ─► observe again ─► ranges      plan ─► loss in sensitivity.py
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from facedeploy.calibration.observed_graph import Graph, open_graphs
+from facedeploy.calibration.observer import observe
+from facedeploy.calibration.quantizable_layers import check_patterns, choose
+from facedeploy.calibration.table import Method, Table, range_of
+from facedeploy.core.errors import InputError
+from facedeploy.core.images import expand
+from facedeploy.core.optional_imports import installed_versions
+from facedeploy.core.progress import Progress, Watch, silent, unwatched
+from facedeploy.graph.ranges import Range, Ranges
+from facedeploy.sources.source import Source
+
+DEFAULT_METHOD: Method = "mse"
+DEFAULT_COUNT = 300
+FEWEST = 10
+_HELD_BACK = 5  # Every fifth picture is not calibrated with, but judged on.
+_TOOLS = ("facedeploy", "torch", "onnx", "onnxruntime")
+
+# network -> layers to quantise, with their ranges
+Plan = Mapping[str, Ranges]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Picture files to calibrate with, and others to judge on."""
+
+    calibration: tuple[Path, ...]
+    held_back: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A model that is calibrated.
+
+    graphs: float32, those that the table's ranges hold for. held_back: pictures to judge on. threads: of whatever runs
+    the graphs; 0 for every core.
+    """
+
+    source: Source
+    graphs: Mapping[str, Graph]
+    table: Table
+    held_back: tuple[Path, ...]
+    threads: int = 0
+
+
+def choose_pictures(images: Sequence[str | os.PathLike[str]], count: int = DEFAULT_COUNT, seed: int = 0) -> Split:
+    """At most `count` of the pictures in files and folders: four fifths to calibrate with.
+
+    Raises:
+        InputError: no picture, or too few.
+    """
+    files = sorted(set(expand([Path(i) for i in images])))
+    if len(files) < FEWEST or count < FEWEST:
+        few = min(len(files), count)
+        msg = (
+            f"{few} {'picture is' if few == 1 else 'pictures are'} too few to calibrate with: give at least {FEWEST}, "
+            "and better 100 to 300, such as the model will see"
+        )
+        raise InputError(msg)
+    random.Random(seed).shuffle(files)
+    files = files[:count]
+    held = tuple(sorted(files[::_HELD_BACK]))
+    return Split(tuple(sorted(set(files) - set(held))), held)
+
+
+def calibrate(
+    source: Source,
+    pictures: Split,
+    *,
+    method: Method = DEFAULT_METHOD,
+    equalised: bool = True,
+    threads: int = 0,
+    progress: Progress = silent,
+    watch: Watch = unwatched,
+) -> Session:
+    """Run the pipeline over the pictures to calibrate with, and choose the range of every layer's input.
+
+    equalised: whether channels of very different size are made alike, which takes a second pass. watch: shows the
+    progress over files.
+
+    Raises:
+        InputError: a picture cannot be read, all are blank, a value is not finite, or a network never ran.
+        ConversionError: a network cannot be written as ONNX.
+    """
+    progress("the float32 graphs")
+    graphs = open_graphs(source)
+    files = pictures.calibration
+    progress(f"calibrate on {len(files)} pictures")
+    observed = observe(source.pipeline, graphs, watch(files, "calibrate"), threads)
+    if equalised:
+        graphs = {name: graph.equalised(observed.networks[name].peaks) for name, graph in graphs.items()}
+    if any(graph.divided for graph in graphs.values()):
+        observed = observe(source.pipeline, graphs, watch(files, "calibrate again"), threads)
+    table = Table(
+        model=source.model,
+        source=source.digests,
+        method=method,
+        pictures=len(files),
+        digest=observed.digest,
+        networks={name: observer.ranges(method) for name, observer in observed.networks.items()},
+        tools=installed_versions(*_TOOLS),
+    )
+    return Session(source, graphs, table, pictures.held_back, threads)
+
+
+def plan_of(
+    graphs: Mapping[str, Graph], table: Table, keep_float: Sequence[str] = (), allow: Sequence[str] = ()
+) -> dict[str, dict[str, Range]]:
+    """The layers that the rules, the user and the table let be int8, network by network.
+
+    keep_float, allow: shell patterns of layer names, over all networks.
+
+    Raises:
+        InputError: a pattern matches nothing, or the table lacks a layer.
+    """
+    check_patterns([v for g in graphs.values() for v in g.layers], (*keep_float, *allow))
+    return {
+        name: {layer: range_of(table, name, layer) for layer in choose(graph.layers, keep_float, allow)}
+        for name, graph in graphs.items()
+    }
