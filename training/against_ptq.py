@@ -196,13 +196,13 @@ class SpeedRow:
 class _Calls:
     """A float32 network in ONNX Runtime, and files of what it read."""
 
-    def __init__(self, onnx: Path, spec: NetworkSpec, folder: Path) -> None:
-        self._onnx, self._spec, self._folder = onnx, spec, folder
+    def __init__(self, onnx_path: Path, spec: NetworkSpec, folder: Path) -> None:
+        self._onnx_path, self._spec, self._folder = onnx_path, spec, folder
         folder.mkdir(parents=True)
         self.files: list[Path] = []
 
     def open(self, options: RuntimeOptions) -> Runtime:
-        return Watched(OnnxRuntimeRuntime(self._onnx, self._spec, options), self._write)
+        return Watched(OnnxRuntimeRuntime(self._onnx_path, self._spec, options), self._write)
 
     def _write(self, inputs: Mapping[str, Any], _: Arrays) -> None:
         path = self._folder / f"{len(self.files):05d}.npz"
@@ -218,7 +218,7 @@ def _read(path: Path) -> Arrays:
 
 def record(source: Source, onnx_paths: Files, pictures: Sequence[Path], folder: Path) -> dict[str, list[Path]]:
     """What each network reads when the float pipeline runs over pictures; of many calls some, drawn evenly."""
-    calls = {n.spec.name: _Calls(onnx[n.spec.name], n.spec, folder / n.spec.name) for n in source.networks}
+    calls = {n.spec.name: _Calls(onnx_paths[n.spec.name], n.spec, folder / n.spec.name) for n in source.networks}
     with pipelines.open_pipeline(source.pipeline, {name: call.open for name, call in calls.items()}) as pipeline:
         for path in tqdm(pictures, f"record {source.model}", disable=None, leave=False):
             pipeline.detect(read_picture(path))
@@ -249,7 +249,7 @@ def prepare(subject: Subject, size: Size, pictures: Split, work: Path) -> Case:
         return shown
 
     write_table(calibrate(source, Split(tuple(chosen), ()), watch=watch).table, ranges)
-    return Case(subject, source, size, onnx, calls, held, ranges)
+    return Case(subject, source, size, onnx_paths, calls, held, ranges)
 
 
 # ------------------------------------------------------------------------------------------------- contenders

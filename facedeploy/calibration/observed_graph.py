@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facedeploy.calibration.quantizable_layers import Layer, find_layers
+from facedeploy.calibration.quantizable_layers import QuantizableLayer, find_layers
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.optional_imports import require
-from facedeploy.graph.passes.channel_equalization import Floats, choose_factors, equalise
+from facedeploy.graph.passes.channel_equalization import Floats, choose_factors, equalize_channels
 from facedeploy.graph.passes.deform_conv import to_gridsample
-from facedeploy.graph.passes.insert_qdq import quantize
+from facedeploy.graph.passes.insert_qdq import insert_qdq
 from facedeploy.graph.ranges import Ranges
 from facedeploy.runtimes.base import RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
@@ -40,7 +40,7 @@ class Graph:
 
     spec: NetworkSpec
     model: onnx.ModelProto
-    layers: tuple[Layer, ...]
+    layers: tuple[QuantizableLayer, ...]
     divided: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @staticmethod
@@ -58,11 +58,11 @@ class Graph:
         divided = {name: tuple(factors.tolist()) for name, factors in choose_factors(self.model, mine).items()}
         if not divided:
             return self
-        return dataclasses.replace(self, model=equalise(self.model, divided), divided=divided)
+        return dataclasses.replace(self, model=equalize_channels(self.model, divided), divided=divided)
 
     def quantised(self, layers: Ranges) -> Graph:
         """The same, with Q/DQ of the symmetric scheme at some layers, which is the accuracy of record."""
-        return dataclasses.replace(self, model=quantize(self.model, layers, "symmetric"))
+        return dataclasses.replace(self, model=insert_qdq(self.model, layers, "symmetric"))
 
     def open(self, options: RuntimeOptions, also: Iterable[str] = ()) -> OnnxRuntimeRuntime:
         """Open the graph in ONNX Runtime, which cannot profile it afterwards: the file is gone then.

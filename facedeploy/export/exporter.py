@@ -16,7 +16,7 @@ from facedeploy.artifact.folder import Artifact, staged, write_manifest
 from facedeploy.artifact.manifest import Manifest, NetworkEntry, Parity, SourceFile
 from facedeploy.calibration.quantize_plan import Int8Options, Quantisation, quantisation
 from facedeploy.core.errors import InputError, ParityError, SlowerError
-from facedeploy.core.network_spec import InputSize, NetworkSpec
+from facedeploy.core.network_spec import InputSize
 from facedeploy.core.optional_imports import installed_versions, require
 from facedeploy.core.progress import Progress, Watch, silent, unwatched
 from facedeploy.core.target import Backend, Precision, Target
@@ -129,7 +129,7 @@ def export(
         chosen = Quantisation()
         if target.precision == "int8":
             chosen = _quantisation(source, int8 or Int8Options(), progress, watch or unwatched)
-        jobs: list[_Export] = []
+        jobs: list[NetworkExport] = []
         networks: list[NetworkEntry] = []
         rows: list[Parity] = []
         for network in source.networks:

@@ -16,12 +16,15 @@ import numpy as np
 from facedeploy import pipelines
 from facedeploy.artifact.loss import Loss
 from facedeploy.artifact.manifest import PipelineEntry
+from facedeploy.core.boxes import areas
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.images import read_picture
 from facedeploy.core.preprocess import Image
 from facedeploy.metrics.average_precision import average_precision, boxes_and_scores
 from facedeploy.metrics.face_matching import match
+from facedeploy.metrics.landmarks import point_errors
+from facedeploy.metrics.pose import angle_distance
 from facedeploy.runtimes.base import Array, Arrays, Opener
 from facedeploy.runtimes.wrapped import Seen, Watched
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,12 @@ from facedeploy.core.images import read_picture
 from facedeploy.core.preprocess import Image
 from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.export.ncnn.ncnn2table import find_tables, read_tables
-from facedeploy.graph.from_torch import export_onnx
-from facedeploy.graph.passes.insert_qdq import quantize
+from facedeploy.graph.passes.insert_qdq import insert_qdq
 from facedeploy.graph.ranges import Range
 from facedeploy.metrics.face_loss import Answer, Judge
 from facedeploy.models import registry
 from facedeploy.runtimes.base import Arrays, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
-from facedeploy.sources import published
 from facedeploy.sources.open import open_source
 from facedeploy.sources.source import Source
 from tests.artifact.test_artifact import one_sentence, tree
@@ -64,24 +62,6 @@ ONE_THREAD = RuntimeOptions(threads=1)
 RUINED = "mos.context.1.near.0.weight"
 
 run = test_cli.run  # The fixture.
-
-
-@pytest.fixture(scope="module", autouse=True)
-def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """PyTorch's own export takes seconds: the same weights and sizes are traced once."""
-    folder = tmp_path_factory.mktemp("traced")
-    made: dict[tuple[object, ...], Path] = {}
-
-    def trace(module: torch.nn.Module, spec: NetworkSpec, path: Path) -> None:
-        state = tuple((k, v.double().sum().item()) for k, v in module.state_dict().items())
-        if (spec, state) not in made:
-            made[spec, state] = folder / f"{len(made)}.onnx"
-            export_onnx(module, spec, made[spec, state])
-        shutil.copy(made[spec, state], path)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(published, "export_onnx", trace)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,7 @@ from facedeploy.graph.passes.insert_qdq import Scheme, insert_qdq
 from facedeploy.metrics.average_precision import average_precision, boxes_and_scores
 from facedeploy.metrics.landmarks import landmark_error
 from facedeploy.metrics.pose import countable, labelled_face, pose_error
+from facedeploy.models import registry
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.runtimes import Substitute
 from facedeploy.verification.verify import verify
