@@ -3,7 +3,7 @@
 # make test      every backend for real, at most 8 minutes on two cores
 # make test-all  that, and what is slow: data sets, sanitizers, mutants, killed runs, the README, an emulated ARM
 # make lint      ruff, mypy --strict, and which room may import which
-# make arm       the ncnn artifacts in an emulated aarch64 Python, against this machine (docs/arm.md)
+# make arm       the ncnn artifacts in an emulated aarch64 Python, against this machine (docs/guides/arm.md)
 # make bench     side-by-side latency of every backend; IMAGES=folder and MTCNN=folder or MOS=MOS-M.pth, THREADS=2
 PYTHON ?= python3.11
 VENV := .venv
