@@ -60,7 +60,7 @@ Weights = Annotated[
 Config = Annotated[
     Path | None,
     typer.Option(
-        help="TOML file that describes your own network (docs/guides/own-model.md). Default: that beside the ONNX file.",
+        help="TOML file that describes your network (docs/guides/own-model.md). Default: that beside the ONNX file.",
         show_default=False,
     ),
 ]
