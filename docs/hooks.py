@@ -25,6 +25,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 # Where they lie in the repository, and where in the site.
 ELSEWHERE = {
+    "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "facedeploy/models/weights/mos-tiny.md": "explanation/mos-tiny-card.md",
 }
@@ -34,7 +35,8 @@ _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that live outside of docs/."""
     for source, page in ELSEWHERE.items():
-        files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
+        if (ROOT / source).is_file():
+            files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
     return files
 
 
@@ -66,14 +68,26 @@ def commands() -> str:
 
 
 def interface() -> str:
-    """One mkdocstrings entry for each name of `facedeploy.__all__`, wherever in the package it is defined."""
+    """One mkdocstrings entry for each name of `facedeploy.__all__`, wherever in the package it is defined.
+
+    Verbs come first, then types, then errors.
+    """
     package = importlib.import_module("facedeploy")
-    return "".join(_entry(name, getattr(package, name)) for name in package.__all__)
+    found = {name: _definition(getattr(package, name)) for name in package.__all__}
+    # `__version__` is a text, which has no docstring.
+    shown = {name: value for name, value in found.items() if inspect.isclass(value) or inspect.isfunction(value)}
+    return "".join(_entry(name, shown[name]) for name in sorted(shown, key=lambda name: _rank(shown[name])))
+
+
+def _definition(value: Any) -> Any:
+    if isinstance(value, types.ModuleType):  # The verb `export` may be a folder that can be called.
+        return importlib.import_module(f"{value.__name__}.exporter").export
+    return value
+
+
+def _rank(value: Any) -> int:
+    return inspect.isclass(value) + (inspect.isclass(value) and issubclass(value, Exception))
 
 
 def _entry(name: str, value: Any) -> str:
-    if isinstance(value, types.ModuleType):  # The verb `export` may be a folder that can be called.
-        value = importlib.import_module(f"{value.__name__}.exporter").export
-    if not (inspect.isclass(value) or inspect.isfunction(value)):
-        return ""  # `__version__`: a text, without a docstring.
     return f'\n::: {value.__module__}.{value.__qualname__}\n    options:\n      heading: "facedeploy.{name}"\n'
