@@ -2,15 +2,16 @@
 # make install   a virtual environment in .venv with every backend and the development tools
 # make test      every backend for real, at most 8 minutes on two cores
 # make test-all  that, and what is slow: data sets, sanitizers, mutants, killed runs, the README, an emulated ARM
+# make docs      the documentation as a site, in build/site
 # make lint      ruff, mypy --strict, and which room may import which
-# make arm       the ncnn artifacts in an emulated aarch64 Python, against this machine (docs/arm.md)
+# make arm       the ncnn artifacts in an emulated aarch64 Python, against this machine (docs/guides/arm.md)
 # make bench     side-by-side latency of every backend; IMAGES=folder and MTCNN=folder or MOS=MOS-M.pth, THREADS=2
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-slow test-all lint arm bench bench-usage bench-mtcnn bench-mos clean
+.PHONY: install demo test test-slow test-all docs lint arm bench bench-usage bench-mtcnn bench-mos clean
 
 install: $(STAMP)
 
@@ -43,6 +44,11 @@ test-slow: install
 	$(PYTEST) -m slow --durations 10
 
 test-all: test test-slow
+
+# The pages of docs/, the command line and the docstrings; a link that leads nowhere is an error.
+docs: install
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "the site is build/site/index.html"
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """How good the tiny face detector is, beside two published ones.
 
-`python -m training.evaluate --assets DIR --labels labels.jsonl` prints the tables of docs/mos-tiny.md.
+`python -m training.evaluate --assets DIR --labels labels.jsonl` prints the tables of docs/explanation/mos-tiny.md.
 
 report: face_counting/test and face_mask, single scale, which no training saw; poses and landmarks of AFLW2000, both of
 the pictures that `training.labels` held back and of all. val: what is looked at during training, held back as well.

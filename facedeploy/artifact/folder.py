@@ -1,7 +1,7 @@
 """The artifact: the folder that `export` writes and everything else reads.
 
 It is written under a temporary name and renamed when complete. Reading one checks the manifest's version, that
-every path stays inside the folder, and every file's size and SHA-256. `docs/artifact.md` shows the format.
+every path stays inside the folder, and every file's size and SHA-256. `docs/reference/artifact.md` shows the format.
 """
 
 from __future__ import annotations

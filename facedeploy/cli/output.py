@@ -18,13 +18,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core.", show_default=True)]
 Device = Annotated[
     str,
-    typer.Option(metavar="local|ssh://[USER@]HOST[:PORT]", help="Machine that does the work (docs/devices.md)."),
+    typer.Option(metavar="local|ssh://[USER@]HOST[:PORT]", help="Machine that does the work (docs/guides/devices.md)."),
 ]
 DeviceOrPhone = Annotated[
     str,
     typer.Option(
         metavar="local|ssh://[USER@]HOST[:PORT]|adb://[SERIAL]?runner=PATH",
-        help="Machine that does the work (docs/devices.md), or phone (docs/phones.md).",
+        help="Machine that does the work (docs/guides/devices.md), or phone (docs/guides/phones.md).",
     ),
 ]
 Processes = Annotated[int, typer.Option(min=0, help="That compute accuracy; 0 takes every core.")]
@@ -60,7 +60,7 @@ Weights = Annotated[
 Config = Annotated[
     Path | None,
     typer.Option(
-        help="TOML file that describes a network of your own (docs/own-model.md). Default: that beside the ONNX file.",
+        help="TOML file that describes your network (docs/guides/own-model.md). Default: that beside the ONNX file.",
         show_default=False,
     ),
 ]

@@ -25,7 +25,7 @@ def command(
     embed: Annotated[bool, typer.Option("--embed", help="Compile the networks in: no file to find.")] = False,
     strip: Annotated[bool, typer.Option("--strip", help="Layers and blobs get names that say nothing.")] = False,
 ) -> None:
-    """Write a model for a phone's app: sources, constants, ncnn's files, a build for each folder (docs/mobile.md)."""
+    """Write a model for an app: sources, constants, ncnn's files, a build for each (docs/guides/mobile-app.md)."""
     from facedeploy.package.bundle import package_android, package_cpp, package_ios
 
     if android is ios is cpp is None:

@@ -1,4 +1,4 @@
-"""A phone that `adb`, the system's own, reaches. docs/phones.md says what happens there.
+"""A phone that `adb`, the system's own, reaches. docs/explanation/phones.md says what happens there.
 
 Facts: AOSP, packages/modules/adb: client/commandline.cpp (words of `shell` are joined as they are; where the connection
 ends, it ends with 255), daemon/shell_service.cpp (the phone's /system/bin/sh runs them in a session of their own; when

@@ -1,6 +1,6 @@
 """Files on a device, named by what is in them: only what is missing is sent, and nothing is there that is not whole.
 
-They lie in objects/ of the device's folder, each under its SHA-256. docs/devices.md shows it.
+They lie in objects/ of the device's folder, each under its SHA-256. docs/explanation/devices.md shows it.
 """
 
 from __future__ import annotations

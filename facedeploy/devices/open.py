@@ -1,4 +1,4 @@
-"""Other machines to measure and to build on: what they hold, what they run. docs/devices.md says how.
+"""Other machines to measure and to build on: what they hold, what they run. docs/explanation/devices.md says how.
 
 The worker imports this on the device before it knows what is installed there, so only the standard library is imported.
 """

@@ -1,4 +1,4 @@
-"""A machine that the system's OpenSSH client reaches. docs/devices.md says why that client."""
+"""A machine that the system's OpenSSH client reaches. docs/explanation/devices.md says why that client."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a Jetson says of itself. docs/jetson.md says what is read."""
+"""What a Jetson says of itself. docs/reference/jetson.md says what is read."""

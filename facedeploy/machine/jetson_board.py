@@ -1,7 +1,7 @@
 """What a Jetson says that it is: read from its files, without privileges and without tools.
 
-Every function takes the root of the file system. Whatever cannot be read is None; nothing here raises. docs/jetson.md
-says where each fact comes from, and which ones nobody has confirmed.
+Every function takes the root of the file system. Whatever cannot be read is None; nothing here raises.
+docs/reference/jetson.md says where each fact comes from, and which ones nobody has confirmed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the sensors of a Jetson say: watts, clocks, temperatures, throttling, over-currents; from sysfs, without root.
 
 Every function takes the root of the file system. What cannot be read, or cannot be, is absent; nothing here raises.
-docs/jetson.md says where each fact comes from, and which ones nobody has confirmed.
+docs/reference/jetson.md says where each fact comes from, and which ones nobody has confirmed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """img2pose: proposals, the pose of each in six degrees of freedom, and from that box, landmarks and angles of a face.
 
 The steps and constants are those of the published code (vitoralbiero/img2pose: models.py, generalized_rcnn.py, rpn.py
-and utils/pose_operations.py); `docs/img2pose.md` says what is different on purpose.
+and utils/pose_operations.py); `docs/explanation/img2pose.md` says what is different on purpose.
 """
 
 from __future__ import annotations

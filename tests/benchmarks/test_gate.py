@@ -80,7 +80,7 @@ def test_everything_that_a_gate_can_say(tmp_path: Path) -> None:
 
 def test_the_gate_of_the_documentation(tmp_path: Path) -> None:
     """It shows every key, and it can be judged."""
-    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "gate.md").read_text()
     gate = read_gate(written(tmp_path, text.split("```toml\n")[1].split("```")[0]))
     assert all(getattr(gate, f.name) for f in fields(gate))
     assert {r.split(":")[0] for r in check(gate, RECORD)} == {INT8, FP16}

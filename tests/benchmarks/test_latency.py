@@ -528,7 +528,7 @@ def test_a_run_that_fails_closes_what_it_opened(artifact: GetArtifact, photos: P
 
 def test_the_rules_are_documented() -> None:
     """The numbers of the document are those of the code."""
-    text = (Path(__file__).parents[2] / "docs" / "benchmarking.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "explanation" / "latency.md").read_text(encoding="utf-8")
     for words in (
         f"opened {rules.OPENINGS} times",
         f"{rules.TURN} pictures",

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def executed_blocks(language: str, mark: str = "tested") -> list[str]:
-    blocks = re.findall(rf"<!-- {mark}(?:: .*?)? -->\n```{language}\n(.*?)```", README, flags=re.DOTALL)
-    assert blocks, f"the README has no {mark} {language} block"
+def executed_blocks(language: str, mark: str = "tested", page: str = README) -> list[str]:
+    blocks = re.findall(rf"<!-- {mark}(?:: .*?)? -->\n```{language}\n(.*?)```", page, flags=re.DOTALL)
+    assert blocks, f"the page has no {mark} {language} block"
     return blocks
 
 
@@ -73,15 +73,6 @@ def test_the_demo_finds_the_face(tmp_path: Path) -> None:
     assert "verified" in made.stdout
     assert "astronaut.jpg: 1 face" in made.stdout
     assert (tmp_path / "out" / "astronaut.jpg").is_file()
-
-
-def test_every_file_that_the_documents_name_exists() -> None:
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
-        text = page.read_text(encoding="utf-8")
-        for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-            assert (page.parent / link).exists(), f"{page.name} links to {link}"
-        for path in re.findall(r"`((?:facedeploy|tests|docs)/[\w./]+\.\w+)`", text):
-            assert (ROOT / path).is_file(), f"{page.name} names {path}"
 
 
 def test_set_up_commands_of_the_readme_are_targets_of_the_makefile() -> None:

@@ -616,7 +616,7 @@ def test_runners_that_android_does_not_load(phone: StandInPhone, folder: Path, t
     (tmp_path / "text").write_text("#!/bin/sh\n")
     (tmp_path / "short").write_bytes(b"\x7fELF\x02\x01")
     for runner, message in (
-        (None, r"name it as in adb://ABC\?runner=PATH; docs/phones.md says how it is built with the NDK"),
+        (None, r"name it as in adb://ABC\?runner=PATH; docs/guides/phones.md says how it is built with the NDK"),
         (tmp_path / "absent", "cannot read the runner .*: No such file"),
         (tmp_path / "text", "is no program of Linux or Android"),
         (tmp_path / "short", "is no program of Linux or Android"),

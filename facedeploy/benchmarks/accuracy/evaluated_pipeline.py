@@ -105,7 +105,7 @@ def make_detector(
     if usual.family == _NO_FACES:
         msg = (
             f"{path} gives tensors and no faces, so there is nothing to compare with labels: name its outputs under "
-            "[outputs] in the TOML file of the model and export it again (docs/own-model.md)"
+            "[outputs] in the TOML file of the model and export it again (docs/guides/own-model.md)"
         )
         raise InputError(msg)
     low = task.low and not any(name in options for name in _THRESHOLDS)

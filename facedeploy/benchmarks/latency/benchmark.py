@@ -1,4 +1,4 @@
-"""Latency of whole pipelines, picture in and faces out, measured side by side. docs/benchmarking.md has every rule."""
+"""Latency of whole pipelines, picture in and faces out, side by side. docs/explanation/latency.md has every rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How latency is measured: who runs when, how often, and what counts. docs/benchmarking.md says why.
+"""How latency is measured: who runs when, how often, and what counts. docs/explanation/latency.md says why.
 
 A change of any rule here raises `VERSION`, so that its numbers are not set beside older ones.
 """

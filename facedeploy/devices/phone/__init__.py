@@ -1,1 +1,1 @@
-"""Phones, over adb: a C++ runner measures there, and the record is made here. docs/phones.md says how."""
+"""Phones, over adb: a C++ runner measures there, and the record is made here. docs/explanation/phones.md says how."""

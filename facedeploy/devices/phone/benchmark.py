@@ -1,6 +1,6 @@
 """Benchmark on a phone: a C++ runner does there what `benchmarks.latency` does here; the record is made here.
 
-docs/phones.md says how heat is kept out of it.
+docs/explanation/phones.md says how heat is kept out of it.
 """
 
 from __future__ import annotations

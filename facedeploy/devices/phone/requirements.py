@@ -22,7 +22,7 @@ _MACHINES = {
     "riscv64": "riscv64",
 }
 _LINKERS = ("/system/bin/linker", "/system/bin/linker64")
-_HOW = "docs/phones.md says how it is built with the NDK"
+_HOW = "docs/guides/phones.md says how it is built with the NDK"
 _MOST, _SECONDS = 4 << 20, 60.0
 
 

@@ -22,7 +22,7 @@ def for_arm_fp16(layers: Sequence[NcnnLayer]) -> tuple[NcnnLayer, ...]:
 
 def _without_winograd(layer: NcnnLayer) -> NcnnLayer:
     """The layer, which computes in half, without Winograd's algorithm, for which ncnn takes tiles of 8 in half
-    (convolution_arm_asimdhp.cpp): that loses two of three digits. Measured in faces: docs/arm.md.
+    (convolution_arm_asimdhp.cpp): that loses two of three digits. Measured in faces: docs/explanation/arm.md.
     """
     able = layer.type == "Convolution" or (layer.type == "ConvolutionDepthWise" and groups(layer) != number(layer, 0))
     if _masked(layer) or not able:

@@ -3,7 +3,7 @@
     Conv ─► Relu ─► MaxPool ─► Q ─► DQ ─► Conv      becomes      Conv ─► Q ─► DQ ─► MaxPool ─► Conv
 
 Rounding commutes with what only moves or picks values. A ReLU before a Q whose zero point is the smallest integer is
-the Q's own clipping. Both answers stay what they are; the measured gain is in docs/int8.md.
+the Q's own clipping. Both answers stay what they are; the measured gain is in docs/explanation/int8.md.
 """
 
 from __future__ import annotations
