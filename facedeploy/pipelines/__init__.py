@@ -1,4 +1,8 @@
-"""Families of pipelines, and how one is made from a manifest."""
+"""From a picture to faces: one class per family of models, the same for every backend.
+
+`load.load` opens an artifact, and `detect.detect` does so for one call. A manifest holds a family and its
+configuration: `configure` makes that, and `make` turns it into a pipeline over runtimes.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,8 @@ from facedeploy.pipelines.mogface import MogFaceConfig, MogFacePipeline
 from facedeploy.pipelines.mos import MosConfig, MosPipeline, MosPublishedPipeline
 from facedeploy.pipelines.mtcnn import MtcnnConfig, MtcnnPipeline
 from facedeploy.runtimes.base import Runtime, RuntimeOptions
+
+__all__ = ["base", "configure", "detect", "detect_files", "draw", "load", "make", "preprocess", "runtime_options"]
 
 # family -> its configuration, and the pipeline made from runtimes and a configuration
 _FAMILIES: dict[str, tuple[type, type[Any]]] = {
