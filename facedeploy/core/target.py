@@ -13,7 +13,12 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 @dataclass(frozen=True)
 class Target:
-    """What an export is for."""
+    """What an export is for, written `backend-precision`.
+
+    Attributes:
+        backend: What runs the networks.
+        precision: What they compute in.
+    """
 
     backend: Backend
     precision: Precision

@@ -40,9 +40,14 @@ _HOTTEST, _COLDEST = 150.0, -40.0  # Celsius; a sensor that says more or less is
 
 @dataclass(frozen=True)
 class Ticks:
-    """Time that cores have spent since the machine started, and this process with its ended children since it did.
+    """Time that cores have spent since the machine started, and this process, with its children that have ended, since
+    it did.
 
-    time: seconds of a clock. busy, stolen: core-seconds of the counted cores. own: CPU seconds.
+    Attributes:
+        time: Seconds of a clock.
+        busy: Core-seconds that the counted cores worked.
+        stolen: Core-seconds that a hypervisor took from the counted cores.
+        own: CPU seconds of this process.
     """
 
     time: float
@@ -52,7 +57,15 @@ class Ticks:
 
 
 def read_machine(root: Path = ROOT, usable: Sequence[int] | None = None) -> Machine:
-    """The machine that the system at `root` is of. usable: cores of this process; the default is to ask the system."""
+    """Read what a machine is.
+
+    Args:
+        root: Root of its file system.
+        usable: Numbers of the cores that this process may use; None to ask the system.
+
+    Returns:
+        The machine. What it does not say is None.
+    """
     info = _text(root, "proc/cpuinfo") or ""
     usable = usable_cores() if usable is None else tuple(sorted(usable))
     counted = len(re.findall(r"^processor\s*:", info, re.MULTILINE)) or os.cpu_count() or 1

@@ -12,8 +12,15 @@ from facedeploy.core.face import Face
 class FaceDifference:
     """How the faces of one pipeline differ from a reference's, over some pictures.
 
-    missing: reference faces without a partner (IoU < 0.5); extra: the other way round.
-    box, landmarks: largest difference of a coordinate, in pixels; score and angles: largest difference.
+    Attributes:
+        pictures: How many were compared.
+        matched: Pairs of faces, of which the rest is measured.
+        missing: Reference faces without a partner (IoU < 0.5).
+        extra: Faces without a partner in the reference.
+        box: Largest difference of a coordinate of a box, pixels.
+        landmarks: Largest difference of a coordinate of a landmark, pixels.
+        score: Largest difference of a score, 0..1.
+        angle: Largest difference of an angle, degrees.
     """
 
     pictures: int

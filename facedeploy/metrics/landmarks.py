@@ -12,8 +12,12 @@ from facedeploy.core.errors import InputError
 
 @dataclass(frozen=True)
 class LandmarkError:
-    """mean: distance to the labelled point, as a fraction of the box's geometric mean side sqrt(w * h), over all points
-    of all faces; NaN without faces. points: the same for each of the five.
+    """How far landmarks are from the labelled points.
+
+    Attributes:
+        mean: Mean distance over all points of all faces, as a fraction of sqrt(w * h) of the box; NaN without faces.
+        points: The same for each of the five points.
+        faces: How many faces were measured.
     """
 
     mean: float

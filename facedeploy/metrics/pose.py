@@ -19,8 +19,15 @@ _MATCH_IOU = 0.3
 
 @dataclass(frozen=True)
 class PoseError:
-    """yaw, pitch, roll: mean absolute error in degrees over the faces that were found; mean: of the three; all are NaN
-    where none was found, or faces come without angles. faces: with a label that counts; detected: those found.
+    """How far angles are from the labelled ones. All errors are NaN where no face was found, or faces come without
+    angles.
+
+    Attributes:
+        yaw: Mean absolute error over the faces that were found, degrees.
+        pitch: Mean absolute error over the faces that were found, degrees.
+        roll: Mean absolute error over the faces that were found, degrees.
+        faces: Faces with a label that counts.
+        detected: How many of those were found.
     """
 
     yaw: float
@@ -31,6 +38,7 @@ class PoseError:
 
     @property
     def mean(self) -> float:
+        """Mean of the three errors, degrees."""
         return (self.yaw + self.pitch + self.roll) / 3
 
     @property

@@ -41,7 +41,11 @@ class Mean(Statistic):
 class RankedPrecision(Statistic):
     """All-point average precision, 0..100, from verdicts on detections; see `average_precision`.
 
-    scores, right, picture: (N,) of the detections that count, of any order. truths: (P,) faces of each picture.
+    Attributes:
+        scores: (N,), of the detections that count, in any order.
+        right: (N,), whether each detection is right.
+        picture: (N,), which picture each detection is in.
+        truths: (P,), how many faces each picture has.
     """
 
     scores: Floats
@@ -74,7 +78,10 @@ class RankedPrecision(Statistic):
 class BinnedPrecision(Statistic):
     """Average precision, 0..100, over fixed thresholds.
 
-    shown, hits: (P, T) whole numbers, of each picture and threshold, highest threshold first. truths: (P,).
+    Attributes:
+        shown: (P, T) whole numbers: detections of each picture above each threshold, highest threshold first.
+        hits: (P, T) whole numbers: how many of those are right.
+        truths: (P,), how many faces each picture has.
     """
 
     shown: NDArray[np.int32]

@@ -42,8 +42,16 @@ class Selection:
 
 @dataclass(frozen=True)
 class MosConstants:
-    """Of the family `mos`. channels: of the feature maps. patch_channels: of the pose network's patches. level: whether
-    that also takes the map that a patch is of.
+    """Constants of the family `mos`.
+
+    Attributes:
+        input: Size, and how pixels are prepared.
+        selection: Thresholds and counts.
+        anchors: Priors of a cell.
+        channels: Channels of the feature maps.
+        patch_channels: Channels of the pose network's patches.
+        level: Whether the pose network also takes the map that a patch is of.
+        pose_batch: Largest batch of the pose network.
     """
 
     input: Input
@@ -57,7 +65,20 @@ class MosConstants:
 
 @dataclass(frozen=True)
 class BoxesConstants:
-    """Of the family `boxes`. unit: coordinates are parts of the input's sides. landmarks: points of a face."""
+    """Constants of the family `boxes`.
+
+    Attributes:
+        input: Size, and how pixels are prepared.
+        selection: Thresholds and counts.
+        priors: How many boxes the network gives.
+        unit: Whether coordinates are parts of the input's sides, and not pixels.
+        classes: Scores of a box.
+        face_class: Which of them is that of a face.
+        landmarks: Points of a face.
+        yaw: Whether there is an output for it.
+        pitch: Whether there is an output for it.
+        roll: Whether there is an output for it.
+    """
 
     input: Input
     selection: Selection

@@ -78,9 +78,18 @@ def angles(vectors: Floats) -> Floats:
 
 
 def in_picture(dofs: Floats, boxes: Floats, size: tuple[int, int], how: Rotation) -> Floats:
-    """Poses (N, 6) as seen by a camera that looks at each box (N, 4) -> poses for the camera of the whole picture.
+    """Turn poses as seen by a camera that looks at each box into poses for the camera of the whole picture.
 
-    size: (height, width) of the picture. The change of camera is a shear, so a rotation comes out as none: see `how`.
+    The change of camera is a shear, so what comes out is no rotation until `how` makes it one.
+
+    Args:
+        dofs: (N, 6), rotation vectors in radians and translations.
+        boxes: (N, 4) in pixels.
+        size: (height, width) of the picture, pixels.
+        how: How a sheared rotation becomes one again.
+
+    Returns:
+        Poses (N, 6).
     """
     height, width = size
     focal = height + width
@@ -106,8 +115,17 @@ def project(dofs: Floats, points: Floats, size: tuple[int, int]) -> Floats:
 
 
 def boxes_around(points: Floats, roll: Floats, size: tuple[int, int]) -> Floats:
-    """Boxes (N, 4) of whole pixels around projected heads (N, P, 2), forehead included, with every side inside of a
-    picture of `size` that a published box has there. roll: third number of the rotation vectors (N,).
+    """Make boxes of whole pixels around projected heads, forehead included.
+
+    Sides are inside of the picture where those of a published box are.
+
+    Args:
+        points: (N, P, 2) in pixels.
+        roll: (N,), third numbers of the rotation vectors, radians.
+        size: (height, width) of the picture, pixels.
+
+    Returns:
+        Boxes (N, 4).
     """
     low, high = points.min(axis=1), points.max(axis=1)
     extent, centre = high - low, (low + high) / 2

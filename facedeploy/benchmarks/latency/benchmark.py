@@ -64,7 +64,8 @@ def benchmark(
         seed: Of the order of the turns, and of the resampling of the intervals.
         runtime: "onnxruntime" runs the ONNX files of the artifacts instead of what their targets compiled.
         options: Changes to the configuration of every pipeline, such as {"min_face": 20}.
-        max_drop: How many points of AP an artifact may lose against the first one and still count as equally good.
+        max_drop: Points of average precision, against the faces of the first artifact, that one may lose and still be
+            named the fastest.
         cold: Whether to measure opening, first picture and memory, in fresh processes.
         layers: Whether to keep what each layer takes.
         vendors: Whether to time the heaviest networks with the vendors' own tools too.

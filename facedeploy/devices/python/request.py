@@ -51,9 +51,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Request:
-    """what: "benchmark" the artifacts on the pictures, "detect" with the only one in them, or "build" it. code: digest
-    of the bundle. limit: seconds. beat, silence: seconds between signs of life, and without any until the work is given
-    up.
+    """What a device is asked.
+
+    Attributes:
+        what: "benchmark" the artifacts on the pictures, "detect" with the only one in them, or "build" it.
+        artifacts: Their folders.
+        pictures: Their files.
+        settings: What to measure and how, as `benchmark` takes it.
+        code: Digest of the bundle of this package.
+        limit: Seconds that all the work may take.
+        beat: Seconds between signs of life.
+        silence: Seconds without a sign of life after which the work is given up.
     """
 
     what: What
@@ -77,7 +85,15 @@ class Engine:
 
 @dataclass(frozen=True)
 class Built:
-    """tool, version: of TensorRT. gpu: its name, or None. kept: whether the engines are of an earlier build."""
+    """Engines that a device built.
+
+    Attributes:
+        engines: Of each network.
+        tool: Which TensorRT built them.
+        version: Of that TensorRT.
+        gpu: Its name, or None.
+        kept: Whether the engines are of an earlier build.
+    """
 
     engines: tuple[Engine, ...]
     tool: str
@@ -88,8 +104,15 @@ class Built:
 
 @dataclass(frozen=True)
 class Answer:
-    """One line of a device's: a step of progress, or what ends the talk. error: name of its class, and its sentence.
-    record: of a benchmark. opening: of a phone's, from which the record is made here. faces: of each picture.
+    """One line of a device: a step of progress, or what ends the talk.
+
+    Attributes:
+        step: Name of a step.
+        error: Name of its class, and its sentence.
+        record: Of a benchmark.
+        opening: Of a phone's benchmark, from which the record is made here.
+        built: Of a build.
+        faces: Of each picture.
     """
 
     step: str | None = None
