@@ -93,6 +93,12 @@ class Artifact:
 def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` when the block ends, and is removed when it raises.
 
+    Args:
+        path: The folder to write.
+
+    Returns:
+        The temporary folder, as a context manager.
+
     Raises:
         InputError: `path` exists and is not an empty folder, or its parent cannot be written.
     """

@@ -18,7 +18,13 @@ VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
 
 
 class Frame(NamedTuple):
-    """A picture, and where it comes from. `number` counts the frames of a video."""
+    """A picture, and where it comes from.
+
+    Attributes:
+        path: The file.
+        image: (H, W, 3) uint8, BGR.
+        number: Of a video's frame, from 0; None for a picture.
+    """
 
     path: Path
     image: Image
@@ -26,7 +32,13 @@ class Frame(NamedTuple):
 
 
 def read_picture(path: Path) -> Image:
-    """Read one picture: grey becomes BGR, alpha is dropped, 16 bits become 8, EXIF rotation is applied.
+    """Read one picture. Grey becomes BGR, alpha is dropped, 16 bits become 8, EXIF rotation is applied.
+
+    Args:
+        path: The file.
+
+    Returns:
+        (H, W, 3) uint8, BGR.
 
     Raises:
         InputError: the file is missing or is not a picture that OpenCV reads.
@@ -51,7 +63,13 @@ def read_picture(path: Path) -> Image:
 
 
 def check_picture(image: NDArray[Any]) -> Image:
-    """Give back `image` when it is a picture: an array (H, W, 3) uint8.
+    """Check that an array is a picture.
+
+    Args:
+        image: What should be (H, W, 3) uint8.
+
+    Returns:
+        The same array.
 
     Raises:
         InputError: it has another shape or dtype, or no pixel.
@@ -64,6 +82,12 @@ def check_picture(image: NDArray[Any]) -> Image:
 
 def expand(paths: Sequence[Path]) -> list[Path]:
     """Replace each folder by the pictures in it and its subfolders, sorted.
+
+    Args:
+        paths: Files and folders.
+
+    Returns:
+        Files only, in order.
 
     Raises:
         InputError: a path does not exist, or a folder holds no picture.
@@ -85,7 +109,13 @@ def expand(paths: Sequence[Path]) -> list[Path]:
 
 
 def frames(files: Sequence[Path]) -> Iterator[Frame]:
-    """Read pictures and the frames of videos, in order.
+    """Read pictures and the frames of videos.
+
+    Args:
+        files: Pictures and videos.
+
+    Returns:
+        Each picture and frame, in order, read when it is asked for.
 
     Raises:
         InputError: a file cannot be read.

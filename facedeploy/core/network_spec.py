@@ -136,7 +136,14 @@ _LARGEST = 16384
 
 
 def read_size(text: str) -> Size | None:
-    """Read HEIGHTxWIDTH; None where it is not two numbers between 1 and 16384."""
+    """Read an input size.
+
+    Args:
+        text: HEIGHTxWIDTH, in pixels.
+
+    Returns:
+        (height, width); None where the text is not two numbers between 1 and 16384.
+    """
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     size = (int(found[1]), int(found[2])) if found else (0, 0)
     return size if all(1 <= v <= _LARGEST for v in size) else None

@@ -28,7 +28,13 @@ class Target:
 
     @staticmethod
     def parse(text: str) -> Target:
-        """Read `backend-precision`.
+        """Read a target.
+
+        Args:
+            text: `backend-precision`, such as "openvino-fp16".
+
+        Returns:
+            The target.
 
         Raises:
             InputError: no such target; the message lists those that exist.

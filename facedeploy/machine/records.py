@@ -57,7 +57,13 @@ class Sensors:
 
 @dataclass(frozen=True)
 class Span:
-    """The least, the mean and the most of what one sensor said."""
+    """What one sensor said during a run.
+
+    Attributes:
+        low: The least.
+        mean: The mean.
+        high: The most.
+    """
 
     low: float
     mean: float

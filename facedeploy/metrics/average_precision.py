@@ -60,7 +60,15 @@ def boxes_and_scores(faces: Sequence[Face]) -> tuple[Floats, Floats]:
 
 
 def iou_matrix(a: Floats, b: Floats) -> Floats:
-    """Intersection over union (N, M) of boxes (N, 4) and (M, 4), continuous coordinates. Empty boxes overlap none."""
+    """Compute how much boxes overlap, in continuous coordinates. Empty boxes overlap none.
+
+    Args:
+        a: (N, 4), x1, y1, x2, y2.
+        b: (M, 4), likewise.
+
+    Returns:
+        Intersection over union (N, M).
+    """
     low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
     common = np.maximum(high - low, 0).prod(axis=2)
     union = _areas(a)[:, None] + _areas(b) - common

@@ -91,9 +91,16 @@ def package_cpp(
 def package_android(
     artifact: str | os.PathLike[str], output: str | os.PathLike[str], *, embed: bool = False, strip_names: bool = False
 ) -> Path:
-    """Write `output`: a library module for Gradle, Kotlin over C++. The networks are assets, or compiled in (embed).
+    """Write a library module for Gradle, Kotlin over C++, with the model of an artifact.
 
-    Raises: as `package_cpp`.
+    Args:
+        artifact: The folder that `export` wrote, of a target of ncnn.
+        output: Folder to write, which must not exist or be empty.
+        embed: Whether the networks are compiled in, and not assets.
+        strip_names: Whether layers and blobs get names that say nothing.
+
+    Raises:
+        ArtifactError, InputError: as `package_cpp`.
     """
 
     def write(folder: Path, model: Model) -> None:
@@ -110,9 +117,16 @@ def package_android(
 def package_ios(
     artifact: str | os.PathLike[str], output: str | os.PathLike[str], *, embed: bool = False, strip_names: bool = False
 ) -> Path:
-    """Write `output`: a Swift package, Swift over C++. The networks are resources, or compiled in (embed).
+    """Write a Swift package, Swift over C++, with the model of an artifact.
 
-    Raises: as `package_cpp`.
+    Args:
+        artifact: The folder that `export` wrote, of a target of ncnn.
+        output: Folder to write, which must not exist or be empty.
+        embed: Whether the networks are compiled in, and not resources.
+        strip_names: Whether layers and blobs get names that say nothing.
+
+    Raises:
+        ArtifactError, InputError: as `package_cpp`.
     """
 
     def write(folder: Path, model: Model) -> None:

@@ -20,7 +20,16 @@ _COORDINATES = 2
 
 @dataclass(frozen=True)
 class Input:
-    """What the network sees: its size in pixels, and what becomes of a picture."""
+    """What the network sees.
+
+    Attributes:
+        height: Pixels.
+        width: Pixels.
+        protocol: What becomes of a picture: "fit" or "stretch".
+        colours: As in `Preprocess`.
+        mean: As in `Preprocess`.
+        scale: Of each channel, in the order of `colours`.
+    """
 
     height: int
     width: int
@@ -32,7 +41,14 @@ class Input:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which faces stay, as in `MosConfig` and `BoxesConfig` of the pipelines."""
+    """Which faces stay.
+
+    Attributes:
+        score_threshold: Scores must exceed it, 0..1.
+        nms: A face is dropped when its overlap (IoU) with a better one exceeds this, 0..1.
+        top: How many of the best boxes go into suppression.
+        keep: How many boxes come out of suppression at most.
+    """
 
     score_threshold: float
     nms: float

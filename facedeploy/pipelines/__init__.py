@@ -39,7 +39,15 @@ _FAMILIES: dict[str, tuple[type, type[Any]]] = {
 
 
 def configure(family: str, changes: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> PipelineEntry:
-    """A family's configuration with some values changed.
+    """Make a family's configuration, with some values changed.
+
+    Args:
+        family: Of pipelines, such as "mtcnn".
+        changes: Field -> value.
+        base: The configuration that is changed; None for the defaults.
+
+    Returns:
+        The configuration, as a manifest holds it.
 
     Raises:
         InputError: no such family, key or value.
@@ -62,7 +70,16 @@ def preprocess(entry: PipelineEntry) -> Preprocess:
 
 
 def runtime_options(entry: PipelineEntry, network: str, threads: int) -> RuntimeOptions:
-    """How the pipeline wants one of its networks to run on so many threads (0: every core)."""
+    """Say how a pipeline wants one of its networks to run.
+
+    Args:
+        entry: Family and configuration.
+        network: Name of the network.
+        threads: CPU threads; 0 for every core of this process.
+
+    Returns:
+        Threads, streams and preprocessing.
+    """
     _, pipeline = _FAMILIES[entry.family]
     options = RuntimeOptions(threads)
     streams = options.threads if network in pipeline.many else 1
@@ -70,7 +87,15 @@ def runtime_options(entry: PipelineEntry, network: str, threads: int) -> Runtime
 
 
 def make(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Pipeline:
-    """Make the pipeline that `configure` described over the given runtimes."""
+    """Make the pipeline that `configure` described.
+
+    Args:
+        entry: Family and configuration.
+        runtimes: Network -> its open runtime; the pipeline closes them.
+
+    Returns:
+        The pipeline.
+    """
     config_type, pipeline = _FAMILIES[entry.family]
     made: Pipeline = pipeline(runtimes, from_plain(config_type, entry.config))
     return made

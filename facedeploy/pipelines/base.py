@@ -85,6 +85,10 @@ def check_decodes(pipeline: Pipeline, name: str) -> None:
 def check_fractions(config: object, *names: str) -> None:
     """Check that fields of a configuration lie between 0 and 1.
 
+    Args:
+        config: The configuration.
+        *names: Its fields.
+
     Raises:
         InputError: names the first that does not.
     """

@@ -29,7 +29,15 @@ _FALLBACK_RATE = 25.0  # For a video that does not say its own.
 
 @dataclass(frozen=True)
 class Detected:
-    """The faces of one picture or video frame. width and height in pixels."""
+    """The faces of one picture or video frame.
+
+    Attributes:
+        path: The file.
+        frame: Number of a video's frame, from 0; None for a picture.
+        width: Of the picture, pixels.
+        height: Of the picture, pixels.
+        faces: Best score first.
+    """
 
     path: Path
     frame: int | None

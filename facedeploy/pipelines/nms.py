@@ -46,7 +46,18 @@ def nms(
 def suppress(
     boxes: NDArray[np.float64], scores: NDArray[np.floating], threshold: float, *, top: int, keep: int
 ) -> Indices:
-    """Of the `top` best boxes, the `keep` best that `nms` leaves: indices, best score first."""
+    """Choose the best boxes after suppression.
+
+    Args:
+        boxes: (N, 4), inclusive corners in pixels.
+        scores: (N,).
+        threshold: A box is dropped when its overlap (IoU) with a better kept one is greater, 0..1.
+        top: How many of the best boxes go into suppression.
+        keep: How many boxes come out of suppression at most.
+
+    Returns:
+        Indices of the chosen boxes, best score first.
+    """
     # In the order of the boxes, so that of equal scores position decides and not a backend's rounding.
     best = np.sort(np.argsort(-scores, kind="stable")[:top])
     kept: Indices = best[nms(boxes[best], scores[best], threshold)[:keep]]

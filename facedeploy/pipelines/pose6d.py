@@ -68,7 +68,14 @@ def _quaternions(m: Floats) -> Floats:
 
 
 def angles(vectors: Floats) -> Floats:
-    """Yaw, pitch and roll (N, 3) in degrees: positive to the left of the picture, up, and clockwise."""
+    """Turn rotation vectors into angles.
+
+    Args:
+        vectors: (N, 3), radians.
+
+    Returns:
+        Yaw, pitch and roll (N, 3) in degrees: positive to the left of the picture, up, and clockwise.
+    """
     m = matrices(vectors).transpose(0, 2, 1)
     pitch = np.arctan2(m[:, 2, 1], m[:, 2, 2])
     yaw = np.arcsin(m[:, 2, 0].clip(-1, 1))
@@ -103,9 +110,15 @@ def in_picture(dofs: Floats, boxes: Floats, size: tuple[int, int], how: Rotation
 
 
 def project(dofs: Floats, points: Floats, size: tuple[int, int]) -> Floats:
-    """Points (P, 3) of a head in poses (N, 6) -> pixels (N, P, 2) in a picture of `size`.
+    """Project points of a head into a picture. Points that are not in front of the camera come out as NaN.
 
-    Points that are not in front of the camera come out as NaN.
+    Args:
+        dofs: Poses (N, 6), rotation vectors in radians and translations.
+        points: (P, 3), of the head model.
+        size: (height, width) of the picture, pixels.
+
+    Returns:
+        (N, P, 2) in pixels.
     """
     height, width = size
     seen = points @ matrices(dofs[:, :3]).transpose(0, 2, 1) + dofs[:, None, 3:]
