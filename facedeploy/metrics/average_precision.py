@@ -19,7 +19,13 @@ Detections = tuple[ArrayLike, ArrayLike]
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a detector does when only scores of at least `threshold` count."""
+    """What a detector does when only scores of at least a threshold count.
+
+    Attributes:
+        threshold: 0..1.
+        precision: Which part of what it finds is right, 0..1.
+        recall: Which part of the faces it finds, 0..1.
+    """
 
     threshold: float
     precision: float

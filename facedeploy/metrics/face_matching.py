@@ -48,7 +48,15 @@ def iou(a: Face, b: Face) -> float:
 
 
 def match(reference: Sequence[Face], found: Sequence[Face]) -> list[tuple[Face, Face]]:
-    """Pair faces one to one, best overlap first; pairs under IoU 0.5 are left out."""
+    """Pair faces one to one, best overlap first. Pairs under IoU 0.5 are left out.
+
+    Args:
+        reference: Faces of one picture.
+        found: Faces of the same picture.
+
+    Returns:
+        The pairs.
+    """
     candidates = sorted(
         ((iou(a, b), i, j) for i, a in enumerate(reference) for j, b in enumerate(found)),
         key=lambda c: (-c[0], c[1], c[2]),
@@ -67,7 +75,15 @@ def match(reference: Sequence[Face], found: Sequence[Face]) -> list[tuple[Face, 
 
 
 def compare(reference: Sequence[Sequence[Face]], found: Sequence[Sequence[Face]]) -> FaceDifference:
-    """Compare faces picture by picture. Both sequences hold one entry per picture, in the same order."""
+    """Compare faces picture by picture.
+
+    Args:
+        reference: One entry per picture.
+        found: One entry per picture, in the same order.
+
+    Returns:
+        The largest differences over all pictures.
+    """
     pairs = [p for a, b in zip(reference, found, strict=True) for p in match(a, b)]
     return FaceDifference(
         pictures=len(reference),

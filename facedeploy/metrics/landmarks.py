@@ -26,10 +26,18 @@ class LandmarkError:
 
 
 def landmark_error(found: ArrayLike, labelled: ArrayLike, boxes: ArrayLike) -> LandmarkError:
-    """Compare landmarks (N, 5, 2) in pixels with labels (N, 5, 2), relative to the labelled boxes (N, 4).
+    """Compare landmarks with labels, relative to the labelled boxes.
 
     The box stands in for the distance of the eyes, which vanishes in profile (Zhu et al. 2016, "Face Alignment Across
     Large Poses"). Faces whose label is not a number are left out.
+
+    Args:
+        found: (N, 5, 2) in pixels.
+        labelled: (N, 5, 2) in pixels.
+        boxes: Labelled boxes (N, 4) in pixels.
+
+    Returns:
+        The errors, as fractions of the box's size.
 
     Raises:
         InputError: shapes that do not fit, or a labelled box without an area.

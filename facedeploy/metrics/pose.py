@@ -47,7 +47,16 @@ class PoseError:
 
 
 def labelled_face(faces: Sequence[Face], box: ArrayLike, iou: float = _MATCH_IOU) -> Face | None:
-    """The face that overlaps the labelled box (x1, y1, x2, y2) most; None where none does by at least `iou`."""
+    """Find the face that overlaps a labelled box most.
+
+    Args:
+        faces: Of one picture.
+        box: (x1, y1, x2, y2) in pixels.
+        iou: Overlap that it must have at least, 0..1.
+
+    Returns:
+        The face; None where none overlaps that much.
+    """
     if not faces:
         return None
     overlap = iou_matrix(boxes_and_scores(faces)[0], np.asarray(box, float).reshape(1, 4))[:, 0]
@@ -61,7 +70,14 @@ def countable(angles: ArrayLike) -> bool:
 
 
 def pose_error(found: Sequence[Face | None], labelled: ArrayLike) -> PoseError:
-    """Compare faces (None: missed) with their labels: yaw, pitch and roll (N, 3) in degrees.
+    """Compare the pose of faces with labels.
+
+    Args:
+        found: One face per label; None for one that was missed.
+        labelled: Yaw, pitch and roll (N, 3) in degrees.
+
+    Returns:
+        Mean absolute errors in degrees.
 
     Raises:
         InputError: numbers of faces and labels that differ.

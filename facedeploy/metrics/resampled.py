@@ -25,7 +25,13 @@ class Statistic(abc.ABC):
 
 @dataclass(frozen=True, eq=False)
 class Mean(Statistic):
-    """A mean over all faces: `sums` (P,) and `counts` (P,) of each picture, times `factor`."""
+    """A mean over all faces.
+
+    Attributes:
+        sums: (P,), of each picture.
+        counts: (P,), of each picture.
+        factor: What the mean is multiplied by.
+    """
 
     sums: Floats
     counts: Floats

@@ -68,7 +68,12 @@ class MtcnnConfig:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Boxes (N, 4) as inclusive pixel corners, and their scores (N,)."""
+    """Windows that may be faces.
+
+    Attributes:
+        boxes: (N, 4), inclusive corners in pixels.
+        scores: (N,).
+    """
 
     boxes: Boxes
     scores: Scores
@@ -156,7 +161,13 @@ class MtcnnPipeline(Pipeline):
 
 @dataclass(frozen=True)
 class Level:
-    """One picture of the pyramid: its size in pixels, and its scale from the original."""
+    """One picture of the pyramid.
+
+    Attributes:
+        height: Pixels.
+        width: Pixels.
+        scale: From the original.
+    """
 
     height: int
     width: int

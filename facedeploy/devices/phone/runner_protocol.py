@@ -28,7 +28,13 @@ _CORES = 1024
 
 @dataclass(frozen=True)
 class Picture:
-    """A file of height x width x 3 bytes, BGR."""
+    """A picture on the phone: a file of height x width x 3 bytes, BGR.
+
+    Attributes:
+        height: Pixels.
+        width: Pixels.
+        path: As the runner names it.
+    """
 
     height: int
     width: int

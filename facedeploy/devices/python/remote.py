@@ -115,6 +115,16 @@ def build_on(
 
     The device keeps them, and builds the same ones for the same GPU with the same TensorRT only once.
 
+    Args:
+        device: The device.
+        artifact: The folder that `export` wrote.
+        limit: Seconds of work there.
+        silence: Seconds without a sign of life after which either side gives the other up.
+        progress: Called with the name of each step.
+
+    Returns:
+        The artifact with its engines.
+
     Raises:
         InputError: the artifact is for another backend, or the device lacks something.
         DeviceError: as `benchmark_on`.

@@ -17,7 +17,12 @@ MARK = "facedeploy"  # A line of standard output is ours if it is an object whos
 
 @dataclass(frozen=True)
 class File:
-    """A file to be: its path in its folder, and what is in it."""
+    """A file to be.
+
+    Attributes:
+        path: In its folder.
+        sha256: Hexadecimal digest of what is in it.
+    """
 
     path: str
     sha256: str
@@ -31,7 +36,21 @@ class Folder:
 
 @dataclass(frozen=True)
 class Settings:
-    """Of `facedeploy.benchmarks.latency.benchmark.benchmark`, whose names they have."""
+    """What `facedeploy.benchmark` takes under the same names.
+
+    Attributes:
+        threads: CPU threads per network; 0 for every core of this process.
+        seconds: Of measuring, times the number of artifacts.
+        rounds: How many rounds instead of `seconds`; None for `seconds`.
+        streams: How many pictures at once; more than 1 measures throughput too.
+        seed: Of the order of the turns.
+        runtime: "onnxruntime" runs the ONNX files of the artifacts.
+        options: Changes to the configuration of every pipeline.
+        max_drop: Points of average precision that the fastest may lose.
+        cold: Whether to measure a fresh process too.
+        layers: Whether to keep what each layer takes.
+        vendors: Whether to time with the vendors' own tools too.
+    """
 
     threads: int = 0
     seconds: float = 3.0
@@ -76,7 +95,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Engine:
-    """What was built of a network: size in bytes."""
+    """What was built of a network.
+
+    Attributes:
+        network: Its name.
+        sha256: Hexadecimal digest of the engine.
+        size: Bytes.
+    """
 
     network: str
     sha256: str

@@ -17,7 +17,15 @@ _MAGIC = "7767517"
 
 @dataclass(frozen=True)
 class Layer:
-    """One line. `params` keeps the values as text: `{0: "32", -23310: "1,0.25"}`."""
+    """One line of a .param file.
+
+    Attributes:
+        type: Such as "Convolution".
+        name: Of the layer.
+        inputs: Names of the blobs that it reads.
+        outputs: Names of the blobs that it writes.
+        params: Number -> value as text, such as {0: "32", -23310: "1,0.25"}.
+    """
 
     type: str
     name: str
