@@ -1,10 +1,13 @@
-"""facedeploy: from a face model's PyTorch checkpoint to the device that it must run on.
+"""From a face model's PyTorch checkpoint to the device that it must run on.
 
     import facedeploy
 
     artifact = facedeploy.export("mtcnn", "openvino-fp32", weights="weights/mtcnn")
     with facedeploy.load(artifact) as pipeline:
         faces = pipeline.detect(image)  # (H, W, 3) uint8, BGR
+
+`export` writes an artifact, `load` opens it, `detect` finds faces in one call, `draw` draws them. `verify` compares an
+artifact with what it was made from, and `benchmark` times artifacts side by side. Every error is a `FacedeployError`.
 
 Each name is imported when it is first used, so that `import facedeploy` needs no backend and no time.
 """
