@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from facedeploy.pipelines.load import load
     from facedeploy.verification.verify import verify
 
+    __version__: str
+
 __all__ = [
     "Artifact",
     "ArtifactError",
@@ -60,8 +62,6 @@ __all__ = [
     "load",
     "verify",
 ]
-
-__version__ = "0.2.0"
 
 _HOMES = {
     "Artifact": "facedeploy.artifact.folder",
@@ -102,6 +102,8 @@ sys.modules[__name__].__class__ = _Package
 if not TYPE_CHECKING:  # To a type checker this would make every misspelt name an Any.
 
     def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            return _version()
         if name not in _HOMES:
             msg = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(msg)
@@ -110,6 +112,20 @@ if not TYPE_CHECKING:  # To a type checker this would make every misspelt name a
             # `import facedeploy.export.exporter as x` asks the verb for `exporter`: it knows what its folder holds.
             value.__dict__ = vars(sys.modules["facedeploy.export"])
         return value
+
+
+def _version() -> str:
+    """What the installed package says.
+
+    Raises:
+        AttributeError: it is not installed; these are only its files.
+    """
+    metadata = importlib.import_module("importlib.metadata")
+    try:
+        return str(metadata.version("facedeploy"))
+    except metadata.PackageNotFoundError as error:
+        msg = "facedeploy is not installed, so its version is not known: run `pip install .`"
+        raise AttributeError(msg) from error
 
 
 def __dir__() -> list[str]:
