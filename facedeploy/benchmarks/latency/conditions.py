@@ -53,7 +53,7 @@ def make_conditions(
         seconds: How long the run took.
         warmed: Seconds of warm-up.
         unsteady: Artifacts whose warm-up its cap ended.
-        times: Artifact -> (rounds, pictures), seconds.
+        times: Artifact -> (rounds, pictures), milliseconds.
         lengths: Rounds of each opening.
         threads: CPU threads of each runtime.
         also: Further remarks.
