@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 
 import facedeploy
-from facedeploy.pipelines.draw import draw
 
 
 def main() -> None:
@@ -37,7 +36,7 @@ def main() -> None:
             for face in faces:
                 x1, y1, x2, y2 = face.box
                 print(f"{path.name}: a face at {x1:.0f},{y1:.0f}..{x2:.0f},{y2:.0f}, sure to {face.score:.0%}")
-            cv2.imwrite(str(args.output / path.name), draw(image, faces))
+            cv2.imwrite(str(args.output / path.name), facedeploy.draw(image, faces))
 
 
 if __name__ == "__main__":

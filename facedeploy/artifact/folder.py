@@ -34,14 +34,31 @@ _DOCUMENT = Document(
 
 @dataclass(frozen=True)
 class Artifact:
-    """A checked artifact on disk."""
+    """A checked artifact on disk.
+
+    Attributes:
+        path: The folder.
+        manifest: What its `manifest.json` says.
+    """
 
     path: Path
     manifest: Manifest
 
+    def __repr__(self) -> str:
+        """Say the model, the target, the folder, the networks and their size."""
+        networks = ", ".join(n.spec.name for n in self.manifest.networks)
+        size = f"{self.size / 1e6:.1f} MB"
+        return f"<Artifact: {self.manifest.model} for {self.manifest.target} in {self.path} ({networks}; {size})>"
+
     @staticmethod
     def open(path: str | os.PathLike[str]) -> Artifact:
-        """Read and check the artifact in the folder `path`.
+        """Read and check an artifact.
+
+        Args:
+            path: The folder that `export` wrote.
+
+        Returns:
+            The artifact, whose files are as they were written.
 
         Raises:
             ArtifactError: not an artifact, of a version that this release cannot read, or not as it was written.
@@ -56,6 +73,13 @@ class Artifact:
 
     def file(self, network: str, role: str) -> Path:
         """Path of a network's file.
+
+        Args:
+            network: Name of the network, such as "pnet".
+            role: What the file is to the backend, such as "onnx", "engine", "xml", "bin" or "param".
+
+        Returns:
+            The file, in the artifact's folder.
 
         Raises:
             ArtifactError: the artifact has no such file.
@@ -75,6 +99,12 @@ class Artifact:
 @contextlib.contextmanager
 def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` when the block ends, and is removed when it raises.
+
+    Args:
+        path: The folder to write.
+
+    Returns:
+        The temporary folder, as a context manager.
 
     Raises:
         InputError: `path` exists and is not an empty folder, or its parent cannot be written.

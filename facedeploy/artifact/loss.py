@@ -7,10 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Loss:
-    """What int8 costs on pictures. ap: points of average precision lost (IoU 0.5, the float pipeline's faces being the
-    truth). landmarks: mean distance between landmarks in percent of sqrt(w * h) of the box; degrees: mean difference of
-    yaw, pitch and roll; both over faces that are found in both, None where a model has none. outputs: largest relative
-    L2 of an output, for a network without faces.
+    """What int8 costs on pictures, against the float pipeline.
+
+    Attributes:
+        ap: Points of average precision lost, at IoU 0.5, where the float pipeline's faces are the truth; None for a
+            network without faces.
+        landmarks: Mean distance between landmarks, in percent of sqrt(w * h) of the box, over faces that both find;
+            None for a model without landmarks.
+        degrees: Mean difference of yaw, pitch and roll, in degrees, over faces that both find; None for a model without
+            pose.
+        outputs: Largest relative L2 of an output, for a network without faces.
     """
 
     ap: float | None = None

@@ -21,7 +21,13 @@ Origin = Literal["registry", "onnx", "factory"]
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file of the artifact: path relative to the folder, and what it must contain."""
+    """A file of the artifact.
+
+    Attributes:
+        path: Relative to the folder, with forward slashes.
+        sha256: Hexadecimal digest of its content.
+        size: Bytes.
+    """
 
     path: str
     sha256: str
@@ -30,13 +36,16 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class NetworkEntry:
-    """One compiled network. `files` maps a role (onnx, engine, xml, bin, param) to a file; for PyTorch the roles are
-    the parts of the checkpoint.
+    """One compiled network.
 
-    engine: for TensorRT, whether the engine is here ("ready") or must be built on the device ("pending").
-    lowerings: op -> the form that was chosen for this backend. float32: beginnings of the names of weights that
-    stay in float32 in a reduced precision ("" is all). int8: names of the weights of the layers that are int8.
-    options: of the backend, which an app that loads the files itself must set (ncnn's Option).
+    Attributes:
+        spec: Name, inputs and outputs.
+        files: Role (onnx, engine, xml, bin, param) -> file. For PyTorch the roles are the parts of the checkpoint.
+        engine: For TensorRT: whether the engine is here ("ready") or must be built on the device ("pending").
+        lowerings: Operator -> the form that was chosen for this backend.
+        float32: How the names of the weights begin that stay in float32 in a reduced precision; "" is all of them.
+        int8: Names of the weights of the layers that are int8.
+        options: What an app that loads the files itself must set in the backend (ncnn's Option).
     """
 
     spec: NetworkSpec
@@ -50,7 +59,12 @@ class NetworkEntry:
 
 @dataclass(frozen=True)
 class PipelineEntry:
-    """Pre- and post-processing as data: a family of pipelines and its configuration."""
+    """Pre- and post-processing as data: a family of pipelines and its configuration.
+
+    Attributes:
+        family: Which pipeline, such as "mtcnn".
+        config: The fields of its configuration.
+    """
 
     family: str
     config: dict[str, Any]
@@ -58,7 +72,13 @@ class PipelineEntry:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A checkpoint file that the networks came from: which part of a checkpoint, and its file."""
+    """A file that the networks came from.
+
+    Attributes:
+        part: Which part of the checkpoint it holds.
+        name: Its name, without a folder.
+        sha256: Hexadecimal digest of its content.
+    """
 
     part: str
     name: str
@@ -69,7 +89,15 @@ class SourceFile:
 class Parity:
     """How far one output of a compiled network is from PyTorch's, the worst of several inputs.
 
-    overlap: of an output of boxes, the smallest IoU of a box whose score is above 0.3 with PyTorch's box.
+    Attributes:
+        network: Name of the network.
+        output: Name of the output.
+        runtime: What ran the compiled network.
+        max_abs: Largest absolute difference.
+        relative_l2: L2 of the difference, divided by L2 of the reference.
+        cosine: Cosine similarity, 1 where they agree.
+        overlap: For an output of boxes: the smallest IoU with PyTorch's box, over boxes with a score above 0.3. None
+            for others.
     """
 
     network: str
@@ -83,9 +111,15 @@ class Parity:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where the ranges of an int8 artifact come from. method: how clips were chosen. pictures: how many; digest: their
-    SHA-256. loss: what the whole loses on held-back pictures, where that was measured. faster: how many times faster
-    the networks ran than the same backend's fp32 on the machine that exported them, on all its cores.
+    """Where the ranges of an int8 artifact come from.
+
+    Attributes:
+        method: How clips were chosen.
+        pictures: How many pictures the ranges are from.
+        digest: SHA-256 of the pictures.
+        loss: What the whole model loses on held-back pictures; None where that was not measured.
+        faster: How many times as fast as the same backend's fp32 the networks ran, on all cores of the machine that
+            exported them. None where that was not measured.
     """
 
     method: str
@@ -97,9 +131,21 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`manifest.json`.
+    """What `manifest.json` says.
 
-    origin: for anything but "registry", `model` is only a name, and nothing is looked up or imported by it.
+    Attributes:
+        model: Id of the model. For any origin but "registry" it is only a name, and nothing is looked up or imported by
+            it.
+        target: What the artifact was compiled for.
+        networks: The compiled networks.
+        pipeline: Pre- and post-processing.
+        source: The files that the networks came from.
+        tools: Package -> version, of what exported.
+        parity: How far each output was from PyTorch's at export.
+        calibration: Of an int8 artifact: where its ranges come from.
+        origin: Where the networks come from.
+        format: Always "facedeploy-artifact".
+        version: Of the format.
     """
 
     model: str

@@ -20,9 +20,14 @@ _BUSY = 0.1  # Cores' difference in what else ran, from where on it is said.
 
 @dataclass(frozen=True)
 class Change:
-    """One artifact in two runs. same_files: whether nothing in it changed. times: how many times faster it is in the
-    new run, of medians of whole pictures. relative: the same of its ratios to the first artifact; None for that one
-    itself, and where the two runs had different ones.
+    """One artifact in two runs.
+
+    Attributes:
+        name: Of the artifact.
+        same_files: Whether nothing in it changed.
+        times: How many times as fast it is in the new run, of medians of whole pictures.
+        relative: The same of its ratios to the first artifact; None for that one itself, and where the two runs had
+            different ones.
     """
 
     name: str
@@ -33,8 +38,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """changes: of the artifacts that both records have, in the old one's order. remarks: a sentence for each thing that
-    a reader must know before trusting them.
+    """What changed between two records.
+
+    Attributes:
+        changes: Of the artifacts that both records have, in the old one's order.
+        only_old: Names of the artifacts that the new record lacks.
+        only_new: Names of the artifacts that the old record lacks.
+        remarks: A sentence for each thing that a reader must know before trusting the changes.
     """
 
     changes: tuple[Change, ...]

@@ -40,7 +40,12 @@ _NORMAL = 1.959964
 
 @dataclass(frozen=True)
 class Rounds:
-    """How the rounds of a run lie. lengths: number of rounds of each opening, in the order taken."""
+    """How the rounds of a run lie.
+
+    Attributes:
+        lengths: Number of rounds of each opening, in the order taken.
+        seed: Of the rounds that are drawn anew.
+    """
 
     lengths: tuple[int, ...]
     seed: int = 0
@@ -124,7 +129,11 @@ def mean_of(times: Floats) -> Statistic:
 
 def ratio_of(slow: Floats, fast: Floats) -> Statistic:
     """How many times faster one of two artifacts is: median over the drawn rounds of the quotient of the times that the
-    pictures of a round took together. slow, fast: (rounds, pictures).
+    pictures of a round took together.
+
+    Args:
+        slow: (rounds, pictures).
+        fast: (rounds, pictures).
     """
     each = slow.sum(axis=1) / fast.sum(axis=1)
     return lambda rows: np.asarray(np.median(each[rows], axis=1), np.float64)

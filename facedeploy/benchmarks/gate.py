@@ -23,12 +23,16 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Limits:
-    """None, or a measure that is not named, is no limit.
+    """What an artifact must keep to. None, or a measure that is not named, is no limit.
 
-    max_drop: measure ("AP hard"), or data set and measure ("widerface AP hard") -> how much worse than the first
-    artifact, in the measure's unit. max_lost: points of average precision against the faces of the model's first
-    artifact. min_speedup: times the first artifact. max_p99: milliseconds of a whole picture. max_size, max_memory:
-    megabytes of 10^6 bytes.
+    Attributes:
+        max_drop: Measure ("AP hard"), or data set and measure ("widerface AP hard") -> how much worse than the first
+            artifact, in the measure's unit.
+        max_lost: Points of average precision against the faces of the model's first artifact.
+        min_speedup: How many times as fast as the first artifact.
+        max_p99: Milliseconds of a whole picture.
+        max_size: Megabytes (10^6 bytes) of the compiled files.
+        max_memory: Megabytes (10^6 bytes) of a fresh process.
     """
 
     max_drop: Mapping[str, float] = field(default_factory=dict)
@@ -43,8 +47,9 @@ class Limits:
 class Gate(Limits):
     """Limits for every artifact, and limits that some have instead.
 
-    only: name, target or model, in which * and ? stand for anything -> limits. They replace those for every artifact,
-    each for itself; of two that fit, the later wins.
+    Attributes:
+        only: Name, target or model, in which * and ? stand for anything -> limits. They replace those for every
+            artifact, each for itself; of two that fit, the later wins.
     """
 
     only: Mapping[str, Limits] = field(default_factory=dict)
@@ -56,7 +61,13 @@ class Gate(Limits):
 
 
 class _Limit(NamedTuple):
-    """One line of a gate. rank: the higher wins. scope: a key of `only`, or "*". measure: "" for all but `max_drop`."""
+    """One line of a gate.
+
+    Attributes:
+        rank: The higher wins.
+        scope: A key of `only`, or "*".
+        measure: "" for all but `max_drop`.
+    """
 
     rank: int
     scope: str

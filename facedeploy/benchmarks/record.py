@@ -26,12 +26,20 @@ PHASES: tuple[Phase, ...] = ("whole", "preprocess", "network", "postprocess")
 class Protocol:
     """How latency was measured. Only numbers with equal `digest` may be set side by side.
 
-    version: of the rules in `protocol`, which a change of any of them raises. pictures: SHA-256 over those of the
-    files, in order; count: how many. threads: of the runtimes; streams: for the throughput. seconds: of measuring,
-    times the number of artifacts; 0 where `rounds` says how many rounds instead. steady, window, cap: warm-up ends when
-    the medians of the last two windows of runs differ by no more than this fraction, after `cap` seconds at the latest.
-    seed: of the order in which artifacts take turns. options: changes to the pipelines. openings: how often the
-    artifacts are opened anew in a run.
+    Attributes:
+        version: Of the rules; a change of any of them raises it.
+        pictures: SHA-256 over those of the picture files, in order.
+        count: How many pictures.
+        threads: CPU threads of each runtime.
+        streams: How many pictures at once, for the throughput.
+        seconds: Of measuring, times the number of artifacts; 0 where `rounds` says how many rounds instead.
+        rounds: How many rounds, however long they take; None where `seconds` says how long.
+        steady: Warm-up ends when the medians of the last two windows of runs differ by no more than this fraction.
+        window: Runs in such a window.
+        cap: Seconds after which warm-up ends at the latest.
+        seed: Of the order in which artifacts take turns.
+        options: Changes to the pipelines.
+        openings: How often the artifacts are opened anew in a run.
     """
 
     version: int
@@ -56,10 +64,19 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Of one run. elsewhere: cores that other processes kept busy meanwhile, on average; stolen: that the hypervisor
-    gave to others; None where the system does not say. warmed: seconds of warm-up; steady: whether it ended by its rule
-    and not by its cap. remarks: a sentence for each thing that a reader must know before trusting the numbers. during:
-    what the board's sensors said meanwhile.
+    """Under what conditions a run took place.
+
+    Attributes:
+        machine: What it ran on.
+        before: The machine before the run.
+        after: The machine after the run.
+        seconds: How long the run took.
+        elsewhere: Cores that other processes kept busy meanwhile, on average; None where the system does not say.
+        stolen: Cores that the hypervisor gave to others meanwhile, on average; None where the system does not say.
+        warmed: Seconds of warm-up.
+        steady: Whether warm-up ended by its rule and not by its cap.
+        remarks: A sentence for each thing that a reader must know before trusting the numbers.
+        during: What the board's sensors said meanwhile; None where there are none.
     """
 
     machine: Machine
@@ -76,7 +93,14 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one phase. p50 and mean with the interval that rounds drawn anew give."""
+    """How the times of one phase are spread, in milliseconds.
+
+    Attributes:
+        p50: Median, with the interval that rounds drawn anew give.
+        p90: 90th percentile.
+        p99: 99th percentile.
+        mean: Mean, with the interval that rounds drawn anew give.
+    """
 
     p50: Interval
     p90: float
@@ -86,7 +110,15 @@ class Spread:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer as the backend ran it. precision: as the backend calls it ("u8", "f32"); milliseconds: a picture's."""
+    """A layer as the backend ran it.
+
+    Attributes:
+        network: The network that it is in.
+        name: Its name in the compiled network.
+        kind: What it does, as the backend calls it.
+        precision: What it computes in, as the backend calls it, such as "u8" or "f32".
+        milliseconds: Of one picture.
+    """
 
     network: str
     name: str
@@ -97,8 +129,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Cold:
-    """Of a fresh process. load: opening and compiling. first: the first picture. memory: its largest resident size
-    above what it held before it opened the artifact; None where the system does not say.
+    """What an artifact costs in a fresh process.
+
+    Attributes:
+        load: Milliseconds of opening and compiling.
+        first: Milliseconds of the first picture.
+        memory: Bytes of the largest resident size above that before opening; None where the system does not say.
     """
 
     load: float
@@ -108,7 +144,12 @@ class Cold:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Pictures a second with several streams."""
+    """Pictures a second with several streams.
+
+    Attributes:
+        streams: How many pictures at once.
+        pictures_per_second: With its interval.
+    """
 
     streams: int
     pictures_per_second: Interval
@@ -118,7 +159,12 @@ class Throughput:
 class VendorCheck:
     """The same network, timed in turns by us and by the vendor's own tool, or a bare loop over the backend's own API.
 
-    ours, theirs: medians. ratio: ours over theirs.
+    Attributes:
+        network: Which network was timed.
+        tool: The vendor's tool, or the backend's own API.
+        ours: Median of our times, milliseconds.
+        theirs: Median of the tool's times, milliseconds.
+        ratio: Ours over theirs.
     """
 
     network: str
@@ -130,7 +176,12 @@ class VendorCheck:
 
 @dataclass(frozen=True)
 class Found:
-    """A face that an artifact found in a picture: its box (x1, y1, x2, y2) in pixels."""
+    """A face that an artifact found in a picture.
+
+    Attributes:
+        box: (x1, y1, x2, y2), pixels.
+        score: 0..1.
+    """
 
     box: tuple[float, float, float, float]
     score: float
@@ -138,13 +189,28 @@ class Found:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One artifact. name: of its folder. digest: SHA-256 of its manifest, which holds those of its files.
+    """What was measured of one artifact.
 
-    runtime: what the backend says of itself. executed: precision -> number of layers, as the backend ran them; empty
-    where it does not say. spread: by phase. samples: by phase, rounds of one time for each picture, in the order of
-    `Record.pictures`; `Record.openings` says which rounds belong together. ratio: how many times faster than the first
-    artifact, paired round by round; 1 for itself. found: faces of each picture. lost: points of average precision
-    against the faces of the first artifact of the same model; None where that found none.
+    Attributes:
+        name: Of its folder.
+        digest: SHA-256 of its manifest, which holds those of its files.
+        model: Id of the model.
+        target: Such as "openvino-fp16".
+        input_sizes: Network -> (height, width) in pixels.
+        size: Bytes of the compiled files.
+        runtime: What the backend says of itself.
+        executed: Precision -> number of layers, as the backend ran them; empty where it does not say.
+        layers: What each layer takes; empty where nobody asked.
+        cold: What it costs in a fresh process; None where nobody asked.
+        spread: Phase -> how its times are spread.
+        samples: Phase -> rounds of one time for each picture, in the order of `Record.pictures`.
+            `Record.openings` says which rounds belong together.
+        ratio: How many times as fast as the first artifact, paired round by round; 1 for itself.
+        throughput: Pictures a second with several streams; None where nobody asked.
+        vendors: Our times beside those of the vendor's tool.
+        found: Faces of each picture.
+        lost: Points of average precision against the faces of the first artifact of the same model; None where that
+            found none.
     """
 
     name: str
@@ -170,9 +236,17 @@ class Measurement:
 class Score:
     """One measure of one artifact on one data set.
 
-    measure: such as "AP", "AP hard", "yaw", "NME"; unit: "points", "degrees" or "percent". value: with the interval
-    that pictures drawn anew give. change: against the first artifact on the same pictures, paired; None for that one
-    and where the two cannot be paired. faces: labelled ones that count.
+    Attributes:
+        artifact: Its name.
+        dataset: Its name.
+        measure: Such as "AP", "AP hard", "yaw" or "NME".
+        unit: "points", "degrees" or "percent".
+        higher_is_better: Whether a larger value is the better one.
+        value: With the interval that pictures drawn anew give.
+        change: Against the first artifact on the same pictures, paired; None for that one, and where the two cannot be
+            paired.
+        pictures: How many were measured.
+        faces: Labelled faces that count.
     """
 
     artifact: str
@@ -188,9 +262,20 @@ class Score:
 
 @dataclass(frozen=True)
 class Record:
-    """One run. pictures: files by name, in the order of the samples. openings: rounds of each, in order. fastest: name
-    of the artifact that is fastest beyond doubt among those of the first one's model that lose at most `max_drop`
-    points against it.
+    """What one run of a benchmark writes down.
+
+    Attributes:
+        version: Of the format.
+        protocol: How latency was measured.
+        protocol_digest: Of the protocol.
+        conditions: Under what conditions.
+        pictures: Names of the files, in the order of the samples.
+        measurements: Of each artifact, in the order in which they were named.
+        scores: Accuracy of each artifact on each data set.
+        max_drop: Points of average precision that the fastest may lose.
+        fastest: Name of the artifact that is fastest beyond doubt among those of the first one's model that lose at
+            most `max_drop` points against it; None where there is none.
+        openings: How many rounds each opening has, in order.
     """
 
     version: int

@@ -22,7 +22,11 @@ class Histogram:
     hide the rest. When a value does not fit, bins are merged in pairs. As edges are multiples of powers of two, the
     result does not depend on what came first.
 
-    minimum, maximum: of all values, zeros included; 0 before the first.
+    Attributes:
+        minimum: Of all values, zeros included; 0 before the first.
+        maximum: Of all values, zeros included; 0 before the first.
+        exponent: Of the power of two that a bin is wide; None before the first value that is not zero.
+        counts: How many values are in each bin.
     """
 
     minimum: float = 0.0

@@ -25,9 +25,9 @@ def command(
     json: Json = False,
 ) -> None:
     """Find the faces in pictures, folders of pictures and videos."""
-    from facedeploy.pipelines.detect_files import detect
+    from facedeploy.pipelines.detect_files import detect_files
 
-    found = detect(
+    found = detect_files(
         artifact,
         inputs,
         threshold=threshold or 0.0,

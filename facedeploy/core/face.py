@@ -1,4 +1,4 @@
-"""The result type of every pipeline, and how two sets of faces compare."""
+"""The result type of every pipeline."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ Point = tuple[float, float]
 class Face:
     """One face, in pixels of the original picture.
 
-    box: (x1, y1, x2, y2). score: 0..1. landmarks: (x, y) each; five are left eye, right eye, nose, left and
-    right mouth corner as seen in the picture. yaw, pitch, roll: degrees.
+    Attributes:
+        box: (x1, y1, x2, y2), pixels.
+        score: How sure the model is, 0..1.
+        landmarks: (x, y) of each point, pixels; None for a model without landmarks. Five are the left eye, the right
+            eye, the nose, and the left and the right mouth corner, as seen in the picture.
+        yaw: Degrees; positive turns the face to the left of the picture. None for a model without pose.
+        pitch: Degrees; positive is up. None for a model without pose.
+        roll: Degrees; positive is clockwise. None for a model that does not give it.
     """
 
     box: tuple[float, float, float, float]
@@ -24,7 +30,14 @@ class Face:
     roll: float | None = None
 
     def to_dict(self, digits: int = 4) -> dict[str, Any]:
-        """Plain data, rounded; what the model does not give is left out."""
+        """Turn the face into plain data, rounded, as `detect --json` prints it.
+
+        Args:
+            digits: Decimal places; the score keeps two more.
+
+        Returns:
+            `box`, `score`, and those of `landmarks`, `yaw`, `pitch` and `roll` that the model gives.
+        """
         out: dict[str, Any] = {
             "box": [round(v, digits) for v in self.box],
             "score": round(self.score, digits + 2),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from facedeploy.core.errors import InputError
 from facedeploy.core.preprocess import Image
@@ -17,7 +18,13 @@ VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
 
 
 class Frame(NamedTuple):
-    """A picture, and where it comes from. `number` counts the frames of a video."""
+    """A picture, and where it comes from.
+
+    Attributes:
+        path: The file.
+        image: (H, W, 3) uint8, BGR.
+        number: Of a video's frame, from 0; None for a picture.
+    """
 
     path: Path
     image: Image
@@ -25,7 +32,13 @@ class Frame(NamedTuple):
 
 
 def read_picture(path: Path) -> Image:
-    """Read one picture: grey becomes BGR, alpha is dropped, 16 bits become 8, EXIF rotation is applied.
+    """Read one picture. Grey becomes BGR, alpha is dropped, 16 bits become 8, EXIF rotation is applied.
+
+    Args:
+        path: The file.
+
+    Returns:
+        (H, W, 3) uint8, BGR.
 
     Raises:
         InputError: the file is missing or is not a picture that OpenCV reads.
@@ -49,8 +62,32 @@ def read_picture(path: Path) -> Image:
     return image  # type: ignore[return-value]  # IMREAD_COLOR gives uint8
 
 
+def check_picture(image: NDArray[Any]) -> Image:
+    """Check that an array is a picture.
+
+    Args:
+        image: What should be (H, W, 3) uint8.
+
+    Returns:
+        The same array.
+
+    Raises:
+        InputError: it has another shape or dtype, or no pixel.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        msg = f"a picture is an array (H, W, 3) uint8, BGR, not {image.shape} {image.dtype}"
+        raise InputError(msg)
+    return image
+
+
 def expand(paths: Sequence[Path]) -> list[Path]:
     """Replace each folder by the pictures in it and its subfolders, sorted.
+
+    Args:
+        paths: Files and folders.
+
+    Returns:
+        Files only, in order.
 
     Raises:
         InputError: a path does not exist, or a folder holds no picture.
@@ -72,7 +109,13 @@ def expand(paths: Sequence[Path]) -> list[Path]:
 
 
 def frames(files: Sequence[Path]) -> Iterator[Frame]:
-    """Read pictures and the frames of videos, in order.
+    """Read pictures and the frames of videos.
+
+    Args:
+        files: Pictures and videos.
+
+    Returns:
+        Each picture and frame, in order, read when it is asked for.
 
     Raises:
         InputError: a file cannot be read.

@@ -16,7 +16,11 @@ Shape = tuple[int, ...]
 class Axis:
     """A dynamic axis of the inputs, with the range that it is compiled for.
 
-    `optimum` is the size that a compiler with profiles (TensorRT) tunes for.
+    Attributes:
+        name: Stands for the axis in the shapes of tensors.
+        minimum: The smallest size.
+        optimum: The size that a compiler with profiles (TensorRT) tunes for.
+        maximum: The largest size.
     """
 
     name: str
@@ -27,7 +31,13 @@ class Axis:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A named tensor. A dimension is a size, or the name of a dynamic axis."""
+    """A named tensor.
+
+    Attributes:
+        name: As the compiled network calls it.
+        shape: Of each dimension the size, or the name of a dynamic axis.
+        dtype: As NumPy calls it.
+    """
 
     name: str
     shape: tuple[int | str, ...]
@@ -36,7 +46,14 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """One network of a model. Its first input axis is the batch."""
+    """One network of a model.
+
+    Attributes:
+        name: As the model calls it, such as "pnet".
+        inputs: The first axis of the first one is the batch.
+        outputs: In the order of the network.
+        axes: The dynamic axes that the shapes name.
+    """
 
     name: str
     inputs: tuple[TensorSpec, ...]
@@ -59,14 +76,25 @@ class NetworkSpec:
         return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
     def input_shapes(self, which: str) -> dict[str, Shape]:
-        """Shapes of the inputs with every axis at its "minimum", "optimum" or "maximum"."""
+        """Shapes of the inputs with every dynamic axis at one end, or at its best.
+
+        Args:
+            which: "minimum", "optimum" or "maximum".
+
+        Returns:
+            The shape of each input, by name.
+        """
         return {
             t.name: tuple(d if isinstance(d, int) else getattr(self.axis(d), which) for d in t.shape)
             for t in self.inputs
         }
 
     def check_shapes(self, shapes: Mapping[str, Shape], *, bounded: bool) -> None:
-        """Check the shapes of a call's inputs; `bounded` also applies the axes' maxima.
+        """Check the shapes of a call's inputs.
+
+        Args:
+            shapes: The shape of each input, by name.
+            bounded: Whether the axes' maxima apply too.
 
         Raises:
             InputError: an input is missing or unknown, or a dimension is not what the network takes.
@@ -108,7 +136,14 @@ _LARGEST = 16384
 
 
 def read_size(text: str) -> Size | None:
-    """Read HEIGHTxWIDTH; None where it is not two numbers between 1 and 16384."""
+    """Read an input size.
+
+    Args:
+        text: HEIGHTxWIDTH, in pixels.
+
+    Returns:
+        (height, width); None where the text is not two numbers between 1 and 16384.
+    """
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     size = (int(found[1]), int(found[2])) if found else (0, 0)
     return size if all(1 <= v <= _LARGEST for v in size) else None

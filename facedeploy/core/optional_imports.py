@@ -32,7 +32,14 @@ __all__ = [
 
 
 def require(module: str, extra: str) -> Any:
-    """Import `module`.
+    """Import a module that an extra installs.
+
+    Args:
+        module: Its name.
+        extra: Which extra of this package installs it.
+
+    Returns:
+        The module.
 
     Raises:
         BackendUnavailableError: it is not installed; the message names the extra.

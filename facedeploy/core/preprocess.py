@@ -16,10 +16,17 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Preprocess:
-    """value = (pixel - mean) * scale, channels first, float32. `mean` is in the order of `colours`, and so is `scale`
-    where each colour has its own.
+    """How pixels become a network's input: value = (pixel - mean) * scale, channels first, float32.
 
-    resize: OpenCV's INTER_LINEAR on the 8-bit picture, before the arithmetic.
+    Attributes:
+        colours: Order of the channels that the network takes.
+        mean: Of each channel, in the order of `colours`, in pixel values 0..255.
+        scale: Of all channels, or of each in the order of `colours`.
+        resize: How a picture gets the network's size: "bilinear" is OpenCV's INTER_LINEAR on the 8-bit picture, before
+            the arithmetic.
+
+    Raises:
+        InputError: a scale is not positive and finite, or a mean is not finite.
     """
 
     colours: Literal["bgr", "rgb"] = "bgr"
@@ -47,7 +54,14 @@ class Preprocess:
         return (first, second, third) if self.colours == "bgr" else (third, second, first)
 
     def tensor(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Normalise pictures of the network's size: (N, H, W, 3) BGR -> (N, 3, H, W)."""
+        """Normalise pictures of the network's size.
+
+        Args:
+            pixels: (N, H, W, 3) uint8, BGR.
+
+        Returns:
+            (N, 3, H, W) float32.
+        """
         planes = pixels.transpose(0, 3, 1, 2)[:, :: 1 if self.colours == "bgr" else -1]
         tensor = np.empty(planes.shape, np.float32)
         scale = np.array(self.scale, np.float32).reshape(-1, 1, 1)

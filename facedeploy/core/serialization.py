@@ -37,7 +37,11 @@ def to_plain(value: Any) -> Any:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Write the plain form of `value` as JSON, in one step; a file that is there is replaced.
+    """Write a value as JSON, in one step. A file that is there is replaced.
+
+    Args:
+        value: Dataclasses, tuples and mappings of what JSON can hold.
+        path: The file.
 
     Raises:
         OSError: it cannot be written; then nothing is left.
@@ -51,7 +55,15 @@ def write_json(value: Any, path: Path) -> None:
 
 
 def from_plain(cls: type[T], data: Any, where: str = "") -> T:
-    """Build `cls`, a dataclass, from plain data.
+    """Build a dataclass from plain data, strictly.
+
+    Args:
+        cls: The dataclass.
+        data: What JSON holds.
+        where: Where the data is from, for messages.
+
+    Returns:
+        An instance of `cls`.
 
     Raises:
         InputError: a key is missing or unknown, or a value has another type than its field.
@@ -204,7 +216,14 @@ _MAX_SETTINGS = 1 << 20  # What a person writes by hand is some kilobytes.
 
 
 def read_toml(cls: type[T], path: Path) -> T:
-    """Read a file into `cls`, a dataclass.
+    """Read a TOML file into a dataclass, strictly.
+
+    Args:
+        cls: The dataclass.
+        path: The file.
+
+    Returns:
+        An instance of `cls`.
 
     Raises:
         InputError: the file is missing, is no TOML, or has an unknown key or a wrong value; the sentence names it.
@@ -228,6 +247,10 @@ def read_toml(cls: type[T], path: Path) -> T:
 
 def check_output(path: Path, suffix: str = "") -> None:
     """Check that a file can be written where the user wants it.
+
+    Args:
+        path: The file.
+        suffix: What its name must end in, such as ".json"; "" for anything.
 
     Raises:
         InputError: its folder is missing or may not be written to, it is a folder itself, or of another kind.

@@ -18,7 +18,15 @@ Canvas = NDArray[Any]
 
 
 def portrait(rng: np.random.Generator, side: int) -> Image:
-    """One face that fills a square picture: (side, side, 3) uint8, BGR."""
+    """Draw one face that fills a square picture.
+
+    Args:
+        rng: What the face is drawn from.
+        side: Pixels.
+
+    Returns:
+        (side, side, 3) uint8, BGR.
+    """
     canvas = np.empty((side, side, 3), np.float32)
     canvas[:] = rng.uniform(40, 200, 3) + np.linspace(0, 1, side)[:, None, None] * rng.uniform(-60, 60, 3)
     centre = side / 2 + rng.uniform(-0.03, 0.03, 2) * side
@@ -26,7 +34,17 @@ def portrait(rng: np.random.Generator, side: int) -> Image:
 
 
 def group_photo(rng: np.random.Generator, height: int, width: int, faces: int) -> Image:
-    """Several faces of different sizes in a row of cells: (height, width, 3) uint8, BGR."""
+    """Draw several faces of different sizes, in a row of cells.
+
+    Args:
+        rng: What the faces are drawn from.
+        height: Pixels.
+        width: Pixels.
+        faces: How many.
+
+    Returns:
+        (height, width, 3) uint8, BGR.
+    """
     canvas = np.empty((height, width, 3), np.float32)
     canvas[:] = rng.uniform(60, 190, 3) + np.linspace(-40, 40, width)[None, :, None]
     cell = width / faces

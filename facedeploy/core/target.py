@@ -13,7 +13,12 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 @dataclass(frozen=True)
 class Target:
-    """What an export is for."""
+    """What an export is for, written `backend-precision`.
+
+    Attributes:
+        backend: What runs the networks.
+        precision: What they compute in.
+    """
 
     backend: Backend
     precision: Precision
@@ -23,7 +28,13 @@ class Target:
 
     @staticmethod
     def parse(text: str) -> Target:
-        """Read `backend-precision`.
+        """Read a target.
+
+        Args:
+            text: `backend-precision`, such as "openvino-fp16".
+
+        Returns:
+            The target.
 
         Raises:
             InputError: no such target; the message lists those that exist.

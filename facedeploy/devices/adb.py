@@ -51,10 +51,16 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class AdbDevice(Device):
-    """serial: as `adb devices` lists it; None for the only phone, or that of ANDROID_SERIAL. runner: the program that
-    measures there, on this machine. cores: those to measure on; None for the big ones.
+    """A phone that `adb` reaches.
 
-    toybox's timeout, up to 0.8.9 at least, says 127 of a program that ends before it has looked (its change acac56a2).
+    Attributes:
+        shell: The path of its POSIX shell.
+        folder: Where all that is ours lies there, as a word of that shell.
+        timeout: Whether its program `timeout` passes on the status of what it runs. toybox's, up to 0.8.9 at least,
+            says 127 of a program that ends before it has looked (its change acac56a2).
+        serial: As `adb devices` lists it; None for the only phone, or that of ANDROID_SERIAL.
+        runner: The program that measures there, on this machine.
+        cores: Numbers of the cores to measure on; None for the big ones.
     """
 
     shell: str = "/system/bin/sh"

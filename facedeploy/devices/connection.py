@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Device(abc.ABC):
-    """name: as the user wrote it. python: the command that is Python there. shell: the path of its POSIX shell. folder:
-    where all that is ours lies there, as a word of that shell. timeout: whether that program, if it is there, passes on
-    the status of what it runs.
+    """Another machine, where a local command runs shell scripts.
+
+    Attributes:
+        name: As the user wrote it.
+        python: The command that is Python there.
+        shell: The path of its POSIX shell.
+        folder: Where all that is ours lies there, as a word of that shell.
+        timeout: Whether its program `timeout`, if there is one, passes on the status of what it runs.
     """
 
     name: str

@@ -38,7 +38,13 @@ _LINE = 65  # Of a digest and the end of its line.
 
 @dataclass(frozen=True)
 class Content:
-    """Something to be on a device: a file, or bytes."""
+    """Something to be on a device.
+
+    Attributes:
+        sha256: Hexadecimal digest.
+        size: Bytes.
+        source: A file, or bytes.
+    """
 
     sha256: str
     size: int

@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 
 
 def open_device(url: str) -> Device:
-    """The device that `url` names: `local` (a process of this machine), `ssh://[user@]host[:port][?python=PATH]`, or
-    `adb://[SERIAL][?runner=PATH][&cores=4-7]`. Nothing is connected yet.
+    """Find the device that a URL names. Nothing is connected yet.
+
+    Args:
+        url: `local` (a process of this machine), `ssh://[user@]host[:port][?python=PATH]`, or
+            `adb://[SERIAL][?runner=PATH][&cores=4-7]`.
+
+    Returns:
+        The device.
 
     Raises:
         InputError: it names none, or what reaches it is not installed here.

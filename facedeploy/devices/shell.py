@@ -36,11 +36,21 @@ def talk(
     silence: float = SILENCE,
     limit: float = LIMIT,
 ) -> Iterator[bytes]:
-    """Run a script on a device; yields what it writes to its standard output, as it comes.
+    """Run a script on a device.
 
-    doing: for messages: "measuring". most: bytes that it may write. send: its standard input, which is closed then; or
-    stays open and gets a byte every `beat` seconds, so that the script can tell when the connection is lost. silence,
-    limit: seconds; the device ends the script after its limit by itself, where its `timeout` is of use.
+    Args:
+        device: The device.
+        script: For a POSIX shell.
+        doing: What it does, for messages, such as "measuring".
+        most: Bytes that it may write.
+        send: What its standard input gets.
+        beat: None closes the standard input then. Else it stays open and gets a byte every so many seconds, so that the
+            script can tell when the connection is lost.
+        silence: Seconds that it may write nothing.
+        limit: Seconds that it may take. The device ends it by itself after these, where its `timeout` is of use.
+
+    Returns:
+        What it writes to its standard output, as it comes.
 
     Raises:
         DeviceError: the connection failed or the script did, or it was silent, said too much or took too long.

@@ -39,7 +39,13 @@ _FAILED = 255  # ssh(1), EXIT STATUS.
 
 @dataclass(frozen=True)
 class SshDevice(Device):
-    """host: a name that ssh knows, also one of its configuration. What user and port are None is left to ssh."""
+    """A machine that the system's OpenSSH client reaches. What is None is left to that client.
+
+    Attributes:
+        host: A name that ssh knows, also one of its configuration.
+        user: Who logs in there.
+        port: Where its server listens.
+    """
 
     host: str = ""
     user: str | None = None

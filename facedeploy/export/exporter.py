@@ -88,23 +88,31 @@ def export(
     """Compile a model for a target and write the artifact.
 
     Args:
-        model: id of a model, as `facedeploy models` lists them; or an ONNX file; or `package.module:callable`, which
+        model: Id of a model, as `facedeploy models` lists them; or an ONNX file; or `package.module:callable`, which
             makes a PyTorch network and is looked for in the current folder too.
-        target: such as "openvino-fp16".
-        weights: checkpoint file, or the folder of a model with several networks; None for the embedded model and for
+        target: What to compile for, such as "openvino-fp16".
+        weights: Checkpoint file, or the folder of a model with several networks; None for the embedded model and for
             an ONNX file.
-        output: folder to write; it must not exist or be empty. Default: `<model>-<target>` here, of a file its stem.
-        input_size: (height, width), or "any" for a network without a fixed size; see the model.
-        deform_conv: the form of deformable convolutions; None for what suits the backend.
-        config: TOML file that describes an own network; default for `x.onnx`: `x.toml` beside it, if there.
-        options: changes to the pipeline's configuration, kept in the artifact.
-        int8: for an int8 target: what to calibrate with, and what stays in float.
-        progress: called with the name of each step.
-        watch: shows the progress over picture files.
+        output: Folder to write, which must not exist or be empty; None for `<model>-<target>` in the current folder,
+            with the stem of a file as the model.
+        input_size: (height, width) in pixels, or "any" for a network without a fixed size; None for the model's own.
+        deform_conv: The form of deformable convolutions; None for what suits the backend.
+        config: TOML file that describes your own network; None for `x.toml` beside `x.onnx`, if it is there.
+        options: Changes to the pipeline's configuration, such as {"min_face": 20}. The artifact keeps them.
+        int8: For an int8 target: what to calibrate with, and what stays in float. None for the defaults.
+        progress: Called with the name of each step.
+        watch: Shows the progress over picture files; None for no progress.
+
+    Returns:
+        The artifact that was written, read again and checked.
 
     Raises:
-        InputError, CheckpointError, BackendUnavailableError: the call is wrong; nothing is written.
-        ConversionError, ParityError: a compiled network is unusable or wrong; nothing is written.
+        InputError: the call, or a file that it names, is wrong. As with every error, nothing is written.
+        CheckpointError: the weights are not those of the model.
+        BackendUnavailableError: the exporter or the backend is not installed, or this machine cannot run it.
+        ConversionError: a converter failed, or wrote a network that its own runtime does not load.
+        ParityError: a compiled network does not give the answers of the PyTorch one.
+        SlowerError: an int8 network is slower than the float one.
     """
     target = target if isinstance(target, Target) else Target.parse(target)
     for module, extra in (("torch", "export"), ("onnxruntime", "export"), *_NEEDS[target.backend]):

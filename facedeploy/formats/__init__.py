@@ -1,0 +1,3 @@
+"""File formats of backends, read and written without the backend."""
+
+__all__ = ["ncnn"]

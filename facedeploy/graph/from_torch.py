@@ -27,7 +27,12 @@ OPSET = 20
 
 
 def export_onnx(module: nn.Module, spec: NetworkSpec, path: Path) -> None:
-    """Write the module as a float32 ONNX file with the spec's names and dynamic axes.
+    """Write a module as a checked float32 ONNX file.
+
+    Args:
+        module: The network.
+        spec: Names, shapes and dynamic axes of the file's inputs and outputs.
+        path: The file to write.
 
     Raises:
         ConversionError: the exporter, the simplifier or the ONNX checker refuses the module.

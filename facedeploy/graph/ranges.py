@@ -11,11 +11,16 @@ from facedeploy.core.errors import InputError
 
 @dataclass(frozen=True)
 class Range:
-    """Of the values that a layer reads.
+    """The range of the values that a layer reads.
 
-    minimum, maximum: what was seen. threshold: where a symmetric scheme clips, as a magnitude. low, high: where an
-    asymmetric one clips; zero lies between them, because padding is zero. divided: by what each channel of the layer
-    before is divided, to make them alike in size, for the other numbers to hold; none where that is not done.
+    Attributes:
+        minimum: The least that was seen.
+        maximum: The most that was seen.
+        threshold: Where a symmetric scheme clips, as a magnitude.
+        low: Where an asymmetric scheme clips. Zero lies between `low` and `high`, because padding is zero.
+        high: Where an asymmetric scheme clips.
+        divided: By what each channel of the layer before is divided, to make them alike in size, for the other numbers
+            to hold; empty where that is not done.
     """
 
     minimum: float

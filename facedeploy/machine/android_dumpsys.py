@@ -31,7 +31,13 @@ _MODEL_LENGTH = 80
 
 @dataclass(frozen=True)
 class Battery:
-    """level: percent. temperature: Celsius. plugged: "AC", "USB", "Wireless", "Dock"; None where it does not say."""
+    """A phone's battery.
+
+    Attributes:
+        level: Charge, percent.
+        temperature: Celsius.
+        plugged: "AC", "USB", "Wireless" or "Dock"; None where it does not say.
+    """
 
     level: float | None
     temperature: float | None
@@ -40,7 +46,12 @@ class Battery:
 
 @dataclass(frozen=True)
 class Thermal:
-    """status: 0 to 6, as in `STATUSES`. temperatures: Celsius by sensor."""
+    """What a phone says of its heat.
+
+    Attributes:
+        status: 0 to 6, as in `STATUSES`.
+        temperatures: Sensor -> Celsius.
+    """
 
     status: int | None
     temperatures: Mapping[str, float]
@@ -48,7 +59,13 @@ class Thermal:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Cores of one kind. highest: MHz that they can reach; mhz: their mean now."""
+    """Cores of one kind.
+
+    Attributes:
+        cores: Their numbers.
+        highest: MHz that they can reach.
+        mhz: Their mean clock now, MHz.
+    """
 
     cores: tuple[int, ...]
     highest: float
@@ -57,8 +74,16 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Phone:
-    """model "Pixel 8 Pro", maker "Google", soc "Google Tensor G3", android "14", sdk 34, abi "arm64-v8a". emulator:
-    whether it is Android's emulator, and no phone.
+    """What a phone is; None where it does not say.
+
+    Attributes:
+        model: Such as "Pixel 8 Pro".
+        maker: Such as "Google".
+        soc: Such as "Google Tensor G3".
+        android: Version of Android, such as "14".
+        sdk: Level of its API, such as 34.
+        abi: Such as "arm64-v8a".
+        emulator: Whether it is Android's emulator and no phone.
     """
 
     model: str | None

@@ -22,8 +22,11 @@ _INTERPRETER = 3  # PT_INTERP.
 
 @dataclass(frozen=True)
 class Program:
-    """machine: as `uname -m` says, or None for one that is not known here. interpreter: path of what loads it; None of
-    one that is whole by itself.
+    """What a program runs on.
+
+    Attributes:
+        machine: As `uname -m` says; None for a machine that is not known here.
+        interpreter: Path of its dynamic loader; None for a static program.
     """
 
     machine: str | None

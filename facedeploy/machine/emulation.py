@@ -23,9 +23,14 @@ _LINES = {"x86": "vendor_id", "ARM": "CPU implementer"}
 
 
 def find_emulator(root: Path = Path("/"), architecture: str | None = None) -> str | None:
-    """What emulates the processor of this process, such as "qemu-aarch64"; None where nothing is seen that does.
+    """Find what emulates the processor of this process.
 
-    root: of the file system, of which what cannot be read says nothing. architecture: as `platform.machine()`.
+    Args:
+        root: Root of the file system. What cannot be read there says nothing.
+        architecture: As `platform.machine()` says.
+
+    Returns:
+        A name such as "qemu-aarch64"; None where nothing is seen that emulates.
     """
     family = _family(platform.machine() if architecture is None else architecture)
     name = plain_name(text(root / _SELF / "comm")) or ""

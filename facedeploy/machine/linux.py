@@ -40,9 +40,14 @@ _MOST = 1e12  # No counter and no clock says more.
 
 @dataclass(frozen=True)
 class Ticks:
-    """Time that cores have spent since the machine started, and this process with its ended children since it did.
+    """Time that cores have spent since the machine started, and this process, with its children that have ended, since
+    it did.
 
-    time: seconds of a clock. busy, stolen: core-seconds of the counted cores. own: CPU seconds.
+    Attributes:
+        time: Seconds of a clock.
+        busy: Core-seconds that the counted cores worked.
+        stolen: Core-seconds that a hypervisor took from the counted cores.
+        own: CPU seconds of this process.
     """
 
     time: float

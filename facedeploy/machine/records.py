@@ -8,9 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Board:
-    """What a board or a phone says that it is: model "NVIDIA Jetson Orin Nano Developer Kit", module "p3767-0005", soc
-    "tegra234", release "L4T 36.4.3 (JetPack 6.2)". mode: of power, now; highest: the mode that allows most of those
-    that it offers. None where it does not say.
+    """What a board or a phone says that it is; None where it does not say.
+
+    Attributes:
+        model: Such as "NVIDIA Jetson Orin Nano Developer Kit".
+        module: Such as "p3767-0005".
+        soc: Such as "tegra234".
+        release: Such as "L4T 36.4.3 (JetPack 6.2)".
+        mode: Its power mode now.
+        highest: Of the power modes that it offers, the one that allows most.
     """
 
     model: str | None
@@ -23,11 +29,19 @@ class Board:
 
 @dataclass(frozen=True)
 class Sensors:
-    """What the sensors of a board or a phone say at one moment, by the names that it gives them.
+    """What the sensors of a board or a phone say at one moment, by the names that it gives them. What it does not say,
+    or what cannot be, is absent.
 
-    rails: watts. clocks: MHz. temperatures: Celsius. events: since boot, such as over-currents. unfixed: clocks that
-    may move by themselves; None where it does not say. throttled: parts that heat slows down now. fan: part of its full
-    drive, 0 to 1; rpm: turns a minute. battery: percent. What it does not say, or what cannot be, is absent.
+    Attributes:
+        rails: Rail -> watts.
+        clocks: Clock -> MHz.
+        temperatures: Sensor -> Celsius.
+        events: Event, such as an over-current -> how often since boot.
+        unfixed: Clocks that may move by themselves; None where it does not say.
+        throttled: Parts that heat slows down now.
+        fan: Part of its full drive, 0..1.
+        rpm: Turns of the fan a minute.
+        battery: Charge, percent.
     """
 
     rails: Mapping[str, float]
@@ -43,7 +57,13 @@ class Sensors:
 
 @dataclass(frozen=True)
 class Span:
-    """The least, the mean and the most of what one sensor said."""
+    """What one sensor said during a run.
+
+    Attributes:
+        low: The least.
+        mean: The mean.
+        high: The most.
+    """
 
     low: float
     mean: float
@@ -52,7 +72,15 @@ class Span:
 
 @dataclass(frozen=True)
 class During:
-    """What the sensors said during a run, in units of `Sensors`. samples: how often they were asked."""
+    """What the sensors said during a run, in units of `Sensors`.
+
+    Attributes:
+        samples: How often they were asked.
+        rails: Rail -> lowest, mean and highest watts.
+        clocks: Clock -> lowest, mean and highest MHz.
+        temperatures: Sensor -> lowest, mean and highest Celsius.
+        throttled: Parts that heat slowed down at any time.
+    """
 
     samples: int
     rails: Mapping[str, Span]
@@ -63,9 +91,16 @@ class During:
 
 @dataclass(frozen=True)
 class State:
-    """The machine at one moment. time: ISO 8601, UTC. load: average of the last minute. mhz: mean over the usable
-    cores; governor: of the clock; temperature: of the hottest sensor, Celsius; throttled: events since boot. sensors:
-    of a board or a phone. None where the system does not say.
+    """The machine at one moment. What the system does not say is None.
+
+    Attributes:
+        time: ISO 8601, UTC.
+        load: Average of the last minute.
+        mhz: Mean clock of the usable cores, MHz.
+        governor: What sets the clock, such as "performance".
+        temperature: Of the hottest sensor, Celsius.
+        throttled: How often heat slowed it down since boot.
+        sensors: What a board or a phone says beyond that.
     """
 
     time: str
@@ -79,10 +114,21 @@ class State:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run ran on. cores: of the machine; usable: numbers of those that this process may use; pinned: whether
-    those are fewer. flags: of the instruction set that matter to inference. virtual: whether a hypervisor is seen.
-    python: its version; None where there is none, as on a phone. packages: name -> version, of what takes part. board:
-    where it is one that says more of itself.
+    """What a run ran on.
+
+    Attributes:
+        cpu: Model of the processor.
+        architecture: As `uname -m` says.
+        flags: Parts of the instruction set that matter to inference.
+        cores: How many the machine has.
+        usable: Numbers of the cores that this process may use.
+        pinned: Whether those are fewer than the machine has.
+        memory: Bytes; None where it does not say.
+        virtual: Whether a hypervisor is seen; None where that cannot be known.
+        system: Name and release of the operating system.
+        python: Its version; None where there is none, as on a phone.
+        packages: Package -> version, of what takes part.
+        board: What a board or a phone says of itself; None for others.
     """
 
     cpu: str

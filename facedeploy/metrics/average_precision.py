@@ -20,7 +20,13 @@ Detections = tuple[ArrayLike, ArrayLike]
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a detector does when only scores of at least `threshold` count."""
+    """What a detector does when only scores of at least a threshold count.
+
+    Attributes:
+        threshold: 0..1.
+        precision: Which part of what it finds is right, 0..1.
+        recall: Which part of the faces it finds, 0..1.
+    """
 
     threshold: float
     precision: float
@@ -34,10 +40,16 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """value: area under the precision envelope, 0..1; NaN where there is no truth to find. iou: that a match needs.
+    """Average precision, and what it was computed from.
 
-    truths, detections: how many; ignored: detections that count as neither right nor wrong. curve: one point for each
-    score, highest first. best: the point with the highest F1, None where nothing was found or is to be found.
+    Attributes:
+        value: Area under the precision envelope, 0..1; NaN where there is no truth to find.
+        iou: Overlap that a match needs.
+        truths: How many faces there are to find.
+        detections: How many detections count.
+        ignored: How many detections count as neither right nor wrong.
+        curve: One point for each score, highest first.
+        best: The point with the highest F1; None where nothing was found or is to be found.
     """
 
     value: float

@@ -13,9 +13,12 @@ _LIKELY = 0.3  # The score above which a box matters.
 
 @dataclass(frozen=True)
 class Boxes:
-    """Which outputs are boxes (..., 4), as corners in any unit, and their scores; what published networks call them.
+    """Which outputs are boxes, and which are their scores.
 
-    face_class: which of several scores of a box is that of a face.
+    Attributes:
+        boxes: Name of the output (..., 4), corners in any unit.
+        scores: Name of the output with their scores.
+        face_class: Which of several scores of a box is that of a face.
     """
 
     boxes: str = "boxes"

@@ -36,7 +36,12 @@ _STAGES, _LOWER = "thresholds", 0.15
 
 @dataclass(frozen=True)
 class Answer:
-    """What a pipeline says to a picture. outputs: of its network, one entry a call, where no faces come out."""
+    """What a pipeline says to a picture.
+
+    Attributes:
+        faces: What it found.
+        outputs: What its network gave, one entry a call, where no faces come out.
+    """
 
     faces: tuple[Face, ...]
     outputs: tuple[Arrays, ...] = ()
@@ -44,7 +49,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Judge:
-    """truth: the float pipeline's answers. threshold: the score from which its faces count."""
+    """Says what an answer has lost.
+
+    Attributes:
+        truth: The float pipeline's answers.
+        threshold: Score from which its faces count, 0..1.
+    """
 
     truth: tuple[Answer, ...]
     threshold: float

@@ -15,8 +15,15 @@ from facedeploy.metrics.pose import angle_distance
 class FaceDifference:
     """How the faces of one pipeline differ from a reference's, over some pictures.
 
-    missing: reference faces without a partner (IoU < 0.5); extra: the other way round.
-    box, landmarks: largest difference of a coordinate, in pixels; score and angles: largest difference.
+    Attributes:
+        pictures: How many were compared.
+        matched: Pairs of faces, of which the rest is measured.
+        missing: Reference faces without a partner (IoU < 0.5).
+        extra: Faces without a partner in the reference.
+        box: Largest difference of a coordinate of a box, pixels.
+        landmarks: Largest difference of a coordinate of a landmark, pixels.
+        score: Largest difference of a score, 0..1.
+        angle: Largest difference of an angle, degrees.
     """
 
     pictures: int
@@ -40,7 +47,15 @@ def match(reference: Sequence[Face], found: Sequence[Face]) -> list[tuple[Face, 
 
 
 def compare(reference: Sequence[Sequence[Face]], found: Sequence[Sequence[Face]]) -> FaceDifference:
-    """Compare faces picture by picture. Both sequences hold one entry per picture, in the same order."""
+    """Compare faces picture by picture.
+
+    Args:
+        reference: One entry per picture.
+        found: One entry per picture, in the same order.
+
+    Returns:
+        The largest differences over all pictures.
+    """
     pairs = [p for a, b in zip(reference, found, strict=True) for p in match(a, b)]
     return FaceDifference(
         pictures=len(reference),

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Interval:
-    """A value, and the bounds of its 95 % confidence interval."""
+    """A value, and the bounds of its 95 % confidence interval.
+
+    Attributes:
+        value: What was measured.
+        low: Lower bound.
+        high: Upper bound.
+    """
 
     value: float
     low: float

@@ -22,12 +22,18 @@ def no_boxes() -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture file and its labels; arrays are only those that its data set has.
+    """A picture file and its labels. Only those arrays are there that its data set has.
 
-    name: as the annotations call it. boxes: (N, 4) as x1, y1, x2, y2 in pixels, of every labelled face. ignored:
-    (M, 4), where a detection counts as neither right nor wrong. kept: setting -> which of the N faces count (N,).
-    points: (N, K, 2) in pixels, NaN where not visible. scale: (N,), pixels that an error of the points is divided by.
-    angles: (N, 3), yaw, pitch, roll in degrees. size: (width, height) that the annotations state.
+    Attributes:
+        path: The file.
+        name: As the annotations call it.
+        boxes: (N, 4), x1, y1, x2, y2 in pixels, of every labelled face.
+        ignored: (M, 4), where a detection counts as neither right nor wrong.
+        kept: Setting -> which of the N faces count, (N,).
+        points: (N, K, 2) in pixels, NaN where not visible.
+        scale: (N,), pixels that an error of the points is divided by.
+        angles: (N, 3), yaw, pitch and roll in degrees.
+        size: (width, height) that the annotations state.
     """
 
     path: Path
@@ -43,10 +49,15 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """The faces that a pipeline finds in a picture of `width` x `height` pixels, best score first.
+    """The faces that a pipeline finds in a picture, best score first.
 
-    boxes: (N, 4). scores: (N,). points: (N, L, 2), angles: (N, 3) as yaw, pitch, roll; None where the pipeline gives
-    none, or nobody asked.
+    Attributes:
+        width: Of the picture, pixels.
+        height: Of the picture, pixels.
+        boxes: (N, 4), x1, y1, x2, y2 in pixels.
+        scores: (N,).
+        points: (N, L, 2) in pixels; None where the pipeline gives none, or nobody asked.
+        angles: (N, 3), yaw, pitch and roll in degrees; None where the pipeline gives none, or nobody asked.
     """
 
     width: int

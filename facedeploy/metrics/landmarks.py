@@ -14,8 +14,12 @@ from facedeploy.metrics.labelled_images import Floats
 
 @dataclass(frozen=True)
 class LandmarkError:
-    """mean: distance to the labelled point, as a fraction of the box's geometric mean side sqrt(w * h), over all points
-    of all faces; NaN without faces. points: the same for each of the five.
+    """How far landmarks are from the labelled points.
+
+    Attributes:
+        mean: Mean distance over all points of all faces, as a fraction of sqrt(w * h) of the box; NaN without faces.
+        points: The same for each of the five points.
+        faces: How many faces were measured.
     """
 
     mean: float
@@ -30,10 +34,18 @@ def point_errors(found: Floats, labelled: Floats, scale: Floats) -> Floats:
 
 
 def landmark_error(found: ArrayLike, labelled: ArrayLike, boxes: ArrayLike) -> LandmarkError:
-    """Compare landmarks (N, 5, 2) in pixels with labels (N, 5, 2), relative to the labelled boxes (N, 4).
+    """Compare landmarks with labels, relative to the labelled boxes.
 
     The box stands in for the distance of the eyes, which vanishes in profile (Zhu et al. 2016, "Face Alignment Across
     Large Poses"). Faces whose label is not a number are left out.
+
+    Args:
+        found: (N, 5, 2) in pixels.
+        labelled: (N, 5, 2) in pixels.
+        boxes: Labelled boxes (N, 4) in pixels.
+
+    Returns:
+        The errors, as fractions of the box's size.
 
     Raises:
         InputError: shapes that do not fit, or a labelled box without an area.

@@ -20,8 +20,15 @@ ANGLE_LIMIT = 99.0
 
 @dataclass(frozen=True)
 class PoseError:
-    """yaw, pitch, roll: mean absolute error in degrees over the faces that were found; mean: of the three; all are NaN
-    where none was found, or faces come without angles. faces: with a label that counts; detected: those found.
+    """How far angles are from the labelled ones. All errors are NaN where no face was found, or faces come without
+    angles.
+
+    Attributes:
+        yaw: Mean absolute error over the faces that were found, degrees.
+        pitch: Mean absolute error over the faces that were found, degrees.
+        roll: Mean absolute error over the faces that were found, degrees.
+        faces: Faces with a label that counts.
+        detected: How many of those were found.
     """
 
     yaw: float
@@ -32,6 +39,7 @@ class PoseError:
 
     @property
     def mean(self) -> float:
+        """Mean of the three errors, degrees."""
         return (self.yaw + self.pitch + self.roll) / 3
 
     @property
@@ -57,7 +65,14 @@ def countable(angles: ArrayLike) -> Bools:
 
 
 def pose_error(found: Sequence[Face | None], labelled: ArrayLike) -> PoseError:
-    """Compare faces (None: missed) with their labels: yaw, pitch and roll (N, 3) in degrees.
+    """Compare the pose of faces with labels.
+
+    Args:
+        found: One face per label; None for one that was missed.
+        labelled: Yaw, pitch and roll (N, 3) in degrees.
+
+    Returns:
+        Mean absolute errors in degrees.
 
     Raises:
         InputError: numbers of faces and labels that differ.

@@ -26,7 +26,13 @@ class Statistic(abc.ABC):
 
 @dataclass(frozen=True, eq=False)
 class Mean(Statistic):
-    """A mean over all faces: `sums` (P,) and `counts` (P,) of each picture, times `factor`."""
+    """A mean over all faces.
+
+    Attributes:
+        sums: (P,), of each picture.
+        counts: (P,), of each picture.
+        factor: What the mean is multiplied by.
+    """
 
     sums: Floats
     counts: Floats
@@ -42,7 +48,11 @@ class Mean(Statistic):
 class RankedPrecision(Statistic):
     """All-point average precision, 0..100, from verdicts on detections; see `average_precision`.
 
-    scores, right, picture: (N,) of the detections that count, of any order. truths: (P,) faces of each picture.
+    Attributes:
+        scores: (N,), of the detections that count, in any order.
+        right: (N,), whether each detection is right.
+        picture: (N,), which picture each detection is in.
+        truths: (P,), how many faces each picture has.
     """
 
     scores: Floats
@@ -75,7 +85,10 @@ class RankedPrecision(Statistic):
 class BinnedPrecision(Statistic):
     """Average precision, 0..100, over fixed thresholds.
 
-    shown, hits: (P, T) whole numbers, of each picture and threshold, highest threshold first. truths: (P,).
+    Attributes:
+        shown: (P, T) whole numbers: detections of each picture above each threshold, highest threshold first.
+        hits: (P, T) whole numbers: how many of those are right.
+        truths: (P,), how many faces each picture has.
     """
 
     shown: NDArray[np.int32]

@@ -23,9 +23,12 @@ def _unchanged(modules: Modules) -> Modules:
 class Architecture:
     """Three steps, each from modules by name to modules by name.
 
-    build: fresh modules, by part of the checkpoint. networks: the networks, computing as published: the reference.
-    fold: the same networks for less, with the same inputs and outputs; what is exported. probe: inputs of a network
-    that takes something else than a picture, from its name, the inputs' shapes and a generator.
+    Attributes:
+        build: Makes fresh modules, by part of the checkpoint.
+        networks: Makes the networks that compute as published: the reference.
+        fold: Makes networks that compute the same for less, with the same inputs and outputs. These are exported.
+        probe: Makes inputs of a network that takes something else than a picture, from its name, the inputs' shapes and
+            a generator.
     """
 
     build: Callable[[], Modules]

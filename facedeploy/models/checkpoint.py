@@ -46,11 +46,16 @@ def read_state_dict(path: Path) -> StateDict:
 
 
 def load(module: nn.Module, state: StateDict, where: str) -> None:
-    """Load a state dict into a module: every key and shape must match.
+    """Load a state dict into a module. Every key and shape must match.
 
-    Two kinds of keys may be missing, as nothing is computed with them: BatchNorm's counters, which PyTorch did not
-    save before 0.4.1, and those that begin as the module's `dead_keys`. Those that begin as its `spare_keys`, which it
-    does not have, may be there. A module whose keys were once called otherwise has `renamed`, from a key to its own.
+    Two kinds of keys may be missing, as nothing is computed with them: BatchNorm's counters, which PyTorch did not save
+    before 0.4.1, and those that begin as the module's `dead_keys`. Those that begin as its `spare_keys`, which it does
+    not have, may be there. A module whose keys were once called otherwise has `renamed`, from a key to its own.
+
+    Args:
+        module: The module, which is changed.
+        state: Name -> tensor.
+        where: Where the state is from, for messages.
 
     Raises:
         CheckpointError: names what is missing, unknown or of another shape.

@@ -80,7 +80,18 @@ def deform_conv2d(
     groups: int,
     offset_groups: int,
 ) -> Tensor:
-    """One op, so that an exported graph shows one node. geometry: stride, padding, dilation, vertical first."""
+    """Deformable convolution as one operator, so that an exported graph shows one node.
+
+    Args:
+        input: (N, C, H, W).
+        weight: (out, C / groups, kh, kw).
+        offset: (N, 2 * offset_groups * kh * kw, H', W'), dy and dx of each tap in turn, in pixels.
+        bias: (out,), or None.
+        mask: (N, offset_groups * kh * kw, H', W'), or None for the unmodulated form.
+        geometry: Stride, padding and dilation, vertical first.
+        groups: Groups of the convolution.
+        offset_groups: Groups of channels that share offsets.
+    """
     return _compute(input, weight, offset, bias, mask, geometry, groups, offset_groups)
 
 

@@ -11,8 +11,15 @@ from facedeploy.models.model import Model
 
 @dataclass(frozen=True)
 class NetworkStatistics:
-    """Of one network as it is exported. parameters: weights and biases; size: bytes of those in float32. macs:
-    multiply-accumulates of convolutions and linear layers for one input of `shape`; the batch is 1 where it is dynamic.
+    """How large a network is, as it is exported.
+
+    Attributes:
+        network: Its name.
+        parameters: Weights and biases.
+        size: Bytes of those in float32.
+        shape: Of its first input.
+        macs: Multiply-accumulates of convolutions and linear layers for one input of `shape`; the batch is 1 where it
+            is dynamic.
     """
 
     network: str

@@ -130,7 +130,11 @@ class MogFace(nn.Module):
     spare_keys = ("pred_net.dsfd_loc.", "pred_net.dsfd_conf.")
 
     def __init__(self, layers: Sequence[int] = RESNET101) -> None:
-        """`layers`: blocks in each stage of the backbone."""
+        """Make the network with random weights.
+
+        Args:
+            layers: Blocks in each stage of the backbone.
+        """
         super().__init__()
         self.backbone = ResNet(Bottleneck, layers)
         self.fpn = Pyramid()

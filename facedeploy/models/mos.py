@@ -112,9 +112,15 @@ def priors(
     device: torch.device | None = None,
     sides: Sequence[Sequence[int]] = MIN_SIZES,
 ) -> tuple[Tensor, Tensor]:
-    """Centres (P, 2) x, y and sides (P, 1) of the priors, in pixels, for maps of (rows, columns) a level.
+    """Make the priors of a pyramid of maps.
 
-    sides: of the priors of a cell, level by level.
+    Args:
+        sizes: (rows, columns) of each map.
+        device: Where the tensors are made.
+        sides: Of the priors of a cell, in pixels, map by map.
+
+    Returns:
+        Centres (P, 2) x, y and sides (P, 1), in pixels.
     """
     centres, lengths = [], []
     for (rows, columns), step, mine in zip(sizes, STEPS, sides, strict=True):

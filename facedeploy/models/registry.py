@@ -138,6 +138,12 @@ MODELS = {
 def get(model: str) -> Model:
     """Look up a model.
 
+    Args:
+        model: Its id, such as "mos-m".
+
+    Returns:
+        The facts about it.
+
     Raises:
         InputError: no such model; the message lists those that exist.
     """

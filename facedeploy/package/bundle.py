@@ -24,7 +24,15 @@ SOURCES = Path(__file__).with_name("mobile")
 
 @dataclass(frozen=True)
 class Model:
-    """What a folder gets of an artifact. params, weights: what is in each network's .param and .bin, by its name."""
+    """What a folder gets of an artifact.
+
+    Attributes:
+        manifest: Of the artifact.
+        constants: What the C++ library must know of the model.
+        params: Network -> content of its .param.
+        weights: Network -> content of its .bin.
+        embedded: Whether the networks are written as C++ too.
+    """
 
     manifest: Manifest
     constants: Constants
@@ -53,13 +61,20 @@ class Model:
 def package_cpp(
     artifact: str | os.PathLike[str], output: str | os.PathLike[str], *, embed: bool = False, strip_names: bool = False
 ) -> Path:
-    """Write `output`: include/, c/, model/ (model.hpp, model.txt, ncnn's files), runner/, CMakeLists.txt, README.md.
+    """Write a C++ library with the model of an artifact.
 
-    embed: the networks as C++ too (model/embedded.cpp). strip_names: layers and blobs get names that say nothing.
+    The folder holds include/, c/, model/ (model.hpp, model.txt, ncnn's files), runner/, CMakeLists.txt and README.md.
+
+    Args:
+        artifact: The folder that `export` wrote, of a target of ncnn.
+        output: Folder to write, which must not exist or be empty.
+        embed: Whether the networks are written as C++ too (model/embedded.cpp).
+        strip_names: Whether layers and blobs get names that say nothing.
 
     Raises:
-        ArtifactError: not an artifact, or a damaged one. InputError: not one of ncnn, or of a family or protocol that
-            the C++ library has not; or `output` exists and is not an empty folder.
+        ArtifactError: not an artifact, or a damaged one.
+        InputError: not one of ncnn, or of a family or protocol that the C++ library does not have; or `output` exists
+            and is not an empty folder.
     """
 
     def write(folder: Path, model: Model) -> None:
@@ -76,9 +91,16 @@ def package_cpp(
 def package_android(
     artifact: str | os.PathLike[str], output: str | os.PathLike[str], *, embed: bool = False, strip_names: bool = False
 ) -> Path:
-    """Write `output`: a library module for Gradle, Kotlin over C++. The networks are assets, or compiled in (embed).
+    """Write a library module for Gradle, Kotlin over C++, with the model of an artifact.
 
-    Raises: as `package_cpp`.
+    Args:
+        artifact: The folder that `export` wrote, of a target of ncnn.
+        output: Folder to write, which must not exist or be empty.
+        embed: Whether the networks are compiled in, and not assets.
+        strip_names: Whether layers and blobs get names that say nothing.
+
+    Raises:
+        ArtifactError, InputError: as `package_cpp`.
     """
 
     def write(folder: Path, model: Model) -> None:
@@ -95,9 +117,16 @@ def package_android(
 def package_ios(
     artifact: str | os.PathLike[str], output: str | os.PathLike[str], *, embed: bool = False, strip_names: bool = False
 ) -> Path:
-    """Write `output`: a Swift package, Swift over C++. The networks are resources, or compiled in (embed).
+    """Write a Swift package, Swift over C++, with the model of an artifact.
 
-    Raises: as `package_cpp`.
+    Args:
+        artifact: The folder that `export` wrote, of a target of ncnn.
+        output: Folder to write, which must not exist or be empty.
+        embed: Whether the networks are compiled in, and not resources.
+        strip_names: Whether layers and blobs get names that say nothing.
+
+    Raises:
+        ArtifactError, InputError: as `package_cpp`.
     """
 
     def write(folder: Path, model: Model) -> None:

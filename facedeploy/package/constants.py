@@ -20,7 +20,16 @@ _COORDINATES = 2
 
 @dataclass(frozen=True)
 class Input:
-    """What the network sees: its size in pixels, and what becomes of a picture."""
+    """What the network sees.
+
+    Attributes:
+        height: Pixels.
+        width: Pixels.
+        protocol: What becomes of a picture: "fit" or "stretch".
+        colours: As in `Preprocess`.
+        mean: As in `Preprocess`.
+        scale: Of each channel, in the order of `colours`.
+    """
 
     height: int
     width: int
@@ -32,7 +41,14 @@ class Input:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which faces stay, as in `MosConfig` and `BoxesConfig` of the pipelines."""
+    """Which faces stay.
+
+    Attributes:
+        score_threshold: Scores must exceed it, 0..1.
+        nms: A face is dropped when its overlap (IoU) with a better one exceeds this, 0..1.
+        top: How many of the best boxes go into suppression.
+        keep: How many boxes come out of suppression at most.
+    """
 
     score_threshold: float
     nms: float
@@ -42,8 +58,16 @@ class Selection:
 
 @dataclass(frozen=True)
 class MosConstants:
-    """Of the family `mos`. channels: of the feature maps. patch_channels: of the pose network's patches. level: whether
-    that also takes the map that a patch is of.
+    """Constants of the family `mos`.
+
+    Attributes:
+        input: Size, and how pixels are prepared.
+        selection: Thresholds and counts.
+        anchors: Priors of a cell.
+        channels: Channels of the feature maps.
+        patch_channels: Channels of the pose network's patches.
+        level: Whether the pose network also takes the map that a patch is of.
+        pose_batch: Largest batch of the pose network.
     """
 
     input: Input
@@ -57,7 +81,20 @@ class MosConstants:
 
 @dataclass(frozen=True)
 class BoxesConstants:
-    """Of the family `boxes`. unit: coordinates are parts of the input's sides. landmarks: points of a face."""
+    """Constants of the family `boxes`.
+
+    Attributes:
+        input: Size, and how pixels are prepared.
+        selection: Thresholds and counts.
+        priors: How many boxes the network gives.
+        unit: Whether coordinates are parts of the input's sides, and not pixels.
+        classes: Scores of a box.
+        face_class: Which of them is that of a face.
+        landmarks: Points of a face.
+        yaw: Whether there is an output for it.
+        pitch: Whether there is an output for it.
+        roll: Whether there is an output for it.
+    """
 
     input: Input
     selection: Selection

@@ -27,8 +27,15 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Network:
-    """param, bin: names of ncnn's files. inputs, outputs: blobs; None of the family `boxes` is a role that it has not.
-    options: all of `OPTIONS`.
+    """A network as the C++ library has it.
+
+    Attributes:
+        name: As the model calls it.
+        param: Name of ncnn's .param file.
+        bin: Name of ncnn's .bin file.
+        inputs: Names of the input blobs.
+        outputs: Names of the output blobs. In the family `boxes` a role that the network does not have is None.
+        options: All of `OPTIONS`.
     """
 
     name: str

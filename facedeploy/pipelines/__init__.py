@@ -1,4 +1,8 @@
-"""Families of pipelines, and how one is made from a manifest."""
+"""From a picture to faces: one class per family of models, the same for every backend.
+
+`load.load` opens an artifact, and `detect.detect` does so for one call. A manifest holds a family and its
+configuration: `configure` makes that, and `make` turns it into a pipeline over runtimes.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,8 @@ from facedeploy.pipelines.mos import MosConfig, MosPipeline, MosPublishedPipelin
 from facedeploy.pipelines.mtcnn import MtcnnConfig, MtcnnPipeline
 from facedeploy.runtimes.base import Opener, Runtime, RuntimeOptions
 
+__all__ = ["base", "configure", "detect", "detect_files", "draw", "load", "make", "preprocess", "runtime_options"]
+
 # family -> its configuration, and the pipeline made from runtimes and a configuration
 _FAMILIES: dict[str, tuple[type, type[Any]]] = {
     "mtcnn": (MtcnnConfig, MtcnnPipeline),
@@ -34,7 +40,15 @@ _FAMILIES: dict[str, tuple[type, type[Any]]] = {
 
 
 def configure(family: str, changes: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> PipelineEntry:
-    """A family's configuration with some values changed.
+    """Make a family's configuration, with some values changed.
+
+    Args:
+        family: Of pipelines, such as "mtcnn".
+        changes: Field -> value.
+        base: The configuration that is changed; None for the defaults.
+
+    Returns:
+        The configuration, as a manifest holds it.
 
     Raises:
         InputError: no such family, key or value.
@@ -67,7 +81,15 @@ def runtime_options(entry: PipelineEntry, network: str, threads: int) -> Runtime
 
 
 def make(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Pipeline:
-    """Make the pipeline that `configure` described over the given runtimes."""
+    """Make the pipeline that `configure` described.
+
+    Args:
+        entry: Family and configuration.
+        runtimes: Network -> its open runtime; the pipeline closes them.
+
+    Returns:
+        The pipeline.
+    """
     config_type, pipeline = _FAMILIES[entry.family]
     made: Pipeline = pipeline(runtimes, from_plain(config_type, entry.config))
     return made

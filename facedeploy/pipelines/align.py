@@ -28,9 +28,16 @@ _SIDE = 112
 
 
 def align(image: Pixels, landmarks: ArrayLike, size: Literal[112, 224] = 112) -> Pixels:
-    """Turn, scale and cut faces: (H, W, 3) uint8 -> (N, size, size, 3), black outside of the picture.
+    """Turn, scale and cut faces out of a picture.
 
-    landmarks: (N, 5, 2) in pixels, as of `Face`. Of five templates, each face gets the one that fits it best.
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        landmarks: (N, 5, 2) in pixels, in the order of `Face`. Of five templates, each face gets the one that fits it
+            best.
+        size: Side of the crops, pixels.
+
+    Returns:
+        (N, size, size, 3) uint8, BGR, black outside of the picture.
 
     Raises:
         InputError: the size is another, or the landmarks are not five finite points a face.

@@ -14,11 +14,16 @@ from facedeploy.runtimes.base import Runtime
 
 
 class Pipeline(abc.ABC):
-    """Runs a model. Safe to call from several threads where its runtimes are; closing it closes them.
+    """Runs a model: a picture in, faces out.
 
-    pictures: networks whose input is a picture. many: those that get several inputs of their own for each picture, so
-    that a runtime may compute them at once. decodes: whether faces come out; without that, `detect` runs the network
-    and gives none.
+    Several threads may call one pipeline at once where they may call its runtimes. Closing it closes its runtimes.
+
+    Attributes:
+        runtimes: The runtime of each network, by the network's name.
+        pictures: Names of the networks whose input is a picture.
+        many: Names of the networks that get several inputs for each picture, so that a runtime may compute them at
+            once.
+        decodes: Whether faces come out. Without that, `detect` runs the network and gives no faces.
     """
 
     pictures: ClassVar[frozenset[str]] = frozenset()
@@ -35,9 +40,17 @@ class Pipeline(abc.ABC):
 
     @abc.abstractmethod
     def detect(self, image: Image) -> list[Face]:
-        """Find the faces of a picture, best score first. `image`: (H, W, 3) uint8, BGR."""
+        """Find the faces of a picture.
+
+        Args:
+            image: The picture, (H, W, 3) uint8, BGR.
+
+        Returns:
+            The faces, best score first, in pixels of the picture.
+        """
 
     def close(self) -> None:
+        """Close the runtimes. Closing twice is fine."""
         for runtime in self.runtimes.values():
             runtime.close()
 
@@ -47,9 +60,40 @@ class Pipeline(abc.ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        """Say the family, the networks, their backends and threads, and whether the pipeline is closed."""
+        runtimes = self.runtimes.values()
+        backends = ", ".join(dict.fromkeys(r.backend for r in runtimes))
+        threads = max((r.options.threads for r in runtimes), default=0)
+        closed = " (closed)" if any(r.closed for r in runtimes) else ""
+        count = f"{threads} thread{'' if threads == 1 else 's'}"
+        return f"<{type(self).__name__}: {', '.join(self.runtimes)} on {backends}, {count}{closed}>"
+
+
+def check_decodes(pipeline: Pipeline, name: str) -> None:
+    """Check that faces come out of a pipeline.
+
+    Args:
+        pipeline: The pipeline to check.
+        name: What the message calls it, such as the artifact's folder.
+
+    Raises:
+        InputError: the network's outputs have no meaning, so there are no faces.
+    """
+    if not pipeline.decodes:
+        msg = (
+            f"{name} gives tensors and no faces, as it was exported without saying what its outputs mean: "
+            "name them under [outputs] in the TOML file of the model and export it again (docs/own-model.md)"
+        )
+        raise InputError(msg)
+
 
 def check_fractions(config: object, *names: str) -> None:
     """Check that fields of a configuration lie between 0 and 1.
+
+    Args:
+        config: The configuration.
+        *names: Its fields.
 
     Raises:
         InputError: names the first that does not.

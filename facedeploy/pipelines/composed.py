@@ -12,6 +12,11 @@ class ComposedPipeline(Pipeline):
     """Faces of the detector with a score of at least `threshold`, with the landmarks and the pose of the second.
 
     Closing it closes both.
+
+    Attributes:
+        detector: Finds the faces.
+        landmarks: Looks at the faces that were found.
+        threshold: Leaves out faces with a lower score, 0..1.
     """
 
     def __init__(self, detector: Pipeline, landmarks: Landmarks106Pipeline, threshold: float = 0.0) -> None:
@@ -26,3 +31,6 @@ class ComposedPipeline(Pipeline):
     def close(self) -> None:
         self.detector.close()
         self.landmarks.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.detector!r}, then {self.landmarks!r}>"

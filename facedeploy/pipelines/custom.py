@@ -26,11 +26,18 @@ _ANGLES = ("yaw", "pitch", "roll")
 
 @dataclass(frozen=True)
 class Outputs:
-    """Which outputs mean what, of a network that decodes its boxes itself. Each is the name of an output.
+    """Which outputs mean what, of a network that decodes its boxes itself.
 
-    boxes: (1, P, 4) corners x1, y1, x2, y2. boxes_in: "unit", where 1 is the whole width or height of the network's
-    input, or "pixels" of that input; landmarks are in the same. scores: probabilities (1, P), or (1, P, C) with
-    `face_class` the column of a face. landmarks: (1, P, 2k), x and y in turn. yaw, pitch, roll: (1, P), degrees.
+    Attributes:
+        boxes: Name of the output (1, P, 4), corners x1, y1, x2, y2.
+        scores: Name of the output (1, P), or (1, P, C) with `face_class` the column of a face; probabilities.
+        boxes_in: Unit of boxes and landmarks: "unit", where 1 is the whole width or height of the network's input, or
+            "pixels" of that input.
+        face_class: Column of the scores that is a face's; None where there is one score a box.
+        landmarks: Name of the output (1, P, 2k), x and y in turn.
+        yaw: Name of the output (1, P), degrees.
+        pitch: Name of the output (1, P), degrees.
+        roll: Name of the output (1, P), degrees.
     """
 
     boxes: str
@@ -74,8 +81,12 @@ class Outputs:
 
 @dataclass(frozen=True)
 class TensorsConfig:
-    """What the network sees of a picture. stretch: all of it in exactly the network's size, aspect ignored. fit: as
-    large as that allows, aspect kept, the rest filled with the mean.
+    """How a network sees a picture.
+
+    Attributes:
+        protocol: "stretch": all of the picture in exactly the network's size, aspect ignored. "fit": as large as that
+            allows, aspect kept, the rest filled with the mean.
+        preprocess: How pixels become the network's input.
     """
 
     protocol: Protocol = "stretch"
@@ -84,8 +95,16 @@ class TensorsConfig:
 
 @dataclass(frozen=True)
 class BoxesConfig:
-    """The same, and how faces come out. score_threshold: scores must exceed it. nms: the largest overlap of two
-    faces. top: so many best boxes go into suppression, and `keep` come out of it.
+    """How a network sees a picture, and how faces come out.
+
+    Attributes:
+        outputs: What the network's outputs mean.
+        protocol: As in `TensorsConfig`.
+        score_threshold: Scores must exceed it, 0..1.
+        nms: A face is dropped when its overlap (IoU) with a better one exceeds this, 0..1.
+        top: How many of the best boxes go into suppression.
+        keep: How many boxes come out of suppression at most.
+        preprocess: How pixels become the network's input.
     """
 
     outputs: Outputs

@@ -1,4 +1,4 @@
-"""`facedeploy detect`: faces of files, streamed, optionally drawn."""
+"""The faces of files, streamed, optionally drawn."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.images import PICTURES, VIDEOS, expand, frames
 from facedeploy.core.preprocess import Image
+from facedeploy.pipelines.base import check_decodes
 from facedeploy.pipelines.composed import ComposedPipeline
 from facedeploy.pipelines.draw import draw
 from facedeploy.pipelines.landmarks106 import Landmarks106Pipeline
@@ -28,7 +29,15 @@ _FALLBACK_RATE = 25.0  # For a video that does not say its own.
 
 @dataclass(frozen=True)
 class Detected:
-    """The faces of one picture or video frame. width and height in pixels."""
+    """The faces of one picture or video frame.
+
+    Attributes:
+        path: The file.
+        frame: Number of a video's frame, from 0; None for a picture.
+        width: Of the picture, pixels.
+        height: Of the picture, pixels.
+        faces: Best score first.
+    """
 
     path: Path
     frame: int | None
@@ -48,7 +57,7 @@ class Detected:
         }
 
 
-def detect(
+def detect_files(
     artifact: str | os.PathLike[str],
     inputs: Sequence[Path],
     *,
@@ -59,11 +68,21 @@ def detect(
     options: Mapping[str, Any] | None = None,
     landmarks: str | os.PathLike[str] | None = None,
 ) -> Iterator[Detected]:
-    """Yield the faces with at least the score `threshold` of every picture and video frame, in order.
+    """Find the faces of files, one picture or video frame at a time.
 
-    save: folder for copies with the faces drawn; nothing that exists is overwritten. options: changes to the first
-    artifact's pipeline. landmarks: a second artifact, which gives the faces 106 landmarks and their pose; `runtime`
-    stands in for it too where it holds an ONNX file.
+    Args:
+        artifact: The folder that `export` wrote.
+        inputs: Pictures, folders of pictures, and videos.
+        threshold: Leaves out faces with a lower score, 0..1.
+        save: Folder for copies with the faces drawn. Nothing that exists is overwritten.
+        threads: CPU threads per network; 0 for every core of this process.
+        runtime: "onnxruntime" runs the ONNX files of an artifact instead of what its target compiled.
+        options: Changes to the configuration of the first artifact's pipeline.
+        landmarks: A second artifact, which gives the faces 106 landmarks and their pose. `runtime` applies to it too
+            where it holds an ONNX file.
+
+    Yields:
+        The faces of every picture and video frame, in order.
 
     Raises:
         InputError: an input cannot be read, a file to save exists, the artifact does not say what a face is, or the

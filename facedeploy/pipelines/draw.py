@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.core.face import Face
+from facedeploy.core.images import check_picture
 from facedeploy.core.preprocess import Image
 
 _BOX = (80, 220, 60)
@@ -20,13 +22,23 @@ _FEW = 10  # More landmarks than these are drawn as fine dots.
 _SHIFT = 4  # OpenCV draws with sub-pixel corners given in 1/16 pixel.
 
 
-def draw(image: Image, faces: Sequence[Face]) -> Image:
-    """A copy of the picture with boxes, landmarks, axes of the head's pose, and scores.
+def draw(image: NDArray[Any], faces: Sequence[Face]) -> Image:
+    """Draw faces on a copy of a picture: boxes, landmarks, the axes of the head's pose, and scores.
 
-    Line width and text follow the face's size. Of the axes red points to the face's right in the picture, green down
-    and blue out of it.
+    Line width and text follow the face's size. The red axis points to the face's right in the picture, the green one
+    down, and the blue one out of the picture.
+
+    Args:
+        image: The picture, (H, W, 3) uint8, BGR. It stays as it is.
+        faces: What to draw, in pixels of the picture.
+
+    Returns:
+        The drawn copy, (H, W, 3) uint8, BGR.
+
+    Raises:
+        InputError: `image` has another shape or dtype.
     """
-    canvas = image.copy()
+    canvas = check_picture(image).copy()
     for face in faces:
         side = max(face.box[2] - face.box[0], face.box[3] - face.box[1])
         width = int(np.clip(side / 60, 1, 6))

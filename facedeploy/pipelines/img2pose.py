@@ -34,13 +34,22 @@ _SMALLEST = 1e-2  # Sides of proposals that are no faces.
 
 @dataclass(frozen=True)
 class Img2PoseConfig:
-    """Defaults of the published notebooks for one's own pictures.
+    """Settings of img2pose. The defaults are those of the published notebooks for one's own pictures.
 
-    pose_mean, pose_std: of the six numbers of a pose. points68, points5: of the head model; all four come with the
-    published code. min_size, max_size: the shorter side of a picture becomes `min_size` pixels, but the longer at most
-    `max_size`, and neither more than the network takes. score_threshold: scores must exceed it. rotation: how a sheared
-    rotation becomes one again, see `pose6d`. proposals: so many boxes are looked at. proposal_top, proposal_nms: how
-    many of a level go into suppression, and its threshold. nms: threshold between faces.
+    Attributes:
+        pose_mean: Mean of the six numbers of a pose; a file of the published code has it.
+        pose_std: Standard deviation of the six numbers of a pose, likewise.
+        points68: (68, 3) points of the head model, likewise.
+        points5: (5, 3) points of the head model, likewise.
+        min_size: What the shorter side of a picture becomes, pixels, but not more than the network takes.
+        max_size: What the longer side becomes at most, pixels, but not more than the network takes.
+        score_threshold: Scores must exceed it, 0..1.
+        rotation: How a sheared rotation becomes one again; see `pose6d`.
+        proposals: How many boxes are looked at.
+        proposal_top: How many boxes of a level go into the suppression of proposals.
+        proposal_nms: Overlap (IoU) above which the worse of two proposals is dropped, 0..1.
+        nms: A face is dropped when its overlap (IoU) with a better one exceeds this, 0..1.
+        preprocess: How pixels become the network's input.
     """
 
     pose_mean: tuple[float, ...]

@@ -26,15 +26,18 @@ _FIVE = 5
 
 @dataclass(frozen=True)
 class Landmarks106Config:
-    """Defaults of the published pipeline, but for `pose` and `edge`.
+    """Settings of the 106 landmarks. The defaults are those of the published pipeline, but for `pose` and `edge`.
 
-    rounds: how often a face is looked at; each look but the first is at the surroundings of the points of the one
-    before. grow: by which part of its sides the detector's box grows on each. enlarge: how much larger than the points
-    their surroundings are.
-    pose: "picture" gives angles as `Face` says, of the face in the picture; "published" gives those of the network, of
-    the face after it was turned upright, in degrees.
-    edge: what crops are cut at. "picture": the edges of the turned picture; "canvas", as published: those of a canvas
-    of the picture's size, so that a face near an edge may be turned out of it.
+    Attributes:
+        rounds: How often a face is looked at. Each look but the first is at the surroundings of the points of the one
+            before.
+        grow: By which part of its sides the detector's box grows on each, 0..1.
+        enlarge: How many times as large as the points their surroundings are, 1..2.
+        pose: "picture" gives angles as `Face` says, of the face in the picture. "published" gives those of the network,
+            of the face after it was turned upright. Both in degrees.
+        edge: What crops are cut at. "picture": the edges of the turned picture. "canvas", as published: those of a
+            canvas of the picture's size, so that a face near an edge may be turned out of it.
+        preprocess: How pixels become the network's input.
     """
 
     rounds: int = 7

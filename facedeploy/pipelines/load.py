@@ -41,14 +41,16 @@ def load(
     """Open an artifact: `with load("mtcnn-openvino-fp32") as pipeline: pipeline.detect(image)`.
 
     Args:
-        artifact: the folder that `export` wrote; it is checked first.
+        artifact: The folder that `export` wrote, which is checked first, or an artifact that is open already.
         threads: CPU threads per network; 0 for every core of this process.
         runtime: "onnxruntime" runs the ONNX file of a `trt` artifact where there is no GPU.
         options: changes to the pipeline's configuration, such as {"min_face": 20}.
         wrap: makes of each network's runtime the one that the pipeline is given, to watch it.
 
     Raises:
-        ArtifactError, BackendUnavailableError, InputError: what is wrong and what to do.
+        ArtifactError: the artifact is damaged, contradicts itself, or its engine is still to be built.
+        BackendUnavailableError: the backend is not installed, or this machine cannot run it.
+        InputError: an option is unknown or wrong, or there is no ONNX file for `runtime`.
     """
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
     manifest = opened.manifest
@@ -71,7 +73,8 @@ def check_manifest(artifact: Artifact) -> None:
     The model of an own network is only a name: what such a manifest may say is checked by itself.
 
     Raises:
-        ArtifactError: it does not. InputError: this release does not have the model.
+        ArtifactError: it does not.
+        InputError: this release does not have the model.
     """
     manifest = artifact.manifest
     parts: tuple[str, ...] = ()

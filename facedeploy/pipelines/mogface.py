@@ -26,14 +26,21 @@ _STD = (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class MogFaceConfig:
-    """Defaults of the ModelScope pipeline.
+    """Settings of MogFace. The defaults are those of the ModelScope pipeline.
 
-    A network of a fixed size sees the picture as large as that allows, aspect kept, the rest filled with the mean; a
-    network of any size sees it as it is, or with its longer side resized to `shrunk` pixels where that is more than
-    `longest`.
-    score_threshold: scores must exceed it. top: so many best boxes go into suppression, and `keep` come out of it.
-    published_scores: whether the scores of a shrunk picture are divided by how much it is shrunk, as the published
-    code does with the whole array of boxes, so that they exceed 1.
+    A network of a fixed size sees the picture as large as that allows, aspect kept, the rest filled with the mean. A
+    network of any size sees it as it is, unless it is longer than `longest`.
+
+    Attributes:
+        score_threshold: Scores must exceed it, 0..1.
+        nms: A face is dropped when its overlap (IoU) with a better one exceeds this, 0..1.
+        top: How many of the best boxes go into suppression.
+        keep: How many boxes come out of suppression at most.
+        longest: Longest side that a network of any size sees as it is, pixels.
+        shrunk: What a longer side is resized to, pixels.
+        published_scores: Whether the scores of a shrunk picture are divided by how much it is shrunk. The published
+            code does so with the whole array of boxes, and its scores exceed 1.
+        preprocess: How pixels become the network's input.
     """
 
     score_threshold: float = 0.82
@@ -92,9 +99,14 @@ class MogFacePipeline(Pipeline):
 
 
 def candidates(outputs: Sequence[Arrays], threshold: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What exceeds the threshold, in the order of anchors: inclusive corners (N, 4) in pixels, and scores (N,).
+    """Find what exceeds the threshold, in the order of anchors.
 
-    outputs: of the head, for each map, finest first.
+    Args:
+        outputs: Of the head, for each map, finest first.
+        threshold: Scores must exceed it, 0..1.
+
+    Returns:
+        Inclusive corners (N, 4) in pixels, and scores (N,).
     """
     found = [np.flatnonzero(answer["score"] > threshold) for answer in outputs]
     level = np.repeat(np.arange(len(found)), [len(cells) for cells in found])

@@ -33,15 +33,26 @@ _CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
 
 @dataclass(frozen=True)
 class MosConfig:
-    """Defaults of the published detect_picture.py.
+    """Settings of MOS. The defaults are those of the published detect_picture.py.
 
-    protocol: what the detector sees of a picture.
-      fit: the picture as large as the network's fixed size allows, aspect kept, the rest filled with the mean; as it
-      is where the network takes any size. stretch: exactly the fixed size, aspect ignored. original: as it is.
-      longest: its longer side resized to `longest` pixels. multiscale: the WIDER FACE protocol, five scales and their
-      mirror images, merged by box voting, without landmarks and pose. The last three need a network of any size, or
-      a picture of its size.
-    score_threshold: scores must exceed it. top: so many best boxes go into suppression, and `keep` come out of it.
+    The protocols "original", "longest" and "multiscale" need a network of any size, or a picture of its size.
+
+    Attributes:
+        protocol: What the detector sees of a picture. "fit": the picture as large as the network's fixed size allows,
+            aspect kept, the rest filled with the mean; as it is where the network takes any size. "stretch": exactly
+            the fixed size, aspect ignored. "original": as it is. "longest": its longer side resized to `longest`.
+            "multiscale": the WIDER FACE protocol, five scales and their mirror images, merged by box voting, without
+            landmarks and pose.
+        longest: What the longer side becomes, pixels.
+        score_threshold: Scores must exceed it, 0..1.
+        nms: A face is dropped when its overlap (IoU) with a better one exceeds this, 0..1.
+        top: How many of the best boxes go into suppression.
+        keep: How many boxes come out of suppression at most.
+        multiscale_threshold: Like `score_threshold`, for each look of "multiscale".
+        multiscale_nms: Overlap (IoU) from which boxes of several looks are merged, 0..1.
+        multiscale_scales: The scales, as parts of the one at which the picture has `multiscale_side`.
+        multiscale_side: What the shorter side becomes, and the longer at most, pixels.
+        preprocess: How pixels become the network's input.
     """
 
     protocol: Protocol = "fit"
@@ -65,8 +76,14 @@ class MosConfig:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Of a look at a picture, what is above the threshold. boxes (N, 4) and landmarks (N, 10) in pixels of the
-    resized picture, scores (N,), priors (N,): which ones they are. outputs: of the network, for the angles.
+    """What is above the threshold, of one look at a picture.
+
+    Attributes:
+        boxes: (N, 4) in pixels of the resized picture.
+        scores: (N,).
+        landmarks: (N, 10) in pixels of the resized picture.
+        priors: (N,), which priors they are.
+        outputs: Of the network, for the angles.
     """
 
     boxes: Floats
@@ -228,9 +245,12 @@ def prior_boxes(size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def gather(features: Sequence[Array], priors: NDArray[np.intp], anchors: int) -> Arrays:
-    """Inputs of the pose network for some priors.
+    """Make the inputs of the pose network for some priors.
 
-    features: maps (1, C, h, w), finest first; a prior is (cell, one of `anchors`) in rows of cells, map after map.
+    Args:
+        features: Maps (1, C, h, w), finest first.
+        priors: (N,). A prior is (cell, one of `anchors`), in rows of cells, map after map.
+        anchors: Priors of a cell.
 
     Returns:
         patches (N, C + 1, 3, 3) float32: the features around each prior's cell, zero outside of the map, and a last

@@ -32,10 +32,17 @@ _STRIDE = 2
 
 @dataclass(frozen=True)
 class MtcnnConfig:
-    """Defaults of the published class.
+    """Settings of MTCNN. The defaults are those of the published class.
 
-    min_face: smallest face searched for, pixels. thresholds: scores of P, R and O must exceed them.
-    scale_factor: from one level of the pyramid to the next.
+    Attributes:
+        min_face: Smallest face to look for, pixels.
+        thresholds: Scores of P, R and O must exceed them, 0..1.
+        scale_factor: From one level of the pyramid to the next, 0..1.
+        pnet_level_nms: Overlap (IoU) of suppression within a level of the pyramid, 0..1.
+        pnet_nms: Overlap (IoU) of suppression between levels, 0..1.
+        rnet_nms: Overlap (IoU) of suppression after R, 0..1.
+        onet_nms: Overlap of suppression after O, 0..1, relative to the smaller box.
+        preprocess: How pixels become the network's input.
     """
 
     min_face: float = 12.0
@@ -61,7 +68,12 @@ class MtcnnConfig:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Boxes (N, 4) as inclusive pixel corners, and their scores (N,)."""
+    """Windows that may be faces.
+
+    Attributes:
+        boxes: (N, 4), inclusive corners in pixels.
+        scores: (N,).
+    """
 
     boxes: Boxes
     scores: Scores
@@ -149,7 +161,13 @@ class MtcnnPipeline(Pipeline):
 
 @dataclass(frozen=True)
 class Level:
-    """One picture of the pyramid: its size in pixels, and its scale from the original."""
+    """One picture of the pyramid.
+
+    Attributes:
+        height: Pixels.
+        width: Pixels.
+        scale: From the original.
+    """
 
     height: int
     width: int

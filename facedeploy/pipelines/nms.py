@@ -23,14 +23,21 @@ def nms(
     groups: NDArray[np.integer] | None = None,
     pixel: float = 1.0,
 ) -> Indices:
-    """Indices of the kept boxes, best score first; of equal scores the last box comes first.
+    """Drop every box that overlaps a better one too much.
 
-    Scores within 1e-5 count as equal. A sigmoid near 1 orders its windows by rounding noise, and each backend
-    would otherwise keep another window of a pair.
+    Scores within 1e-5 count as equal, and of equal scores the last box is the better one. A sigmoid near 1 orders its
+    windows by rounding noise, and each backend would otherwise keep another window of a pair.
 
-    boxes: (N, 4) as inclusive pixel corners, so a width is x2 - x1 + `pixel`; 0 is for corners between pixels. A box is
-    dropped when its overlap with a better kept one is greater than `threshold`; overlap is the intersection over the
-    union, or over the smaller area. Boxes of different `groups` (N,) never suppress each other.
+    Args:
+        boxes: (N, 4), corners in pixels.
+        scores: (N,).
+        threshold: A box is dropped when its overlap with a better kept one is greater, 0..1.
+        mode: What the intersection is divided by: the union, or the smaller area.
+        groups: (N,). Boxes of different groups never suppress each other; None for one group.
+        pixel: 1 for inclusive corners, so that a width is x2 - x1 + 1; 0 for corners between pixels.
+
+    Returns:
+        Indices of the kept boxes, best score first.
     """
     order = np.argsort(np.round(scores, 5), kind="stable")[::-1]
     groups = np.zeros(len(boxes), np.intp) if groups is None else groups
@@ -41,7 +48,18 @@ def nms(
 def suppress(
     boxes: NDArray[np.float64], scores: NDArray[np.floating], threshold: float, *, top: int, keep: int
 ) -> Indices:
-    """Of the `top` best boxes, the `keep` best that `nms` leaves: indices, best score first."""
+    """Choose the best boxes after suppression.
+
+    Args:
+        boxes: (N, 4), inclusive corners in pixels.
+        scores: (N,).
+        threshold: A box is dropped when its overlap (IoU) with a better kept one is greater, 0..1.
+        top: How many of the best boxes go into suppression.
+        keep: How many boxes come out of suppression at most.
+
+    Returns:
+        Indices of the chosen boxes, best score first.
+    """
     # In the order of the boxes, so that of equal scores position decides and not a backend's rounding.
     best = np.sort(np.argsort(-scores, kind="stable")[:top])
     kept: Indices = best[nms(boxes[best], scores[best], threshold)[:keep]]

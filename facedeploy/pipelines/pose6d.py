@@ -68,7 +68,14 @@ def _quaternions(m: Floats) -> Floats:
 
 
 def angles(vectors: Floats) -> Floats:
-    """Yaw, pitch and roll (N, 3) in degrees: positive to the left of the picture, up, and clockwise."""
+    """Turn rotation vectors into angles.
+
+    Args:
+        vectors: (N, 3), radians.
+
+    Returns:
+        Yaw, pitch and roll (N, 3) in degrees: positive to the left of the picture, up, and clockwise.
+    """
     m = matrices(vectors).transpose(0, 2, 1)
     pitch = np.arctan2(m[:, 2, 1], m[:, 2, 2])
     yaw = np.arcsin(m[:, 2, 0].clip(-1, 1))
@@ -78,9 +85,18 @@ def angles(vectors: Floats) -> Floats:
 
 
 def in_picture(dofs: Floats, boxes: Floats, size: tuple[int, int], how: Rotation) -> Floats:
-    """Poses (N, 6) as seen by a camera that looks at each box (N, 4) -> poses for the camera of the whole picture.
+    """Turn poses as seen by a camera that looks at each box into poses for the camera of the whole picture.
 
-    size: (height, width) of the picture. The change of camera is a shear, so a rotation comes out as none: see `how`.
+    The change of camera is a shear, so what comes out is no rotation until `how` makes it one.
+
+    Args:
+        dofs: (N, 6), rotation vectors in radians and translations.
+        boxes: (N, 4) in pixels.
+        size: (height, width) of the picture, pixels.
+        how: How a sheared rotation becomes one again.
+
+    Returns:
+        Poses (N, 6).
     """
     height, width = size
     focal = height + width
@@ -94,9 +110,15 @@ def in_picture(dofs: Floats, boxes: Floats, size: tuple[int, int], how: Rotation
 
 
 def project(dofs: Floats, points: Floats, size: tuple[int, int]) -> Floats:
-    """Points (P, 3) of a head in poses (N, 6) -> pixels (N, P, 2) in a picture of `size`.
+    """Project points of a head into a picture. Points that are not in front of the camera come out as NaN.
 
-    Points that are not in front of the camera come out as NaN.
+    Args:
+        dofs: Poses (N, 6), rotation vectors in radians and translations.
+        points: (P, 3), of the head model.
+        size: (height, width) of the picture, pixels.
+
+    Returns:
+        (N, P, 2) in pixels.
     """
     height, width = size
     seen = points @ matrices(dofs[:, :3]).transpose(0, 2, 1) + dofs[:, None, 3:]
@@ -106,8 +128,17 @@ def project(dofs: Floats, points: Floats, size: tuple[int, int]) -> Floats:
 
 
 def boxes_around(points: Floats, roll: Floats, size: tuple[int, int]) -> Floats:
-    """Boxes (N, 4) of whole pixels around projected heads (N, P, 2), forehead included, with every side inside of a
-    picture of `size` that a published box has there. roll: third number of the rotation vectors (N,).
+    """Make boxes of whole pixels around projected heads, forehead included.
+
+    Sides are inside of the picture where those of a published box are.
+
+    Args:
+        points: (N, P, 2) in pixels.
+        roll: (N,), third numbers of the rotation vectors, radians.
+        size: (height, width) of the picture, pixels.
+
+    Returns:
+        Boxes (N, 4).
     """
     low, high = points.min(axis=1), points.max(axis=1)
     extent, centre = high - low, (low + high) / 2

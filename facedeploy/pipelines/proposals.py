@@ -27,10 +27,19 @@ def pick(
     threshold: float,
     keep: int,
 ) -> Boxes:
-    """The best `keep` proposals, best first: (N, 4) corners in pixels, inside of the picture.
+    """Choose the best proposals.
 
-    logits (A,) and boxes (A, 4): of every anchor, level after level; levels: how many each has. size: (height, width)
-    of the picture. top: so many of a level go into suppression, whose threshold is `threshold`.
+    Args:
+        logits: (A,), of every anchor, level after level.
+        boxes: (A, 4), of every anchor, corners in pixels.
+        levels: How many anchors each level has.
+        size: (height, width) of the picture, pixels.
+        top: How many of each level go into suppression.
+        threshold: Overlap (IoU) of suppression, 0..1.
+        keep: How many proposals are chosen at most.
+
+    Returns:
+        (N, 4) corners in pixels, inside of the picture, best first.
     """
     chosen, level = _best_of_each(logits, levels, top)
     high = np.array([size[1], size[0]] * 2)

@@ -13,7 +13,16 @@ from facedeploy.core.preprocess import Pixels
 
 
 def picture(image: Pixels, height: int, width: int) -> Pixels:
-    """Resize a picture: (H, W, 3) -> (1, height, width, 3)."""
+    """Resize a picture.
+
+    Args:
+        image: (H, W, 3) uint8.
+        height: Pixels.
+        width: Pixels.
+
+    Returns:
+        (1, height, width, 3) uint8.
+    """
     if image.shape[:2] != (height, width):
         # OpenCV's stubs do not say that uint8 stays uint8.
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
@@ -38,10 +47,18 @@ def fit(image: Pixels, height: int, width: int, blank: tuple[int, int, int]) -> 
 
 
 def crops(image: Pixels, corners: NDArray[np.integer], side: int) -> Pixels:
-    """Cut and resize: (H, W, 3), (N, 4) inclusive corners inside the picture -> (N, side, side, 3).
+    """Cut crops out of a picture and resize them.
 
-    The loop over the boxes runs in C, in the maps. One call of OpenCV for all of them exists (blobFromImages) and
-    takes three times as long: it fills memory that the system has yet to hand out.
+    The loop over the boxes runs in C, in the maps. One call of OpenCV for all of them exists (blobFromImages) and takes
+    three times as long: it fills memory that the system has yet to hand out.
+
+    Args:
+        image: (H, W, 3) uint8.
+        corners: (N, 4), inclusive corners inside of the picture, pixels.
+        side: Of the crops, pixels.
+
+    Returns:
+        (N, side, side, 3) uint8.
     """
     x1, y1, x2, y2 = corners.T
     rows = map(slice, y1.tolist(), (y2 + 1).tolist())

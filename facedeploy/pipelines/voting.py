@@ -11,13 +11,18 @@ from facedeploy.pipelines.nms import overlapping_pairs, resolve
 def vote(
     boxes: NDArray[np.float64], scores: NDArray[np.floating], threshold: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Average boxes with the best one that they overlap, weighted by score; as in the published WIDER FACE script.
+    """Average boxes with the best one that they overlap, weighted by score, as in the published WIDER FACE script.
 
-    The best box and all with an IoU of at least `threshold` with it (+1 pixel convention) are one group; then the best
-    of the rest, and so on. A group of one is dropped: only one look saw that face.
+    The best box, and all with an IoU of at least `threshold` with it (+1 pixel convention), are one group; then the
+    best of the rest, and so on. A group of one is dropped: only one look saw that face.
 
-    boxes: (N, 4) corners. Returns the boxes (M, 4) and scores (M,) of the groups, best first; a group has its best
-    box's score.
+    Args:
+        boxes: (N, 4) corners in pixels.
+        scores: (N,).
+        threshold: IoU from which a box belongs to a group, 0..1.
+
+    Returns:
+        The boxes (M, 4) and scores (M,) of the groups, best first. A group has its best box's score.
     """
     order = np.argsort(-scores, kind="stable")
     boxes, ranked = boxes[order], scores[order].astype(np.float64)

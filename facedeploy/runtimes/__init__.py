@@ -1,4 +1,7 @@
-"""Open the runtime of a compiled network. Each backend is imported only when it is asked for."""
+"""One class per backend that runs a compiled network: named arrays in, named arrays out.
+
+`open_network` makes the runtime of one network of an artifact. A backend is imported only when it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from facedeploy.artifact.manifest import NetworkEntry
 from facedeploy.core.errors import ArtifactError, BackendUnavailableError, InputError
 from facedeploy.core.target import Target
 from facedeploy.runtimes.base import Runtime, RuntimeOptions
+
+__all__ = ["Substitute", "base", "doctor", "open_network"]
 
 Substitute = Literal["onnxruntime"]
 
@@ -21,13 +26,23 @@ def open_network(
     options: RuntimeOptions,
     substitute: Substitute | None = None,
 ) -> Runtime:
-    """Make the runtime of one network of an artifact in `folder`.
+    """Make the runtime of one network of an artifact.
 
-    substitute: run the ONNX file of a `trt` or `onnx` target in ONNX Runtime instead of the target's own backend.
+    Args:
+        model: Id of the model, which a PyTorch artifact is built from.
+        target: What the network was compiled for.
+        entry: The network, as the manifest has it.
+        folder: The artifact's folder.
+        options: Threads, streams and preprocessing.
+        substitute: "onnxruntime" runs the network's ONNX file instead of what the target compiled.
+
+    Returns:
+        The open runtime. Close it, or use it as a context manager.
 
     Raises:
-        BackendUnavailableError: the backend is not installed or this machine cannot run it.
-        ArtifactError: a TensorRT engine is still to be built. InputError: no ONNX file to substitute with.
+        BackendUnavailableError: the backend is not installed, or this machine cannot run it.
+        ArtifactError: a TensorRT engine is still to be built.
+        InputError: there is no ONNX file to substitute with.
     """
     spec = entry.spec
     files = {role: folder / file.path for role, file in entry.files.items()}

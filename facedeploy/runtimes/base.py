@@ -34,9 +34,15 @@ def available_cores() -> int:
 class RuntimeOptions:
     """How a runtime runs.
 
-    threads: CPU threads; the default is every core of this process. streams: how many inputs `run_many` may compute
-    at once, sharing the threads; a backend that cannot do that computes one after the other. preprocess: what
-    `run_pictures` does to pixels; a runtime that is given one gets ready for pictures, else for tensors.
+    Attributes:
+        threads: CPU threads; 0 becomes the number of cores that this process may use.
+        streams: How many inputs `run_many` may compute at once. They share the threads. A backend that cannot do that
+            computes one after the other.
+        preprocess: What `run_pictures` does to pixels. With one, a runtime gets ready for pictures, without it for
+            tensors.
+
+    Raises:
+        InputError: `threads` is negative, or `streams` is not positive.
     """
 
     threads: int = 0
@@ -53,7 +59,14 @@ class RuntimeOptions:
 
 @dataclass(frozen=True)
 class LayerTime:
-    """A layer as the backend ran it. kind and precision: as the backend calls them. milliseconds: of one input."""
+    """A layer as the backend ran it.
+
+    Attributes:
+        name: The layer's name in the compiled network.
+        kind: What the layer does, as the backend calls it.
+        precision: What it computes in, as the backend calls it.
+        milliseconds: Time of one input.
+    """
 
     name: str
     kind: str
@@ -64,14 +77,20 @@ class LayerTime:
 class Runtime(abc.ABC):
     """Runs one compiled network.
 
-    The public methods check; `_run` works. A runtime is a context manager, and using it after `close` is an
-    error. `concurrent` says whether several threads may call `run` of one object at once; where it is False the
-    caller holds a lock or makes one object per thread. Returned arrays belong to the caller.
+    The public methods check; `_run` works. A runtime is a context manager, and using it after `close` is an error.
+    Returned arrays belong to the caller.
+
+    Attributes:
+        backend: Name of the backend, such as "openvino".
+        concurrent: Whether several threads may call `run` of one object at once. Where it is False, the caller holds
+            a lock or makes one object per thread.
+        bounded: Whether the axes' maxima were compiled in (TensorRT's profiles) or are only a hint.
+        spec: The network's name, inputs and outputs.
+        options: Threads, streams and preprocessing, as given.
     """
 
     backend: ClassVar[str]
     concurrent: ClassVar[bool]
-    # Whether the axes' maxima were compiled in (TensorRT's profiles) or are only a hint.
     bounded: ClassVar[bool] = False
 
     def __init__(self, spec: NetworkSpec, options: RuntimeOptions) -> None:
@@ -81,7 +100,13 @@ class Runtime(abc.ABC):
         self._right: set[tuple[object, ...]] = set()
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
-        """Run once. `inputs` maps every input name to a C-contiguous array of the spec's dtype and shape.
+        """Run the network once.
+
+        Args:
+            inputs: A C-contiguous array of the spec's dtype and shape for the name of every input.
+
+        Returns:
+            An array for the name of every output.
 
         Raises:
             InputError: an input has another name, dtype or shape than the network takes.
@@ -90,17 +115,31 @@ class Runtime(abc.ABC):
         return self._run(inputs)
 
     def run_many(self, feeds: Iterable[Mapping[str, Array]]) -> list[Arrays]:
-        """Run over several inputs, in order. `feeds` is read lazily.
+        """Run the network over several inputs.
 
         A runtime that can compute one input while the next is being prepared does so here.
+
+        Args:
+            feeds: Inputs as `run` takes them, read lazily.
+
+        Returns:
+            The outputs of each input, in order.
+
+        Raises:
+            InputError: an input has another name, dtype or shape than the network takes.
         """
         return [self.run(feed) for feed in feeds]
 
     def run_pictures(self, pictures: Iterable[Pixels]) -> list[Arrays]:
-        """Run a network with one input, the picture, over several stacks of pictures, in order.
+        """Run a network with one input, the picture, over several stacks of pictures.
 
-        pictures: arrays (N, H, W, 3) uint8 BGR of the network's size, read lazily. They are normalised as
-        `options.preprocess` says; a backend that can do that in its own graph does so.
+        Pictures are normalised as `options.preprocess` says. A backend that can do that in its own graph does so.
+
+        Args:
+            pictures: Arrays (N, H, W, 3) uint8, BGR, of the network's size, read lazily.
+
+        Returns:
+            The outputs of each stack, in order.
 
         Raises:
             InputError: the network takes another size or has other inputs.
@@ -137,10 +176,13 @@ class Runtime(abc.ABC):
         return {}
 
     def layers(self, feeds: Sequence[Any]) -> tuple[LayerTime, ...]:
-        """What each layer takes over some inputs, measured by the backend in a copy of the network.
+        """Measure what each layer takes, by the backend's own clock, in a copy of the network.
 
-        feeds: inputs as of `run_pictures` where the options have a `preprocess`, else as of `run_many`. Empty where the
-        backend cannot say.
+        Args:
+            feeds: Inputs as `run_pictures` takes them where the options have a `preprocess`, else as `run_many` does.
+
+        Returns:
+            The layers with their times; empty where the backend cannot say.
         """
         return ()
 
@@ -149,6 +191,17 @@ class Runtime(abc.ABC):
         if not self._closed:
             self._closed = True
             self._close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def __repr__(self) -> str:
+        """Say the network, the backend and its threads, and whether the runtime is closed."""
+        threads = f"{self.options.threads} thread{'' if self.options.threads == 1 else 's'}"
+        closed = " (closed)" if self.closed else ""
+        return f"<{type(self).__name__}: {self.spec.name} on {self.backend}, {threads}{closed}>"
 
     def __enter__(self) -> Self:
         return self

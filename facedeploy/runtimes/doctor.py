@@ -10,7 +10,15 @@ from facedeploy.core.optional_imports import installed_versions, require
 
 @dataclass(frozen=True)
 class BackendStatus:
-    """export, run: whether this machine can compile for the backend, and run what was compiled."""
+    """Whether a backend works on this machine.
+
+    Attributes:
+        backend: Its name.
+        versions: Package -> version, of what is installed.
+        export: Whether this machine can compile for the backend.
+        run: Whether this machine can run what was compiled.
+        note: What is missing, and how to get it.
+    """
 
     backend: str
     versions: dict[str, str]

@@ -20,7 +20,12 @@ _FEWEST_RUNS = 10  # Of layers that are timed, so that the profiler's microsecon
 
 
 def open_session(path: Path, threads: int, profile: Path | None = None) -> Any:
-    """A session on the CPU. profile: beginning of the name of the file that the profiler writes, if it shall.
+    """Open a session on the CPU.
+
+    Args:
+        path: The ONNX file.
+        threads: CPU threads.
+        profile: Beginning of the name of the file that the profiler writes; None for no profile.
 
     Raises:
         ConversionError: ONNX Runtime does not take the file.

@@ -32,7 +32,12 @@ def open_source(
 ) -> Source:
     """Find what the user means by `model`: the id of a published model, an ONNX file, or `package.module:callable`.
 
-    config: the TOML file of an own network. options: changes to the pipeline's configuration.
+    Args:
+        model: What the user wrote.
+        weights: The checkpoint, or the folder of a model with several networks; None for the embedded one.
+        input_size: (height, width) in pixels, or "any"; None for the model's own.
+        config: The TOML file of your own network; None for the one beside an ONNX file, if it is there.
+        options: Changes to the pipeline's configuration.
 
     Raises:
         InputError, CheckpointError, BackendUnavailableError: there is no such model, or its files are wrong.
@@ -56,10 +61,13 @@ def open_source(
 
 
 def reopen(artifact: Artifact, weights: Path | None = None, factory: str | None = None) -> Source:
-    """What an artifact was made from, for its sizes, in the files that the user names.
+    """Open what an artifact was made from, at its sizes, in the files that the user names.
 
-    factory: `package.module:callable`, for a network that one made. It is never read from the artifact: that would
-    run code because a data file says so.
+    Args:
+        artifact: The artifact.
+        weights: The checkpoint or the ONNX file; None for the embedded one.
+        factory: `package.module:callable`, for a network that one made. It is never read from the artifact: that would
+            run code because a data file says so.
 
     Raises:
         InputError, CheckpointError: the files are missing, or not those that the artifact was made from.

@@ -79,9 +79,14 @@ def load_reference(
     threads: int = 0,
     options: Mapping[str, Any] | None = None,
 ) -> Pipeline:
-    """The pipeline of a published model over PyTorch, from a checkpoint.
+    """Open the pipeline of a published model over PyTorch.
 
-    weights: None for the embedded ones. specs: the networks' shapes; the default is the model's own.
+    Args:
+        model: Id of the model.
+        weights: The checkpoint; None for the embedded one.
+        specs: The networks' shapes; None for the model's own.
+        threads: CPU threads per network; 0 for every core of this process.
+        options: Changes to the pipeline's configuration.
     """
     known = registry.get(model)
     entry = configured(known, weights, options)

@@ -18,7 +18,14 @@ from facedeploy.pipelines.custom import Outputs
 
 @dataclass(frozen=True)
 class Input:
-    """size: HEIGHTxWIDTH, for a network that leaves it open. The rest as in `Preprocess`."""
+    """What a network wants of a picture.
+
+    Attributes:
+        size: HEIGHTxWIDTH in pixels, for a network that leaves it open.
+        colours: As in `Preprocess`.
+        mean: As in `Preprocess`.
+        scale: As in `Preprocess`.
+    """
 
     size: str | None = None
     colours: Literal["bgr", "rgb"] = "bgr"
@@ -37,8 +44,12 @@ class Input:
 
 @dataclass(frozen=True)
 class Settings:
-    """input: what the network wants. outputs: what it gives, or None where that is not said. pipeline: options of
-    the pipeline, such as `protocol` and `score_threshold`.
+    """What the TOML file beside a network says.
+
+    Attributes:
+        input: What the network wants.
+        outputs: What it gives; None where that is not said.
+        pipeline: Options of the pipeline, such as `protocol` and `score_threshold`.
     """
 
     input: Input = field(default_factory=Input)

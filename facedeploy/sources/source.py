@@ -80,6 +80,10 @@ class Source:
 def check_files(artifact: Artifact, files: Mapping[str, Path]) -> None:
     """Check that files are those that an artifact was made from.
 
+    Args:
+        artifact: The artifact.
+        files: Part -> file.
+
     Raises:
         InputError: one of them is another.
     """

@@ -52,9 +52,17 @@ TOLERANCES: dict[Precision, Tolerance] = {
 def measure(
     reference: Runtime, runtime: Runtime, feeds: Iterable[Arrays], precision: Precision, boxes: Boxes = PUBLISHED
 ) -> tuple[Parity, ...]:
-    """Compare every output; of several inputs the one that is worst for the precision counts.
+    """Compare every output of a network. Of several inputs the one counts that is worst for the precision.
 
-    boxes: the outputs whose boxes must also overlap, each of them.
+    Args:
+        reference: Runs the network as it came.
+        runtime: Runs the compiled network.
+        feeds: Inputs of both, by name.
+        precision: Whose tolerance says what is worst.
+        boxes: The outputs whose boxes must also overlap.
+
+    Returns:
+        How far off each output is.
 
     Raises:
         ParityError: an output has another shape than the reference's.

@@ -28,7 +28,13 @@ from facedeploy.verification import tensors as parity
 
 @dataclass(frozen=True)
 class FaceLimits:
-    """How far the faces of an artifact may be from PyTorch's: pixels of any coordinate, score, degrees."""
+    """How far the faces of an artifact may be from PyTorch's.
+
+    Attributes:
+        pixels: Of any coordinate of a box or a landmark, in pixels of the picture.
+        score: Of the score, 0..1.
+        degrees: Of yaw, pitch and roll.
+    """
 
     pixels: float
     score: float
@@ -45,7 +51,13 @@ FACE_LIMITS: dict[Precision, FaceLimits] = {
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found. `problems` is empty when the artifact is right."""
+    """What `verify` found.
+
+    Attributes:
+        outputs: How far each output of each network is off; empty where only faces were compared.
+        faces: How far the faces of the pictures are off; None where there were none to compare.
+        problems: What is further off than the precision allows, a sentence each. Empty when the artifact is right.
+    """
 
     outputs: tuple[Parity, ...]
     faces: FaceDifference | None
@@ -85,15 +97,29 @@ def verify(
 ) -> Verification:
     """Compare an artifact with what it came from: PyTorch over a checkpoint, or an ONNX file.
 
-    Every output of every network on drawn faces; then, where `images` (files or folders) are given, the faces that
-    the two pipelines find, or the outputs where those are not decoded.
+    First every output of every network is compared on drawn faces. With `images`, so are the faces that the two
+    pipelines find in them, or the outputs where nothing decodes them.
 
-    weights: the checkpoint, or the ONNX file; without them the embedded one. factory: `package.module:callable`, for
-    an artifact of a network that one makes. device: where to run the artifact; then only the faces are compared.
+    Args:
+        artifact: The folder that `export` wrote, or an artifact that is open already.
+        weights: The checkpoint or the ONNX file that the artifact was made from; None for the embedded model.
+        images: Picture files and folders of them.
+        factory: `package.module:callable` that makes the network, for an artifact that came from one.
+        threads: CPU threads per network; 0 for every core of this process.
+        runtime: "onnxruntime" runs the ONNX files of the artifact instead of what its target compiled.
+        options: Changes to the configuration of both pipelines, such as {"min_face": 20}.
+        device: Where to run the artifact; None for here. On a device only the faces are compared.
+        progress: Called with the name of each step.
+
+    Returns:
+        The differences, and the problems: what is further off than the target's precision allows.
 
     Raises:
         InputError: the file is not the one that the artifact was made from, a picture cannot be read, or there is
-        nothing to compare on the device. DeviceError: it cannot be reached, or was lost.
+            nothing to compare on the device.
+        ArtifactError: the artifact is damaged, or its engine is still to be built.
+        BackendUnavailableError: a backend is not installed, or this machine cannot run it.
+        DeviceError: the device cannot be reached, or was lost.
     """
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
     manifest = opened.manifest

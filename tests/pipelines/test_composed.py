@@ -21,7 +21,7 @@ from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.models import registry
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.composed import ComposedPipeline
-from facedeploy.pipelines.detect_files import detect
+from facedeploy.pipelines.detect_files import detect_files
 from facedeploy.pipelines.draw import draw
 from facedeploy.pipelines.landmarks106 import Landmarks106Pipeline
 from facedeploy.pipelines.load import load
@@ -116,7 +116,7 @@ def test_several_faces_of_a_cascade(
     image = group_photo(np.random.default_rng(2), 300, 900, 4)
     cv2.imwrite(str(tmp_path / "group.png"), image)
     cascade, options = real_artifact("torch-fp32").path, {"min_face": 24}
-    (found,) = detect(cascade, [tmp_path / "group.png"], options=options, landmarks=landmarks.path)
+    (found,) = detect_files(cascade, [tmp_path / "group.png"], options=options, landmarks=landmarks.path)
     assert len(found.faces) == 4
     with load_reference("landmarks106", checkpoint) as reference, load(cascade, options=options) as first:
         assert isinstance(reference, Landmarks106Pipeline)
@@ -133,7 +133,7 @@ def test_many_points_are_drawn_as_fine_dots() -> None:
 
 
 def test_threshold_is_asked_before_the_landmarks(detector: Artifact, landmarks: Artifact) -> None:
-    (found,) = detect(detector.path, [PHOTO], threshold=0.99, landmarks=landmarks.path)
+    (found,) = detect_files(detector.path, [PHOTO], threshold=0.99, landmarks=landmarks.path)
     assert found.faces == ()
 
 
@@ -143,7 +143,7 @@ def test_a_detector_is_no_artifact_for_landmarks(run: Run, detector: Artifact, l
     assert message.count(". ") == 0
     run("detect", detector.path, PHOTO, "--landmarks", detector.path / "missing").refused("missing")
     with pytest.raises(InputError, match="--landmarks takes an artifact of landmarks106"):
-        list(detect(landmarks.path, [PHOTO], landmarks=detector.path))
+        list(detect_files(landmarks.path, [PHOTO], landmarks=detector.path))
 
 
 def test_landmarks_alone_take_a_picture_for_a_face(run: Run, landmarks: Artifact) -> None:

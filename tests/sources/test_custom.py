@@ -31,7 +31,7 @@ from facedeploy.core.errors import (
 from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.export.exporter import export
 from facedeploy.pipelines.custom import NETWORK
-from facedeploy.pipelines.detect_files import detect
+from facedeploy.pipelines.detect_files import detect_files
 from facedeploy.pipelines.load import load
 from facedeploy.sources.custom_network import model_id
 from facedeploy.sources.settings import read_settings
@@ -383,7 +383,7 @@ def test_tensors_are_no_faces(here: Path, capfd: pytest.CaptureFixture[str]) -> 
     cv2.imwrite(str(picture), group_photo(np.random.default_rng(0), 60, 90, 2))
     with load(made, threads=1) as pipeline:
         assert pipeline.detect(BLACK) == []
-    text = message(InputError, lambda: list(detect(made.path, [picture])), here)
+    text = message(InputError, lambda: list(detect_files(made.path, [picture])), here)
     assert "[outputs]" in text
     (measured,) = benchmark([made.path], [picture], rounds=1, threads=1, cold=False).measurements
     assert (measured.found, measured.lost) == (((),), None)

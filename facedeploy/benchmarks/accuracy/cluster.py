@@ -28,7 +28,14 @@ LOCAL = "local"
 
 @dataclass(frozen=True, eq=False)
 class Parcel:
-    """A detector and the files that it opens. weights: name -> content; one name without a folder is a file."""
+    """A detector and the files that it opens, as they are sent.
+
+    Attributes:
+        detector: What finds the faces.
+        artifact: Path in the folder -> content.
+        weights: Name -> content; one name without a folder is a file.
+        single: Whether the weights are one file and no folder.
+    """
 
     detector: Detector
     artifact: dict[str, bytes]
@@ -98,10 +105,17 @@ class Worker:
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """Ray, connected to the cluster at `address` ("local" starts one here, for the time being).
+    """Connect Ray to a cluster.
+
+    Args:
+        address: Of the cluster; "local" starts one here, for the time being.
+
+    Returns:
+        Ray, as a context manager.
 
     Raises:
-        BackendUnavailableError: Ray is not installed. InputError: no cluster answers.
+        BackendUnavailableError: Ray is not installed.
+        InputError: no cluster answers.
     """
     ray = require("ray", "ray")
     if ray.is_initialized():
@@ -142,7 +156,16 @@ def _check_reachable(address: str) -> None:
 
 
 def answers(ray: Any, detector: Detector, pictures: Sequence[Asked], workers: int) -> Generator[Answered, None, None]:
-    """The faces in pictures, given as (key, file), as they are found; workers: 0 for one on each core of the cluster.
+    """Find the faces in pictures on a cluster.
+
+    Args:
+        ray: Ray, connected.
+        detector: What finds the faces.
+        pictures: (key, file) of each.
+        workers: How many detect at once; 0 for one on each core of the cluster.
+
+    Returns:
+        Key and faces of each picture, as they are found.
 
     Raises:
         FacedeployError: as of `workers.answers`; or the cluster's machines have other versions of something.

@@ -21,7 +21,14 @@ Reader = Callable[[Path, Mapping[str, str]], tuple[tuple[Picture, ...], Task]]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of data set. title: what it is and measures, on one line."""
+    """A kind of data set.
+
+    Attributes:
+        path: What its path names, for the help.
+        title: What it is and measures, on one line.
+        read: Reads it from a path and options.
+        options: Names of the options that it takes.
+    """
 
     path: str
     title: str
@@ -43,7 +50,15 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set that was read. text: what the user called it."""
+    """A data set that was read.
+
+    Attributes:
+        text: What the user called it.
+        kind: Its kind.
+        path: Where it is.
+        pictures: Pictures and labels.
+        task: What is measured on it.
+    """
 
     text: str
     kind: str

@@ -16,7 +16,13 @@ def scores(dataset: str, pictures: int, columns: Sequence[tuple[str, Sequence[Me
     All artifacts are judged on the same draws of pictures, and the difference to the first is taken within each draw: a
     hard picture is hard for both. A measure with which nothing was counted has no row.
 
-    columns: name and measures of each artifact.
+    Args:
+        dataset: Its name.
+        pictures: How many it has.
+        columns: Name and measures of each artifact; the first is what the others are compared with.
+
+    Returns:
+        Rows by measure and artifact.
     """
     tables: list[Mapping[str, Measure]] = [{m.name: m for m in measures} for _, measures in columns]
     kinds = dict.fromkeys(kind for table in tables for kind in table)

@@ -53,14 +53,32 @@ def benchmark(
     vendors: bool = False,
     progress: Progress = silent,
 ) -> Record:
-    """Time artifacts on real pictures, in turns; the first artifact is what the others are compared with.
+    """Time artifacts side by side on real pictures, in turns, from the picture to the faces.
 
-    seconds: of measuring, times the number of artifacts; or `rounds`, which are so many however long they take.
-    streams: more than one measures throughput too. cold: measure opening, first picture and memory in fresh processes.
-    layers: keep what each layer takes. vendors: time the heaviest networks with the vendors' own tools too.
+    Args:
+        artifacts: Folders that `export` wrote. The first is what the others are compared with.
+        images: Picture files and folders of them.
+        threads: CPU threads per network; 0 for every core of this process.
+        seconds: How long to measure, times the number of artifacts.
+        rounds: How many rounds to measure, however long they take, instead of `seconds`.
+        streams: How many pictures at once; more than 1 measures throughput too.
+        seed: Of the order of the turns, and of the resampling of the intervals.
+        runtime: "onnxruntime" runs the ONNX files of the artifacts instead of what their targets compiled.
+        options: Changes to the configuration of every pipeline, such as {"min_face": 20}.
+        max_drop: Points of average precision, against the faces of the first artifact, that one may lose and still be
+            named the fastest.
+        cold: Whether to measure opening, first picture and memory, in fresh processes.
+        layers: Whether to keep what each layer takes.
+        vendors: Whether to time the heaviest networks with the vendors' own tools too.
+        progress: Called with the name of each step.
+
+    Returns:
+        What was measured: latencies with their intervals, the conditions, and how far the faces differ.
 
     Raises:
-        InputError: no artifact, no picture, a wrong number, the processor is emulated, or what `load` raises.
+        InputError: no artifact, no picture, a wrong number, or the processor is emulated.
+        ArtifactError: an artifact is damaged, or its engine is still to be built.
+        BackendUnavailableError: a backend is not installed, or this machine cannot run it.
     """
     refuse_emulation()
     if not artifacts:

@@ -45,11 +45,23 @@ def make_conditions(
     during: During | None = None,
     ran_on: Machine | None = None,
 ) -> Conditions:
-    """The conditions of a run.
+    """Say under what conditions a run took place.
 
-    unsteady: artifacts whose warm-up its cap ended. times: of each artifact, (rounds, pictures). lengths: rounds of
-    each opening. threads: of the runtimes. also: further remarks. during: what the board's sensors said. ran_on: None
-    for this machine.
+    Args:
+        before: The machine before the run.
+        after: The machine after the run.
+        seconds: How long the run took.
+        warmed: Seconds of warm-up.
+        unsteady: Artifacts whose warm-up its cap ended.
+        times: Artifact -> (rounds, pictures), milliseconds.
+        lengths: Rounds of each opening.
+        threads: CPU threads of each runtime.
+        also: Further remarks.
+        during: What the board's sensors said; None where there are none.
+        ran_on: What it ran on; None for this machine.
+
+    Returns:
+        The conditions, with a remark for each thing that a reader must know.
     """
     here = ran_on or machine.read_machine()
     others = machine.elsewhere(before.ticks, after.ticks)

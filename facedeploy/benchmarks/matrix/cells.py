@@ -30,8 +30,13 @@ _KEY_DIGITS = 12
 
 @dataclass(frozen=True)
 class Made:
-    """What became of a cell. path: of its artifact; None where `refused` says why there is none. problems: what
-    `verify` objects to.
+    """What became of a cell.
+
+    Attributes:
+        name: Of the cell.
+        path: Of its artifact; None where there is none.
+        refused: Why there is no artifact; None where there is one.
+        problems: What `verify` objects to.
     """
 
     name: str
@@ -53,7 +58,15 @@ def make(
 ) -> Made:
     """Export a cell and verify it, or take what an earlier run left under the same key.
 
-    images: to compare the faces on. folder: of all cells. runtime: as in `load`.
+    Args:
+        cell: What to make.
+        images: Pictures to compare the faces on.
+        folder: Of all cells.
+        runtime: "onnxruntime" runs the ONNX file of a `trt` artifact where there is no GPU.
+        progress: Called with the name of each step.
+
+    Returns:
+        What became of the cell.
 
     Raises:
         InputError, CheckpointError, BackendUnavailableError: the matrix asks for what cannot be done.

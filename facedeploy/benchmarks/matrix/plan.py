@@ -54,7 +54,17 @@ class _File:
 
 @dataclass(frozen=True)
 class Cell:
-    """One artifact to make. input_size: None for the model's own. int8: None where all is default."""
+    """One artifact to make.
+
+    Attributes:
+        model: As `export` takes it.
+        target: What to compile for.
+        input_size: (height, width) in pixels, or "any"; None for the model's own.
+        weights: As `export` takes them.
+        config: As `export` takes it.
+        int8: As `export` takes it; None where all is default.
+        options: Changes to the pipeline.
+    """
 
     model: str
     target: Target
@@ -78,9 +88,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """cells: in the order of the file; of each group the first is what the others are compared with. datasets: as on
-    the command line of `benchmark`. seconds: for each artifact. max_drop: points that the fastest may lose.
-    runtime: as in `load`, for TensorRT where no GPU is.
+    """What a matrix measures.
+
+    Attributes:
+        title: Of the report.
+        cells: In the order of the file. Of each group the first is what the others are compared with.
+        images: Picture files and folders of them.
+        datasets: As on the command line of `benchmark`.
+        threads: CPU threads per network; 0 for every core of this process.
+        streams: How many pictures at once, for the throughput.
+        seconds: Of measuring each artifact.
+        max_drop: Points of average precision that the fastest may lose.
+        vendors: Whether to time with the vendors' own tools too.
+        runtime: "onnxruntime" runs the ONNX file of a `trt` artifact where there is no GPU.
     """
 
     title: str

@@ -27,7 +27,13 @@ from facedeploy.machine.linux import read_machine
 
 @dataclass(frozen=True)
 class Matrix:
-    """records: one for each model and size of which an artifact was made. report: the folder."""
+    """What a matrix left behind.
+
+    Attributes:
+        cells: What became of each cell.
+        records: One for each model and size of which an artifact was made.
+        report: The report's folder.
+    """
 
     cells: tuple[Made, ...]
     records: tuple[Record, ...]
@@ -41,9 +47,17 @@ class Matrix:
 
 
 def run(plan: Plan, folder: Path, *, processes: int = 0, ray: str | None = None, progress: Progress) -> Matrix:
-    """Export, verify and measure, and write `folder`/report.
+    """Export, verify and measure, and write the report.
 
-    processes, ray: where accuracy is computed, as in `evaluate`; latency is always measured here.
+    Args:
+        plan: What to measure.
+        folder: Where everything is kept; the report is in `folder`/report.
+        processes: How many compute accuracy at once, as in `evaluate`. Latency is always measured here.
+        ray: Address of a Ray cluster for accuracy, or "local"; None for this machine.
+        progress: Called with the name of each step.
+
+    Returns:
+        The cells, the records and the report.
 
     Raises:
         InputError, CheckpointError, BackendUnavailableError: the matrix asks for what cannot be done.

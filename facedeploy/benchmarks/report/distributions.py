@@ -32,7 +32,14 @@ _TAIL = 99.5  # Percent of an artifact's times that the axis must hold.
 
 @dataclass(frozen=True)
 class Row:
-    """An artifact. samples: milliseconds of every picture in every round. colour: class of its shape."""
+    """An artifact.
+
+    Attributes:
+        label: What it is called.
+        samples: Milliseconds of every picture in every round.
+        spread: Percentiles and mean.
+        colour: Class of its shape.
+    """
 
     label: str
     samples: Floats

@@ -25,8 +25,14 @@ _FRONT = "Dashed: nothing was measured both faster and better. Where whiskers ov
 
 @dataclass(frozen=True)
 class Group:
-    """Charts that are read alike. figures: the first `shown` at once, the others when they are asked for. legend: what
-    is said of which colour.
+    """Charts that are read alike.
+
+    Attributes:
+        title: Above them.
+        about: How to read them.
+        figures: The first `shown` at once, the others when they are asked for.
+        shown: How many are shown at once.
+        legend: (colour, what is said of it) of each.
     """
 
     title: str

@@ -22,7 +22,15 @@ DATA, TEXT, PAGE = "report.json", "report.md", "index.html"
 
 @dataclass(frozen=True)
 class Report:
-    """`report.json`. notes: sentences of what is not in the records. records: one for each model and input size."""
+    """What `report.json` says.
+
+    Attributes:
+        format: Of the file.
+        version: Of the format.
+        title: Of the report.
+        notes: Sentences of what is not in the records.
+        records: One for each model and input size.
+    """
 
     format: str
     version: int
@@ -41,8 +49,12 @@ def write_report(
 ) -> None:
     """Write `index.html`, `report.md` and `report.json` into a new folder, or in the place of an older report.
 
-    images: the files of pictures by their names in the records; those that are not there are not shown. notes:
-    sentences for the top, such as of an artifact that could not be made.
+    Args:
+        records: One for each model and input size.
+        folder: A new folder, or that of an older report.
+        title: Of the report.
+        images: Name of a picture in the records -> its file. A picture without one is not shown.
+        notes: Sentences for the top, such as of an artifact that could not be made.
 
     Raises:
         InputError: no record, or a folder that is no report or cannot be written.

@@ -17,7 +17,16 @@ from facedeploy.benchmarks.report.vendors import vendor_table
 
 
 def markdown(records: Sequence[Record], title: str, notes: Sequence[str] = ()) -> str:
-    """The whole document. notes: sentences for the top."""
+    """Write the report as Markdown.
+
+    Args:
+        records: One for each model and input size.
+        title: Of the report.
+        notes: Sentences for the top.
+
+    Returns:
+        The whole document.
+    """
     called = headings(records)
     parts = [f"# {_escaped(title)}"]
     parts += [f"> {_escaped(text)}" for text in (*notes, *remarks(records, called))]

@@ -30,7 +30,13 @@ _PICTURES = 12
 
 @dataclass(frozen=True)
 class Layers:
-    """Of one artifact. about: how their sum compares with the network's time without a profiler."""
+    """The layers of one artifact.
+
+    Attributes:
+        artifact: Its name.
+        about: How their sum compares with the network's time without a profiler.
+        tables: Of kinds, and of layers.
+    """
 
     artifact: str
     about: str
@@ -54,7 +60,16 @@ class Section:
 
 
 def page(records: Sequence[Record], title: str, images: Mapping[str, Path], notes: Sequence[str] = ()) -> str:
-    """The document. images: the files of pictures by their names in the records. notes: sentences for the top.
+    """Write the report as HTML.
+
+    Args:
+        records: One for each model and input size.
+        title: Of the report.
+        images: Name of a picture in the records -> its file.
+        notes: Sentences for the top.
+
+    Returns:
+        The whole document.
 
     Raises:
         BackendUnavailableError: Jinja is not installed.

@@ -24,7 +24,14 @@ _QUALITY = 80
 
 @dataclass(frozen=True)
 class Mark:
-    """A face in the units of the view: x, y, width, height. text: who lost or gained it."""
+    """A face that was lost or gained.
+
+    Attributes:
+        number: What it is called in the picture.
+        box: x, y, width, height, in the units of the view.
+        lost: Whether it was lost and not gained.
+        text: Who lost or gained it.
+    """
 
     number: int
     box: Box
@@ -34,8 +41,15 @@ class Mark:
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture to show. height: of the view, whose width is `VIEW`. data: a JPEG as a URI. kept: boxes of faces that
-    nobody lost. more: differences that are not marked.
+    """A picture to show.
+
+    Attributes:
+        name: Of the picture.
+        height: Of the view, whose width is `VIEW`.
+        data: A JPEG as a URI.
+        kept: Boxes of faces that nobody lost.
+        marks: Faces that were lost or gained.
+        more: How many of those are not marked.
     """
 
     name: str

@@ -21,7 +21,13 @@ class Note:
 
 @dataclass(frozen=True)
 class Cell:
-    """bar: parts of a bar as (what, share of the width 0..1), which only HTML shows."""
+    """A cell of a table.
+
+    Attributes:
+        text: What it says.
+        notes: What stands small beside it.
+        bar: Parts of a bar as (what, share of the width 0..1), which only HTML shows.
+    """
 
     text: str = ""
     notes: tuple[Note, ...] = ()
@@ -37,7 +43,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """marked: the row that the reader looks for."""
+    """A table of the report.
+
+    Attributes:
+        title: Above it.
+        columns: Their heads.
+        rows: A cell for each column.
+        about: How to read it.
+        marked: Number of the row that the reader looks for; None for none.
+    """
 
     title: str
     columns: tuple[Column, ...]

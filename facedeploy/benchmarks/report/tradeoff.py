@@ -28,8 +28,14 @@ _SHAPES = {"fp32": "circle", "fp16": "diamond", "bf16": "triangle", "int8": "squ
 
 @dataclass(frozen=True)
 class Point:
-    """An artifact. x: p50 in milliseconds. y: accuracy; low and high of its whisker may be those of a change. colour:
-    class of its mark; precision: shape of it.
+    """An artifact.
+
+    Attributes:
+        label: What it is called.
+        x: p50 in milliseconds.
+        y: Accuracy; low and high of its whisker may be those of a change.
+        colour: Class of its mark.
+        precision: Shape of its mark.
     """
 
     label: str

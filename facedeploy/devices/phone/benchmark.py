@@ -35,10 +35,22 @@ def benchmark_on_phone(
     interval: float = INTERVAL,
     progress: Progress = silent,
 ) -> Record:
-    """What `facedeploy.benchmark` measures, on a phone. Without `threads`, as many as big cores.
+    """Measure on a phone what `facedeploy.benchmark` measures here. Without `threads`, it takes as many as there are
+    big cores.
 
-    limit: seconds of all the work. silence: seconds without a sign of life until either side gives the other up.
-    cooling: when the phone is cool enough. interval: seconds between two looks at its sensors while it measures.
+    Args:
+        device: The phone.
+        artifacts: Folders that `export` wrote.
+        images: Picture files and folders of them.
+        settings: What to measure and how, as `benchmark` takes it.
+        limit: Seconds that all the work may take.
+        silence: Seconds without a sign of life after which either side gives the other up.
+        cooling: When the phone is cool enough.
+        interval: Seconds between two looks at its sensors while it measures.
+        progress: Called with the name of each step.
+
+    Returns:
+        What was measured.
 
     Raises:
         InputError: no artifact, picture or runner, or what a phone cannot do. DeviceError: it cannot be reached, was

@@ -13,9 +13,14 @@ from facedeploy.machine.android_dumpsys import STATUSES
 
 @dataclass(frozen=True)
 class Cooling:
-    """battery, hottest: degrees that the battery and the hottest sensor may be above the beginning. A battery is slow
-    to warm and to cool; cores are neither, and jump by some degrees whenever something runs. every: seconds between two
-    looks; most: seconds of one wait.
+    """When a phone is cool enough.
+
+    Attributes:
+        battery: Degrees that the battery may be above the beginning. It is slow to warm and to cool.
+        hottest: Degrees that the hottest sensor may be above the beginning. Cores jump by some degrees whenever
+            something runs.
+        every: Seconds between two looks.
+        most: Seconds of one wait at most.
     """
 
     battery: float = 2.0
@@ -26,7 +31,15 @@ class Cooling:
 
 @dataclass
 class Cooler:
-    """Waits for one phone. remarks: a sentence for each wait that ended before the phone was cool."""
+    """Waits for one phone.
+
+    Attributes:
+        read: Reads the phone's sensors.
+        rules: When it is cool enough.
+        progress: Called with the name of each step.
+        start: How the phone was at first; None before the first wait.
+        remarks: A sentence for each wait that ended before the phone was cool.
+    """
 
     read: Callable[[], Reading]
     rules: Cooling
@@ -35,8 +48,15 @@ class Cooler:
     remarks: list[str] = field(default_factory=list)
 
     def wait(self, what: str) -> Reading:
-        """Wait before something: how the phone is then. The first wait is until heat slows nothing down, and what it
-        was then is what it shall come back to. what: for the remark, such as "opening 2 began".
+        """Wait until the phone is cool.
+
+        The first wait is until heat slows nothing down; how the phone is then is what it shall come back to.
+
+        Args:
+            what: What comes next, for the remark, such as "opening 2 began".
+
+        Returns:
+            How the phone is now.
         """
         begun = time.monotonic()
         while reasons := list(self._reasons(now := self.read())):

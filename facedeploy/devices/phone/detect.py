@@ -25,7 +25,19 @@ def detect_on_phone(
     silence: float = SILENCE,
     progress: Progress = silent,
 ) -> list[list[Face]]:
-    """What `facedeploy.devices.python.remote.detect_on` finds, on a phone, in pictures that are decoded here.
+    """Find faces on a phone, in pictures that are decoded here.
+
+    Args:
+        device: The phone.
+        artifact: The folder that `export` wrote, or an artifact that is open already.
+        images: Picture files and folders of them.
+        settings: Of these, threads and options count.
+        limit: Seconds that all the work may take.
+        silence: Seconds without a sign of life after which either side gives the other up.
+        progress: Called with the name of each step.
+
+    Returns:
+        The faces of each picture, in the order of the files.
 
     Raises:
         InputError, DeviceError: as `benchmark_on_phone`.

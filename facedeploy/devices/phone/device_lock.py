@@ -30,9 +30,13 @@ _MOST = 1 << 20
 
 @contextlib.contextmanager
 def hold(device: Device, *, beat: float, silence: float, limit: float) -> Iterator[None]:
-    """Take the device's lock and make `RUN` there; afterwards both are gone, and also when the connection is.
+    """Take the device's lock and make `RUN` there. Afterwards both are gone, and also when the connection is.
 
-    beat, silence: seconds between signs of life, and without any until the device lets go. limit: seconds in all.
+    Args:
+        device: The device.
+        beat: Seconds between signs of life.
+        silence: Seconds without a sign of life after which the device lets go.
+        limit: Seconds in all.
 
     Raises:
         DeviceError: somebody else has it, or the connection failed.

@@ -28,8 +28,15 @@ _MOST, _SECONDS = 4 << 20, 60.0
 
 @dataclass(frozen=True)
 class PhoneProbe:
-    """machine: such as "aarch64"; kernel: such as "5.15.110-android14". big: cores to measure on; little: the others of
-    those whose clocks it tells; both empty where it tells none. saving: whether the battery saver is on.
+    """What a phone is.
+
+    Attributes:
+        phone: What it says of itself.
+        machine: Such as "aarch64".
+        kernel: Such as "5.15.110-android14".
+        big: Numbers of the cores to measure on.
+        little: Numbers of the others whose clocks it tells. Both are empty where it tells none.
+        saving: Whether the battery saver is on.
     """
 
     phone: Phone
@@ -49,7 +56,8 @@ def probe_phone(device: AdbDevice) -> PhoneProbe:
     """Ask a phone what it is.
 
     Raises:
-        DeviceError: it cannot be reached. InputError: its Android is too old, or is none.
+        DeviceError: it cannot be reached.
+        InputError: its Android is too old, or is none.
     """
     asked = {
         "properties": PROPERTIES,
@@ -87,7 +95,8 @@ def pins(device: AdbDevice, cores: Sequence[int]) -> bool:
     """Whether the phone lets a program run on these cores only.
 
     Raises:
-        DeviceError: it cannot be reached. InputError: it does not, and the user named them.
+        DeviceError: it cannot be reached.
+        InputError: it does not, and the user named them.
     """
     if not cores:
         return False

@@ -33,7 +33,17 @@ _SEEDS = 1 << 31
 
 @dataclass(frozen=True)
 class Runner:
-    """How the runner is called. cores: those that it is kept on; none for any."""
+    """How the runner is called.
+
+    Attributes:
+        device: The phone.
+        cores: Numbers of the cores that it is kept on; none for any.
+        protocol: How to measure.
+        beat: Seconds between signs of life.
+        silence: Seconds without a sign of life after which either side gives the other up.
+        limit: Seconds that all the work may take.
+        progress: Called with the name of each step.
+    """
 
     device: AdbDevice
     cores: tuple[int, ...]
@@ -47,7 +57,8 @@ class Runner:
         """One process that opens the artifacts and measures them in turns.
 
         Raises:
-            FacedeployError: what the runner says is wrong. DeviceError: it was lost, or answers what cannot be.
+            FacedeployError: what the runner says is wrong.
+            DeviceError: it was lost, or answers what cannot be.
         """
         asked = request(
             self.protocol,
@@ -88,7 +99,20 @@ class Runner:
 
 @dataclass
 class PhoneRun:
-    """One run, on its way. folders, pictures: as the runner names them. interval: seconds between looks at sensors."""
+    """One run, on its way.
+
+    Attributes:
+        runner: How the runner is called.
+        found: What the phone is.
+        contestants: The artifacts, and what was measured of them.
+        folders: The artifacts' folders, as the runner names them.
+        pictures: The pictures, as the runner names them.
+        cooling: When the phone is cool enough.
+        interval: Seconds between two looks at the sensors.
+        progress: Called with the name of each step.
+        seen: Of each process: how the phone was before, what the runner said, how it was after.
+        seconds: That measuring took.
+    """
 
     runner: Runner
     found: PhoneProbe

@@ -28,7 +28,13 @@ _CORES = 1024
 
 @dataclass(frozen=True)
 class Picture:
-    """A file of height x width x 3 bytes, BGR."""
+    """A picture on the phone: a file of height x width x 3 bytes, BGR.
+
+    Attributes:
+        height: Pixels.
+        width: Pixels.
+        path: As the runner names it.
+    """
 
     height: int
     width: int
@@ -37,7 +43,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Part:
-    """What an artifact did. load, first: milliseconds. memory: bytes. times: seconds, (phases, rounds, pictures)."""
+    """What an artifact did in one process.
+
+    Attributes:
+        steady: Whether the warm-up came to rest.
+        load: Milliseconds that opening it took.
+        first: Milliseconds that the first picture took.
+        memory: Bytes.
+        times: Seconds, (phases, rounds, pictures).
+        faces: What it found in each picture.
+    """
 
     steady: bool
     load: float
@@ -57,7 +72,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Opening:
-    """ncnn: its version. usable: cores. seconds: of measuring; warmed: of warm-up; processor: of all cores in both."""
+    """What one process of the runner measured.
+
+    Attributes:
+        ncnn: Version of ncnn.
+        usable: Numbers of the cores that it might use.
+        seconds: Of measuring.
+        warmed: Seconds of warm-up.
+        processor: Core-seconds of all cores in both.
+        artifacts: What each artifact did.
+    """
 
     ncnn: str
     usable: tuple[int, ...]
@@ -78,7 +102,18 @@ def request(
     silence: float,
     limit: float,
 ) -> bytes:
-    """What the runner reads from its standard input. rounds: as of `rounds_of`, or 0 to run every picture only once."""
+    """Write what the runner reads from its standard input.
+
+    Args:
+        protocol: How to measure.
+        artifacts: Folders of the artifacts, as the runner names them.
+        pictures: The pictures, as the runner names them.
+        rounds: As `rounds_of` says, or 0 to run every picture only once.
+        seed: Of the order of the turns.
+        beat: Seconds between signs of life.
+        silence: Seconds without a sign of life after which either side gives the other up.
+        limit: Seconds that all the work may take.
+    """
     values = {
         "facedeploy": VERSION,
         "threads": protocol.threads,
@@ -116,8 +151,16 @@ def fewest_of(protocol: Protocol) -> int:
 def read_opening(
     data: Any, where: str, *, artifacts: int, pictures: int, rounds: int, fewest: int, elapsed: float
 ) -> Opening:
-    """The answer, if it is one to what was asked. rounds: as asked; where that is -1, at least `fewest`. elapsed:
-    seconds that passed here meanwhile.
+    """Read the runner's answer, if it is one to what was asked.
+
+    Args:
+        data: What it said, as JSON has it.
+        where: What messages call it.
+        artifacts: How many it was asked to measure.
+        pictures: How many it was given.
+        rounds: How many it was asked for; -1 for at least `fewest`.
+        fewest: Rounds that it must measure at least.
+        elapsed: Seconds that passed here meanwhile.
 
     Raises:
         DeviceError: it is none, or says what cannot be.

@@ -35,8 +35,15 @@ from facedeploy.pipelines.load import check_manifest
 
 @dataclass(frozen=True)
 class Stage:
-    """artifacts: opened; folders: as the runner names them, in their order. sources: files of the pictures. found: what
-    the phone is. runner: keeps to the big cores where the phone lets it.
+    """What a phone was given.
+
+    Attributes:
+        artifacts: The opened artifacts.
+        folders: Their folders, as the runner names them, in their order.
+        sources: Files of the pictures.
+        found: What the phone is.
+        runner: How the runner is called. It keeps to the big cores where the phone lets it.
+        files: Names of all files there.
     """
 
     artifacts: tuple[Artifact, ...]
@@ -76,7 +83,8 @@ def set_up(
     """Check all that can be checked before anything is sent. Without `threads`, as many as big cores.
 
     Raises:
-        InputError: no artifact, picture or runner, or what a phone cannot do. DeviceError: it cannot be reached.
+        InputError: no artifact, picture or runner, or what a phone cannot do.
+        DeviceError: it cannot be reached.
     """
     opened = tuple(a if isinstance(a, Artifact) else Artifact.open(a) for a in artifacts)
     sources = tuple(expand([Path(i) for i in images]))

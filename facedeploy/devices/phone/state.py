@@ -41,7 +41,15 @@ _PATH = re.compile(r"(?:^|/)(proc/[a-z]{1,16}|sys/devices/system/cpu/cpu[0-9]{1,
 
 @dataclass(frozen=True)
 class Reading:
-    """time: ISO 8601, UTC, of this machine's clock. files: text of the kernel's, by path below its root."""
+    """A phone at one moment.
+
+    Attributes:
+        time: ISO 8601, UTC, of this machine's clock.
+        battery: Its battery.
+        thermal: Its heat.
+        clusters: Its cores, by kind.
+        files: Path below the kernel's root -> text.
+    """
 
     time: str
     battery: Battery
@@ -87,7 +95,14 @@ class Reading:
 
 
 def read_phone(device: Device, quiet: Sequence[int] = ()) -> Reading:
-    """Ask for all of it. quiet: cores to ask on, where there are such, so that others are not disturbed.
+    """Ask a phone for its sensors and the files of its kernel.
+
+    Args:
+        device: The phone.
+        quiet: Numbers of the cores to ask on, where there are such, so that others are not disturbed.
+
+    Returns:
+        How the phone is now.
 
     Raises:
         DeviceError: the connection failed.

@@ -54,11 +54,13 @@ def _benchmark(request: Request, folder: Path, say: Say) -> Answer:
 
 
 def _detect(request: Request, folder: Path, say: Say) -> Answer:
-    from facedeploy.pipelines.detect_files import detect
+    from facedeploy.pipelines.detect_files import detect_files
 
     (artifact,), pictures = _lay_out_folders(request.artifacts, folder), _lay_out_pictures(request, folder)
     settings = request.settings
-    found = detect(artifact, pictures, threads=settings.threads, runtime=settings.runtime, options=settings.options)
+    found = detect_files(
+        artifact, pictures, threads=settings.threads, runtime=settings.runtime, options=settings.options
+    )
     faces = []
     for i, picture in enumerate(found, 1):
         faces.append(picture.faces)

@@ -23,7 +23,8 @@ def read_answer(device: Device, said: Iterable[bytes], progress: Progress) -> An
     """The last line of what a device says; the steps before it are progress. An empty answer where there is none.
 
     Raises:
-        FacedeployError: what the device says is wrong, of the class that it names. DeviceError: nobody can read it.
+        FacedeployError: what the device says is wrong, of the class that it names.
+        DeviceError: nobody can read it.
     """
     answer = Answer()
     for line in _lines(said):

@@ -45,13 +45,24 @@ def benchmark_on(
     silence: float = SILENCE,
     progress: Progress = silent,
 ) -> Record:
-    """What `facedeploy.benchmarks.latency.benchmark.benchmark` measures, on a device.
+    """Measure on a device what `facedeploy.benchmark` measures here.
 
-    limit: seconds of work there. silence: seconds without a sign of life until either side gives the other up.
+    Args:
+        device: The device.
+        artifacts: Folders that `export` wrote.
+        images: Picture files and folders of them.
+        settings: What to measure and how, as `benchmark` takes it.
+        limit: Seconds of work there.
+        silence: Seconds without a sign of life after which either side gives the other up.
+        progress: Called with the name of each step.
+
+    Returns:
+        What was measured.
 
     Raises:
-        InputError: no artifact, no picture, or the device lacks something. DeviceError: it cannot be reached, was lost,
-        or answers nonsense; nothing is left running there. Others: what `benchmark` raises there.
+        InputError: no artifact, no picture, or the device lacks something.
+        DeviceError: it cannot be reached, was lost, or answers nonsense; nothing is left running there.
+        Others: what `benchmark` raises there.
     """
     work = _Work(device, progress, limit, silence)
     asked = _prepare(work, "benchmark", [Artifact.open(path) for path in artifacts], images, settings)
@@ -68,12 +79,23 @@ def detect_on(
     silence: float = SILENCE,
     progress: Progress = silent,
 ) -> list[list[Face]]:
-    """The faces that an artifact's pipeline finds on a device in each picture of files and folders, in their order.
+    """Find faces on a device.
 
-    settings: of which its threads, runtime and options count.
+    Args:
+        device: The device.
+        artifact: The folder that `export` wrote, or an artifact that is open already.
+        images: Picture files and folders of them.
+        settings: Of these, threads, runtime and options count.
+        limit: Seconds of work there.
+        silence: Seconds without a sign of life after which either side gives the other up.
+        progress: Called with the name of each step.
+
+    Returns:
+        The faces of each picture, in the order of the files.
 
     Raises:
-        InputError, DeviceError: as `benchmark_on`, or the artifact gives no faces. Others: what `load` raises there.
+        InputError, DeviceError: as `benchmark_on`, or the artifact gives no faces.
+        Others: what `load` raises there.
     """
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
     work = _Work(device, progress, limit, silence)
@@ -93,8 +115,19 @@ def build_on(
 
     The device keeps them, and builds the same ones for the same GPU with the same TensorRT only once.
 
+    Args:
+        device: The device.
+        artifact: The folder that `export` wrote.
+        limit: Seconds of work there.
+        silence: Seconds without a sign of life after which either side gives the other up.
+        progress: Called with the name of each step.
+
+    Returns:
+        The artifact with its engines.
+
     Raises:
-        InputError: the artifact is for another backend, or the device lacks something. DeviceError: as `benchmark_on`.
+        InputError: the artifact is for another backend, or the device lacks something.
+        DeviceError: as `benchmark_on`.
         Others: what `facedeploy.export.build.build` raises there.
     """
     check_buildable(artifact)

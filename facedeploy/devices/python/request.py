@@ -17,7 +17,12 @@ MARK = "facedeploy"  # A line of standard output is ours if it is an object whos
 
 @dataclass(frozen=True)
 class File:
-    """A file to be: its path in its folder, and what is in it."""
+    """A file to be.
+
+    Attributes:
+        path: In its folder.
+        sha256: Hexadecimal digest of what is in it.
+    """
 
     path: str
     sha256: str
@@ -31,7 +36,21 @@ class Folder:
 
 @dataclass(frozen=True)
 class Settings:
-    """Of `facedeploy.benchmarks.latency.benchmark.benchmark`, whose names they have."""
+    """What `facedeploy.benchmark` takes under the same names.
+
+    Attributes:
+        threads: CPU threads per network; 0 for every core of this process.
+        seconds: Of measuring, times the number of artifacts.
+        rounds: How many rounds instead of `seconds`; None for `seconds`.
+        streams: How many pictures at once; more than 1 measures throughput too.
+        seed: Of the order of the turns.
+        runtime: "onnxruntime" runs the ONNX files of the artifacts.
+        options: Changes to the configuration of every pipeline.
+        max_drop: Points of average precision that the fastest may lose.
+        cold: Whether to measure a fresh process too.
+        layers: Whether to keep what each layer takes.
+        vendors: Whether to time with the vendors' own tools too.
+    """
 
     threads: int = 0
     seconds: float = 3.0
@@ -51,9 +70,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Request:
-    """what: "benchmark" the artifacts on the pictures, "detect" with the only one in them, or "build" it. code: digest
-    of the bundle. limit: seconds. beat, silence: seconds between signs of life, and without any until the work is given
-    up.
+    """What a device is asked.
+
+    Attributes:
+        what: "benchmark" the artifacts on the pictures, "detect" with the only one in them, or "build" it.
+        artifacts: Their folders.
+        pictures: Their files.
+        settings: What to measure and how, as `benchmark` takes it.
+        code: Digest of the bundle of this package.
+        limit: Seconds that all the work may take.
+        beat: Seconds between signs of life.
+        silence: Seconds without a sign of life after which the work is given up.
     """
 
     what: What
@@ -68,7 +95,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Engine:
-    """What was built of a network: size in bytes."""
+    """What was built of a network.
+
+    Attributes:
+        network: Its name.
+        sha256: Hexadecimal digest of the engine.
+        size: Bytes.
+    """
 
     network: str
     sha256: str
@@ -77,7 +110,15 @@ class Engine:
 
 @dataclass(frozen=True)
 class Built:
-    """tool, version: of TensorRT. gpu: its name, or None. kept: whether the engines are of an earlier build."""
+    """Engines that a device built.
+
+    Attributes:
+        engines: Of each network.
+        tool: Which TensorRT built them.
+        version: Of that TensorRT.
+        gpu: Its name, or None.
+        kept: Whether the engines are of an earlier build.
+    """
 
     engines: tuple[Engine, ...]
     tool: str
@@ -88,8 +129,15 @@ class Built:
 
 @dataclass(frozen=True)
 class Answer:
-    """One line of a device's: a step of progress, or what ends the talk. error: name of its class, and its sentence.
-    record: of a benchmark. opening: of a phone's, from which the record is made here. faces: of each picture.
+    """One line of a device: a step of progress, or what ends the talk.
+
+    Attributes:
+        step: Name of a step.
+        error: Name of its class, and its sentence.
+        record: Of a benchmark.
+        opening: Of a phone's benchmark, from which the record is made here.
+        built: Of a build.
+        faces: Of each picture.
     """
 
     step: str | None = None

@@ -43,7 +43,14 @@ print(json.dumps({{"system": platform.system(), "machine": platform.machine(),
 
 @dataclass(frozen=True)
 class Probe:
-    """system: such as "Linux"; machine: such as "aarch64"; python: its version; modules: those of `MODULES` it has."""
+    """What a device with Python is.
+
+    Attributes:
+        system: Such as "Linux".
+        machine: Such as "aarch64".
+        python: Its version.
+        modules: Which of `MODULES` it has.
+    """
 
     system: str
     machine: str
@@ -55,7 +62,8 @@ def probe(device: Device) -> Probe:
     """Ask a device what it is.
 
     Raises:
-        DeviceError: it cannot be reached, or has no Python. InputError: it answers something else.
+        DeviceError: it cannot be reached, or has no Python.
+        InputError: it answers something else.
     """
     word = device.python_word
     absent = f"echo; command -v {word} >/dev/null 2>&1 || {{ echo '{_NO_PYTHON}'; exit 0; }}"
@@ -75,7 +83,12 @@ def probe(device: Device) -> Probe:
 
 
 def check(device: Device, found: Probe, needed: Iterable[tuple[str, ...]]) -> None:
-    """Check that a device has what the work needs. needed: modules, of each tuple one.
+    """Check that a device has what the work needs.
+
+    Args:
+        device: The device.
+        found: What it is.
+        needed: Tuples of modules; it must have one of each.
 
     Raises:
         InputError: something is missing; the sentence names it.

@@ -30,9 +30,11 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 @dataclass(frozen=True)
 class Scales:
-    """inputs: layer -> scale of what it reads. weights: layer -> scales of its weight, one for each output channel.
+    """Scales of an int8 network, float32 numbers as in ncnn.
 
-    All are float32 numbers, as in ncnn.
+    Attributes:
+        inputs: Layer -> scale of what it reads.
+        weights: Layer -> scales of its weight, one for each output channel.
     """
 
     inputs: Mapping[str, float] = field(default_factory=dict)

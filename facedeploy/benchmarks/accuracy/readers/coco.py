@@ -23,9 +23,15 @@ _Annotations = list[dict[str, Any]]
 
 
 def read_coco(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture, ...], Task]:
-    """Read `images` and the boxes of `annotations`; iscrowd or ignore: a detection there counts as neither.
+    """Read the boxes of a COCO file. Where one is marked iscrowd or ignore, a detection counts as neither right nor
+    wrong.
 
-    options: images, the folder; category, where the file has several and none is called face.
+    Args:
+        path: The JSON file.
+        options: images: the folder of the pictures; category: where the file has several and none is called face.
+
+    Returns:
+        The labelled pictures, and what is measured on them.
 
     Raises:
         InputError: something is missing or not what it must be.
@@ -43,9 +49,15 @@ def read_coco(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture, ..
 
 
 def read_landmarks(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture, ...], Task]:
-    """Read `keypoints` of 5, 68 or 106 points a face (x, y, visible); faces without any are left out.
+    """Read `keypoints` of 5, 68 or 106 points a face (x, y, visible). Faces without any are left out.
 
-    options: images and category, as of `read_coco`; normalise: what errors are divided by, see `points.Normalisation`.
+    Args:
+        path: The JSON file.
+        options: images and category, as in `read_coco`; normalise: what errors are divided by, see
+            `landmark_schemes.Normalisation`.
+
+    Returns:
+        The labelled pictures, and what is measured on them.
 
     Raises:
         InputError: something is missing or not what it must be.

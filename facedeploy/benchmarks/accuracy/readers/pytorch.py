@@ -12,9 +12,14 @@ from facedeploy.metrics.labelled_images import Picture, check_pictures, no_boxes
 
 
 def read_pytorch(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture, ...], Task]:
-    """Read a folder of pictures, or one picture.
+    """Read pictures without labels, on which the answers of PyTorch are the truth.
 
-    options: weights and factory of the artifacts' model, as for `facedeploy verify`; none for the embedded weights.
+    Args:
+        path: A folder of pictures, or one picture.
+        options: weights and factory of the artifacts' model, as for `facedeploy verify`; none for the embedded weights.
+
+    Returns:
+        The pictures, and what is measured on them.
 
     Raises:
         InputError: there is no such folder, or no picture in it.

@@ -1,0 +1,110 @@
+"""The faces of pictures, in one call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedeploy.artifact.folder import Artifact
+from facedeploy.core.errors import InputError
+from facedeploy.core.face import Face
+from facedeploy.core.images import check_picture, read_picture
+from facedeploy.pipelines.base import Pipeline, check_decodes
+from facedeploy.pipelines.load import load
+from facedeploy.runtimes import Substitute
+
+Picture: TypeAlias = NDArray[Any] | str | os.PathLike[str]
+
+
+# A `str` is a sequence of `str` to a type checker, but one path here: the first signature that fits is taken.
+@overload
+def detect(  # type: ignore[overload-overlap]
+    source: str | os.PathLike[str] | Artifact | Pipeline,
+    pictures: Picture,
+    *,
+    threshold: float = ...,
+    threads: int = ...,
+    runtime: Substitute | None = ...,
+    options: Mapping[str, Any] | None = ...,
+) -> list[Face]: ...
+
+
+@overload
+def detect(
+    source: str | os.PathLike[str] | Artifact | Pipeline,
+    pictures: Sequence[Picture],
+    *,
+    threshold: float = ...,
+    threads: int = ...,
+    runtime: Substitute | None = ...,
+    options: Mapping[str, Any] | None = ...,
+) -> list[list[Face]]: ...
+
+
+def detect(
+    source: str | os.PathLike[str] | Artifact | Pipeline,
+    pictures: Picture | Sequence[Picture],
+    *,
+    threshold: float = 0.0,
+    threads: int = 0,
+    runtime: Substitute | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> list[Face] | list[list[Face]]:
+    """Find the faces of one picture, or of several.
+
+    An artifact is opened for this call and closed again, which takes longer than finding faces. For call after call,
+    open it once with `load` and give the pipeline.
+
+    Args:
+        source: The folder that `export` wrote, an artifact, or an open pipeline.
+        pictures: One picture, or a sequence of them. A picture is an array (H, W, 3) uint8, BGR, or the path of a file.
+        threshold: Leaves out faces with a lower score, 0..1.
+        threads: CPU threads per network; 0 for every core of this process.
+        runtime: "onnxruntime" runs the ONNX file of a `trt` artifact where there is no GPU.
+        options: Changes to the pipeline's configuration, such as {"min_face": 20}.
+
+    Returns:
+        The faces of the picture, best score first, in its pixels. Of a sequence, one such list for each picture, in
+        order.
+
+    Raises:
+        InputError: a picture cannot be read or is not one, the artifact does not say what a face is, an option is
+            unknown, or `threads`, `runtime` or `options` are given for a pipeline, which is open already.
+        ArtifactError: the artifact is damaged, or its engine is still to be built.
+        BackendUnavailableError: the backend is not installed, or this machine cannot run it.
+    """
+    with _opened(source, threads, runtime, options) as pipeline:
+        if isinstance(pictures, (np.ndarray, str, os.PathLike)):
+            return _faces(pipeline, pictures, threshold)
+        return [_faces(pipeline, picture, threshold) for picture in pictures]
+
+
+@contextlib.contextmanager
+def _opened(
+    source: str | os.PathLike[str] | Artifact | Pipeline,
+    threads: int,
+    runtime: Substitute | None,
+    options: Mapping[str, Any] | None,
+) -> Iterator[Pipeline]:
+    """The pipeline itself, or that of an artifact, which is closed at the end."""
+    if isinstance(source, Pipeline):
+        if threads or runtime or options:
+            msg = "the pipeline is open already: give threads, runtime and options to `load`"
+            raise InputError(msg)
+        check_decodes(source, "the pipeline")
+        yield source
+        return
+    with load(source, threads=threads, runtime=runtime, options=options) as pipeline:
+        check_decodes(pipeline, str(source.path if isinstance(source, Artifact) else source))
+        yield pipeline
+
+
+def _faces(pipeline: Pipeline, picture: Picture, threshold: float) -> list[Face]:
+    image = check_picture(picture) if isinstance(picture, np.ndarray) else read_picture(Path(picture))
+    return [face for face in pipeline.detect(image) if face.score >= threshold]
