@@ -83,7 +83,7 @@ def check_decodes(pipeline: Pipeline, name: str) -> None:
     if not pipeline.decodes:
         msg = (
             f"{name} gives tensors and no faces, as it was exported without saying what its outputs mean: "
-            "name them under [outputs] in the TOML file of the model and export it again (docs/own-model.md)"
+            "name them under [outputs] in the TOML file of the model and export it again (docs/guides/own-model.md)"
         )
         raise InputError(msg)
 

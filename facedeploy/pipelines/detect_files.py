@@ -17,7 +17,6 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.images import PICTURES, VIDEOS, expand, frames
 from facedeploy.core.preprocess import Image
-from facedeploy.pipelines.base import check_decodes
 from facedeploy.pipelines.composed import ComposedPipeline
 from facedeploy.pipelines.draw import draw
 from facedeploy.pipelines.landmarks106 import Landmarks106Pipeline
@@ -91,12 +90,7 @@ def detect_files(
     files = expand(inputs)
     with contextlib.ExitStack() as stack:
         pipeline = stack.enter_context(load(artifact, threads=threads, runtime=runtime, options=options))
-        if not pipeline.decodes:
-            msg = (
-                f"{artifact} gives tensors and no faces, as it was exported without saying what its outputs mean: "
-                "name them under [outputs] in the TOML file of the model and export it again (docs/guides/own-model.md)"
-            )
-            raise InputError(msg)
+        check_decodes(pipeline, str(artifact))
         if landmarks is not None:
             second = _load_landmarks(landmarks, threads, runtime)
             stack.callback(second.close)

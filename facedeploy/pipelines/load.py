@@ -44,8 +44,11 @@ def load(
         artifact: The folder that `export` wrote, which is checked first, or an artifact that is open already.
         threads: CPU threads per network; 0 for every core of this process.
         runtime: "onnxruntime" runs the ONNX file of a `trt` artifact where there is no GPU.
-        options: changes to the pipeline's configuration, such as {"min_face": 20}.
-        wrap: makes of each network's runtime the one that the pipeline is given, to watch it.
+        options: Changes to the pipeline's configuration, such as {"min_face": 20}.
+        wrap: Makes of each network's runtime the one that the pipeline is given, to watch it.
+
+    Returns:
+        The pipeline over the artifact's networks. Close it, or use it as a context manager.
 
     Raises:
         ArtifactError: the artifact is damaged, contradicts itself, or its engine is still to be built.

@@ -29,7 +29,7 @@ class Sums(Runtime):
     def __init__(self, spec: NetworkSpec = MORE) -> None:
         super().__init__(spec, RuntimeOptions(2))
         self.calls: list[str] = []
-        self.closed = 0
+        self.closings = 0
 
     @property
     def parallel(self) -> int:
@@ -54,7 +54,7 @@ class Sums(Runtime):
         return {"y": total, "inside": total / 2}
 
     def _close(self) -> None:
-        self.closed += 1
+        self.closings += 1
 
 
 def feed(value: float) -> Arrays:
@@ -91,7 +91,7 @@ def test_a_wrapped_runtime_says_and_answers_what_the_inner_one_does(kind: str) -
         runtime.run({"image": np.zeros((1, 3, 4, 6), np.float32)})
     runtime.close()
     runtime.close()
-    assert inner.closed == 1
+    assert inner.closings == 1
 
 
 def test_what_goes_in_and_out_is_told_and_no_more_comes_out_than_the_spec_has() -> None:
@@ -167,4 +167,4 @@ def test_what_was_opened_is_closed_where_another_network_cannot_be() -> None:
     networks: dict[str, Opener] = {"pnet": opens, "rnet": refuses}
     with pytest.raises(InputError, match="no such network"):
         pipelines.open_pipeline(entry, networks)
-    assert first.closed == 1
+    assert first.closings == 1
