@@ -29,10 +29,18 @@ _MOST_AP, _MOST_OUTPUTS = 5.0, 30.0
 
 @dataclass(frozen=True)
 class Int8Options:
-    """calibration: a table of ranges (.json), or pictures, or what ncnn2table wrote (.table); None for the model's own
-    table. count: of pictures at most. max_drop: points of AP that may be lost on held-back pictures; the worst layers
-    then stay in float. keep_float, allow: shell patterns of layers that are, or are not, to stay in float whatever the
-    rules say. force: write the artifact although it is slower than float, or far off.
+    """What an int8 export calibrates with, and what stays in float.
+
+    Attributes:
+        calibration: A table of ranges (.json), or pictures, or what ncnn2table wrote (.table); None for the model's own
+            table.
+        method: How clips are chosen.
+        count: How many pictures at most.
+        max_drop: Points of average precision that may be lost on held-back pictures; the worst layers then stay in
+            float. None for no budget.
+        keep_float: Shell patterns of layers that stay in float.
+        allow: Shell patterns of layers that may be int8 whatever the rules say.
+        force: Whether to write the artifact although it is slower than float, or far off.
     """
 
     calibration: Path | None = None
@@ -51,7 +59,12 @@ class Int8Options:
 
 @dataclass(frozen=True)
 class Quantisation:
-    """plan: network -> layers to quantise. calibration: for the manifest."""
+    """What is quantised, and from what.
+
+    Attributes:
+        plan: Network -> layers to quantise, with their ranges.
+        calibration: For the manifest; None where nothing is quantised.
+    """
 
     plan: dict[str, dict[str, Range]] = field(default_factory=dict)
     calibration: Calibration | None = None

@@ -20,8 +20,14 @@ from facedeploy.sources.open import open_source
 
 @dataclass(frozen=True)
 class Row:
-    """A layer. loss: when it alone is int8; None for a layer that stays in float, for the reason given, and for all
-    where sensitivity was not asked for.
+    """A layer.
+
+    Attributes:
+        network: The network that it is in.
+        layer: Name of its weight.
+        loss: When it alone is int8; None for a layer that stays in float, and for all where sensitivity was not asked
+            for.
+        reason: Why it stays in float; empty where it does not.
     """
 
     network: str
@@ -32,8 +38,13 @@ class Row:
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """table: for `export --calibration`. rows: in the order of computation. whole: the loss with every allowed layer in
-    int8. held_back: pictures that it was judged on.
+    """What `facedeploy calibrate` found.
+
+    Attributes:
+        table: For `export --calibration`.
+        rows: In the order of computation.
+        whole: The loss with every allowed layer in int8; None where sensitivity was not asked for.
+        held_back: How many pictures it was judged on.
     """
 
     table: Table
@@ -57,9 +68,24 @@ def calibrate_model(
     progress: Progress = silent,
     watch: Watch = unwatched,
 ) -> CalibrationReport:
-    """Calibrate a model on pictures; four fifths make the table, on the others each layer's loss is measured.
+    """Calibrate a model on pictures. Four fifths make the table; on the others each layer's loss is measured.
 
-    model, weights, input_size, config: as for `export`. images: files and folders, of which `count` are drawn.
+    Args:
+        model: As `export` takes it.
+        images: Picture files and folders of them.
+        weights: As `export` takes them.
+        input_size: As `export` takes it.
+        config: As `export` takes it.
+        method: How clips are chosen.
+        count: How many of the pictures are drawn.
+        seed: Of that draw.
+        threads: CPU threads per network; 0 for every core of this process.
+        sensitivity: Whether to measure each layer's loss.
+        progress: Called with the name of each step.
+        watch: Shows the progress over picture files.
+
+    Returns:
+        The table, and the loss of each layer.
 
     Raises:
         InputError: the pictures are too few or useless, or what `export` raises of a model.

@@ -20,7 +20,13 @@ from facedeploy.runtimes.base import Opener
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """What is lost when this layer alone is int8. layer: name of its weight."""
+    """What is lost when one layer alone is int8.
+
+    Attributes:
+        network: The network that it is in.
+        layer: Name of its weight.
+        loss: On the held-back pictures.
+    """
 
     network: str
     layer: str
@@ -29,7 +35,12 @@ class LayerLoss:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """judge: the float pipeline's answers on the held-back pictures. layers: in the order of computation."""
+    """Which layers INT8 hurts.
+
+    Attributes:
+        judge: The float pipeline's answers on the held-back pictures.
+        layers: In the order of computation.
+    """
 
     judge: Judge
     layers: tuple[LayerLoss, ...]

@@ -24,8 +24,18 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Table:
-    """networks: network -> layer -> range. source: part of the checkpoint -> SHA-256 of its file. digest: SHA-256 over
-    the pictures' bytes, in the order of their names. method: how clips were chosen.
+    """The table of ranges.
+
+    Attributes:
+        model: Id of the model.
+        source: Part of the checkpoint -> SHA-256 of its file.
+        method: How clips were chosen.
+        pictures: How many pictures it was made from.
+        digest: SHA-256 over the pictures' bytes, in the order of their names.
+        networks: Network -> layer -> range.
+        tools: Package -> version, of what calibrated.
+        format: Of the file.
+        version: Of the format.
     """
 
     model: str

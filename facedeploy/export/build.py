@@ -38,11 +38,19 @@ def build(artifact: str | os.PathLike[str], *, builder: Builder | None = None, p
 
     The manifest is replaced last, in one step: until then the artifact is what it was.
 
-    builder: builds them; None for this machine.
+    Args:
+        artifact: The folder that `export` wrote.
+        builder: Builds them; None for this machine.
+        progress: Called with the name of each step.
+
+    Returns:
+        The artifact with its engines.
 
     Raises:
-        InputError: the artifact is for another backend. BackendUnavailableError: no TensorRT here.
-        ConversionError: TensorRT refuses a network. Others: what `builder` raises.
+        InputError: the artifact is for another backend.
+        BackendUnavailableError: no TensorRT here.
+        ConversionError: TensorRT refuses a network.
+        Others: what `builder` raises.
     """
     opened = Artifact.open(artifact)
     check_buildable(opened)
@@ -80,7 +88,15 @@ def find_builder(artifact: Artifact) -> Any:
 
 
 def add_engines(artifact: Artifact, engines: Engines) -> Artifact:
-    """Put engines into an artifact."""
+    """Put engines into an artifact.
+
+    Args:
+        artifact: A `trt` artifact.
+        engines: Network -> engine.
+
+    Returns:
+        The artifact with its engines.
+    """
     manifest = artifact.manifest
     networks = tuple(_with_engine(artifact, n, engines.networks[n.spec.name]) for n in manifest.networks)
     tools = {**manifest.tools, engines.tool: engines.version}

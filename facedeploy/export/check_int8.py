@@ -29,7 +29,12 @@ _CHAOTIC = 0.3
 def write_simulation(onnx_path: Path, entry: NetworkEntry, layers: Ranges, backend: Backend, path: Path) -> None:
     """Write the Q/DQ graph of what a backend quantised.
 
-    onnx_path: the float32 graph. layers: the ranges of at least the layers that the entry has in int8.
+    Args:
+        onnx_path: The float32 graph.
+        entry: The compiled network.
+        layers: Ranges of at least the layers that the entry has in int8.
+        backend: Whose scheme is simulated.
+        path: The file to write.
     """
     form: DeformConvForm = "native" if entry.lowerings.get("DeformConv") == "native" else "gridsample"
     model, _ = lower(onnx.load(onnx_path), form, form)

@@ -15,11 +15,16 @@ from facedeploy.graph.ranges import Ranges
 
 @dataclass(frozen=True)
 class Job:
-    """A network to compile. onnx_path: its checked float32 graph. folder: where the files go.
+    """A network to compile.
 
-    float32: beginnings of the names of weights that stay in float32 whatever the precision; "" is all of them.
-    deform_conv: the form that the user asked for, or None for the backend's choice.
-    int8: the layers to quantise, by the names of their weights, with the range of what each reads; only for int8.
+    Attributes:
+        spec: Name, inputs and outputs.
+        onnx_path: Its checked float32 graph.
+        precision: What to compute in.
+        folder: Where the files go.
+        float32: How the names of the weights begin that stay in float32 whatever the precision; "" is all of them.
+        deform_conv: The form that the user asked for; None for the backend's choice.
+        int8: Names of the weights of the layers to quantise -> range of what each reads; only for int8.
     """
 
     spec: NetworkSpec
@@ -33,7 +38,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Compiled:
-    """files: role -> file name in the job's folder; the rest as in the manifest's NetworkEntry."""
+    """What a compiler wrote.
+
+    Attributes:
+        files: Role -> file name in the job's folder.
+        engine: As in the manifest's `NetworkEntry`.
+        lowerings: As in the manifest's `NetworkEntry`.
+        float32: As in the manifest's `NetworkEntry`.
+        int8: As in the manifest's `NetworkEntry`.
+        options: As in the manifest's `NetworkEntry`.
+    """
 
     files: dict[str, str]
     engine: Literal["ready", "pending"] | None = None

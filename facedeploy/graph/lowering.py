@@ -24,7 +24,11 @@ def lower(
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
     """Choose a form for all deformable convolutions of a graph and apply it.
 
-    asked: what the user wants, or None for what the backend prefers and can express.
+    Args:
+        model: The graph.
+        asked: The form that the user wants; None for what the backend prefers and can express.
+        preferred: The form that the backend prefers.
+        refuse: Says why the backend cannot express a node; None where it can.
 
     Returns:
         The graph, unchanged where the form is native, and the choice for the manifest: {"DeformConv": form}.

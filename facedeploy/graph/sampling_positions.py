@@ -29,11 +29,17 @@ def exact_steps(
     contractions: Collection[str],
     modulators: Mapping[str, str] | None = None,
 ) -> set[int]:
-    """Indices of the steps that must stay in float32.
+    """Find the steps that must stay in float32.
 
-    steps: in the order of computation. samplers: op -> which of its inputs are positions or weights of samples.
-    contractions: ops whose sums over many values hide one value's rounding; the search stops there. modulators:
-    sampler -> the op that multiplies its samples by the mask, where the sampler does not do that itself.
+    Args:
+        steps: In the order of computation.
+        samplers: Operator -> which of its inputs are positions or weights of samples.
+        contractions: Operators whose sums over many values hide one value's rounding; the search stops there.
+        modulators: Sampler -> the operator that multiplies its samples by the mask, where the sampler does not do that
+            itself.
+
+    Returns:
+        Indices of the steps.
     """
     producer = _producers(steps)
     exact: set[int] = set()

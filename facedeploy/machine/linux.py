@@ -57,7 +57,15 @@ class Ticks:
 
 
 def read_machine(root: Path = ROOT, usable: Sequence[int] | None = None) -> Machine:
-    """The machine that the system at `root` is of. usable: cores of this process; the default is to ask the system."""
+    """Read what a machine is.
+
+    Args:
+        root: Root of its file system.
+        usable: Numbers of the cores that this process may use; None to ask the system.
+
+    Returns:
+        The machine. What it does not say is None.
+    """
     info = text(root / "proc/cpuinfo") or ""
     usable = usable_cores() if usable is None else tuple(sorted(usable))
     counted = len(re.findall(r"^processor\s*:", info, re.MULTILINE)) or os.cpu_count() or 1

@@ -41,7 +41,15 @@ class FaceDifference:
 
 
 def match(reference: Sequence[Face], found: Sequence[Face]) -> list[tuple[Face, Face]]:
-    """Pair faces one to one, best overlap first; pairs under IoU 0.5 are left out."""
+    """Pair faces one to one, best overlap first. Pairs under IoU 0.5 are left out.
+
+    Args:
+        reference: Faces of one picture.
+        found: Faces of the same picture.
+
+    Returns:
+        The pairs.
+    """
     pairs = match_by_overlap(boxes_and_scores(reference)[0], boxes_and_scores(found)[0])
     return [(reference[i], found[j]) for i, j in pairs]
 

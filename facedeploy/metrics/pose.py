@@ -54,7 +54,15 @@ def angle_distance(a: ArrayLike, b: ArrayLike) -> Floats:
 
 
 def labelled_face(faces: Sequence[Face], box: ArrayLike) -> Face | None:
-    """The face that overlaps the labelled box (x1, y1, x2, y2) most; None where none does by an IoU of 0.3."""
+    """Find the face that overlaps a labelled box most.
+
+    Args:
+        faces: Of one picture.
+        box: (x1, y1, x2, y2) in pixels.
+
+    Returns:
+        The face; None where none overlaps that much.
+    """
     (row,) = nearest(boxes_and_scores(faces)[0], np.asarray(box, float).reshape(1, 4)).tolist()
     return faces[row] if row >= 0 else None
 

@@ -24,15 +24,24 @@ _LARGEST_CONSTANT = 1 << 20
 class Model:
     """A published face system.
 
-    architecture: "module:NAME" of its `Architecture`. specs: the networks' shapes for an input size. input_size:
-    (height, width) unless the user gives another: of every picture, or of the largest one where a model takes any
-    size. family: the pipeline that runs it. weights, licence: of the official checkpoint. parts: names of the files
-    of a checkpoint; none means one a network. any_size: whether networks without a fixed size can be exported too.
-    embedded: name of the checkpoint in this package, for the model that needs no --weights. options: of the pipeline,
-    where they differ from the family's. constants: option of the pipeline -> NumPy file of numbers that come with the
-    weights, in the same folder, and go into the artifact.
-    float32: network -> what fp16 targets leave in float32, as beginnings of names of weights ("" is all). Of several
-    such candidates the first that gives the same boxes is taken.
+    Attributes:
+        id: What the user calls it, such as "mos-m".
+        title: One line that says what it is.
+        architecture: "module:NAME" of its `Architecture`.
+        specs: Gives the networks' shapes for an input size.
+        family: The pipeline that runs it.
+        input_size: (height, width) in pixels unless the user gives another: of every picture, or of the largest one
+            where a model takes any size.
+        weights: Where the official checkpoint is.
+        licence: Of the official checkpoint.
+        parts: Names of the files of a checkpoint; empty for one file a network.
+        any_size: Whether networks without a fixed size can be exported too.
+        embedded: Name of the checkpoint in this package, for a model that needs no --weights.
+        options: Of the pipeline, where they differ from the family's.
+        constants: Option of the pipeline -> NumPy file of numbers that come with the weights, in the same folder, and
+            go into the artifact.
+        float32: Network -> what fp16 targets leave in float32, as beginnings of names of weights; "" is all. Of several
+            candidates the first is taken that gives the same boxes.
     """
 
     id: str

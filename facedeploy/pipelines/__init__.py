@@ -76,7 +76,16 @@ def preprocess(entry: PipelineEntry) -> Preprocess:
 
 
 def runtime_options(entry: PipelineEntry, network: str, threads: int) -> RuntimeOptions:
-    """How the pipeline wants one of its networks to run on so many threads (0: every core)."""
+    """Say how a pipeline wants one of its networks to run.
+
+    Args:
+        entry: Family and configuration.
+        network: Name of the network.
+        threads: CPU threads; 0 for every core of this process.
+
+    Returns:
+        Threads, streams and preprocessing.
+    """
     return _options(entry.family, preprocess(entry), network, threads)
 
 

@@ -17,6 +17,7 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.images import PICTURES, VIDEOS, expand, frames
 from facedeploy.core.preprocess import Image
+from facedeploy.pipelines.base import check_decodes
 from facedeploy.pipelines.composed import ComposedPipeline
 from facedeploy.pipelines.draw import draw
 from facedeploy.pipelines.landmarks106 import Landmarks106Pipeline

@@ -31,9 +31,12 @@ FallbackCandidates = Sequence[tuple[str, ...]]
 class SourceNetwork:
     """One network of a source.
 
-    reference: opens the network as its author made it; everything is held against that. write: writes the checked
-    float32 ONNX file that every backend compiles. fallback_candidates: what fp16 may leave in float32, asked with that
-    file.
+    Attributes:
+        spec: Name, inputs and outputs.
+        reference: Opens the network as its author made it. Everything is held against that.
+        write: Writes the checked float32 ONNX file that every backend compiles.
+        fallback_candidates: What fp16 may leave in float32, asked with that file.
+        probe: Makes inputs of a network that takes something else than a picture.
     """
 
     spec: NetworkSpec
@@ -49,8 +52,16 @@ class SourceNetwork:
 
 @dataclass(frozen=True)
 class Source:
-    """model: its id. files: what it was read from, by part. modules: its parts in PyTorch, for the torch target.
-    ranges: the table of ranges that comes with the model, or None.
+    """What an export starts from.
+
+    Attributes:
+        model: Its id.
+        origin: A published model, an ONNX file, or a callable.
+        files: Part -> the file that it was read from.
+        pipeline: Pre- and post-processing.
+        networks: The networks.
+        modules: Part -> module in PyTorch, for the torch target.
+        ranges: The table of ranges that comes with the model, or None.
     """
 
     model: str

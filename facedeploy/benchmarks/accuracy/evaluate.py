@@ -40,7 +40,13 @@ class _Job:
 
 @dataclass(frozen=True, eq=False)
 class _Cell:
-    """One artifact on one data set. truth: PyTorch in its stead, whose faces count from the score `threshold`."""
+    """One artifact on one data set.
+
+    Attributes:
+        job: The artifact's work.
+        truth: PyTorch's work in its stead, whose faces are the truth; None where there are labels.
+        threshold: Score from which the faces of the truth count, 0..1.
+    """
 
     job: _Job
     truth: _Job | None

@@ -51,8 +51,14 @@ _NO_FACES = "tensors"  # The family of pipelines that do not decode.
 
 @dataclass(frozen=True, eq=False)
 class Detector:
-    """artifact: its folder. config: of the pipeline, complete. details: whether landmarks and angles are kept.
-    reference: where to find what the artifact was made from, to run that in its stead.
+    """What finds the faces, as a process can open it.
+
+    Attributes:
+        artifact: Its folder.
+        config: Of the pipeline, complete.
+        runtime: "onnxruntime" runs the ONNX file of a `trt` artifact where there is no GPU.
+        details: Whether landmarks and angles are kept.
+        reference: Where to find what the artifact was made from, to run that in its stead; None for the artifact.
     """
 
     artifact: Path

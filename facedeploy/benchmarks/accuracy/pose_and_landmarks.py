@@ -22,7 +22,9 @@ from facedeploy.metrics.resampled import Mean
 class Portraits(Task):
     """Landmarks and pose of labelled faces, where they were found.
 
-    normalisation: of the error of landmarks. required: whether an artifact must give landmarks that fit the labels.
+    Attributes:
+        normalisation: What the error of landmarks is divided by.
+        required: Whether an artifact must give landmarks that fit the labels.
     """
 
     normalisation: Normalisation = "box"

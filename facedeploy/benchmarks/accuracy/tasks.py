@@ -49,9 +49,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Task(abc.ABC):
-    """low: whether detections below the artifact's own threshold count, as they do in average precision. details:
-    whether landmarks and angles are looked at. strict: whether a labelled box outside of its picture is a mistake.
-    reference: what to hold answers against, where there are no labels.
+    """What is measured on a data set.
+
+    Attributes:
+        low: Whether detections below the artifact's own threshold count, as they do in average precision.
+        details: Whether landmarks and angles are looked at.
+        strict: Whether a labelled box outside of its picture is a mistake.
+        reference: What to hold answers against, where there are no labels.
     """
 
     low: bool = False

@@ -19,7 +19,16 @@ def executed(runtimes: Mapping[str, Runtime]) -> dict[str, int]:
 
 
 def profile(runtimes: Mapping[str, Runtime], feeds: Mapping[str, Feeds], pictures: int) -> tuple[Layer, ...]:
-    """What the layers of each network take of a picture, slowest first. feeds: of so many pictures."""
+    """Measure what the layers of each network take of a picture.
+
+    Args:
+        runtimes: Network -> its open runtime.
+        feeds: Network -> its inputs.
+        pictures: How many pictures the inputs are of.
+
+    Returns:
+        The layers, slowest first.
+    """
     found = [
         Layer(name, v.name, v.kind, v.precision, v.milliseconds * len(feeds[name].inputs) / pictures)
         for name, runtime in runtimes.items()

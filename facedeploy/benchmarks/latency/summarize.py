@@ -80,7 +80,18 @@ class Course:
 def make_record(
     contestants: Sequence[Contestant], protocol: Protocol, course: Course, files: Sequence[str], max_drop: float
 ) -> Record:
-    """What a run found. files: names of the pictures."""
+    """Write down what a run found.
+
+    Args:
+        contestants: The artifacts, and what was measured of them.
+        protocol: How it was measured.
+        course: How the run went.
+        files: Names of the pictures.
+        max_drop: Points of average precision that the fastest may lose.
+
+    Returns:
+        The record.
+    """
     lengths = tuple(part.shape[1] for part in contestants[0].times)
     rounds = Rounds(lengths, protocol.seed)
     measurements = tuple(_measurement(c, contestants, rounds) for c in contestants)

@@ -19,8 +19,13 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Difference:
-    """A face that some artifacts lost, or gained. names: of those. score: with which the first artifact found what was
-    lost, or the highest of what was gained.
+    """A face that some artifacts lost, or gained.
+
+    Attributes:
+        box: (x1, y1, x2, y2), pixels.
+        score: With which the first artifact found what was lost, or the highest of what was gained, 0..1.
+        lost: Whether it was lost and not gained.
+        names: Of the artifacts that lost or gained it.
     """
 
     box: Box
@@ -31,7 +36,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Compared:
-    """A picture. first: the artifact that the others are compared with. kept: boxes that all of them found."""
+    """What artifacts found in one picture.
+
+    Attributes:
+        picture: Its name.
+        first: The artifact that the others are compared with.
+        kept: Boxes that all of them found.
+        differences: Faces that some lost or gained.
+    """
 
     picture: str
     first: str

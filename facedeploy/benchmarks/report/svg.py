@@ -14,8 +14,12 @@ _ADVANCE = 0.62  # Of a character, as a part of the size of the font: the widest
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart, and what to know to read it. shapes: of the same chart by the page that is wide, middling or narrow
-    enough for it, as classes of the style sheet.
+    """A chart, and what to know to read it.
+
+    Attributes:
+        title: Above it.
+        caption: How to read it.
+        shapes: Class of the style sheet -> the chart for a page that is wide, middling or narrow enough for it.
     """
 
     title: str

@@ -33,7 +33,14 @@ _CONTRACTIONS = frozenset({"Convolution", "ConvolutionDepthWise", "Deconvolution
 
 @dataclass(frozen=True)
 class Converted:
-    """What pnnx made of a graph, in float32. model: the ONNX graph that it was given."""
+    """What pnnx made of a graph, in float32.
+
+    Attributes:
+        model: The ONNX graph that it was given.
+        lowerings: Operator -> the form that was chosen.
+        layers: Of ncnn's graph.
+        arrays: Layer -> its arrays.
+    """
 
     model: onnx.ModelProto
     lowerings: dict[str, str]

@@ -34,8 +34,11 @@ _LIMIT = 64.0  # Of a factor: beyond, float32's own rounding and dead channels t
 class Pair:
     """Two layers with nothing between them that minds a scale.
 
-    repeat: how many inputs of the second layer each channel of the first becomes. axis: of the second weight, along
-    which its inputs lie; in a depthwise convolution they are its outputs too.
+    Attributes:
+        first: Index of the node.
+        second: Index of the node.
+        repeat: How many inputs of the second layer each channel of the first becomes.
+        axis: Of the second weight, along which its inputs lie; in a depthwise convolution they are its outputs too.
     """
 
     first: onnx.NodeProto
@@ -85,9 +88,11 @@ def _layer_before(
 
 
 def choose_factors(model: onnx.ModelProto, peaks: Mapping[str, NDArray[np.floating]]) -> dict[str, Floats]:
-    """What to divide each channel by, for the pairs where that is worth it.
+    """Choose what to divide each channel by, for the pairs where that is worth it.
 
-    peaks: name of the second layer's weight -> largest magnitude of each input of it (C,).
+    Args:
+        model: The graph.
+        peaks: Name of the second layer's weight -> largest magnitude of each input of it (C,).
 
     Returns:
         The same names -> factors (channels of the first layer,), with a geometric mean of 1.

@@ -33,9 +33,16 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class DeformConv:
-    """The attributes of a node. kernel, stride, dilation and the first two of pads: vertical, horizontal.
+    """The attributes of a node.
 
-    outputs: number of output channels.
+    Attributes:
+        kernel: (vertical, horizontal).
+        stride: (vertical, horizontal).
+        pads: (top, left, bottom, right).
+        dilation: (vertical, horizontal).
+        groups: Groups of the convolution.
+        offset_groups: Groups of channels that share offsets.
+        outputs: Number of output channels.
     """
 
     kernel: tuple[int, int]

@@ -41,9 +41,14 @@ _LEARNED = LAYERS | {"PRelu", "BatchNormalization", "InstanceNormalization", "Gr
 
 
 def compute_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.ModelProto:
-    """A copy of a float32 model that computes in float16.
+    """Copy a float32 model so that it computes in float16.
 
-    keep: beginnings of the names of weights; the nodes that use them stay float32. "" keeps every node.
+    Args:
+        model: The float32 model.
+        keep: How the names of the weights begin whose nodes stay in float32; "" keeps every node.
+
+    Returns:
+        The copy.
 
     Raises:
         ConversionError: a weight is too large for float16 (65504).
@@ -52,9 +57,14 @@ def compute_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.Mo
 
 
 def store_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.ModelProto:
-    """A copy of a float32 model that stores its weights of two and more axes in float16 and computes in float32.
+    """Copy a float32 model so that it stores its weights of two and more axes in float16 and computes in float32.
 
-    keep: beginnings of the names of weights that stay float32; "" keeps all.
+    Args:
+        model: The float32 model.
+        keep: How the names of the weights begin that stay in float32; "" is all of them.
+
+    Returns:
+        The copy.
 
     Raises:
         ConversionError: a weight is too large for float16.

@@ -26,10 +26,15 @@ _COLUMNS = 10
 
 
 def read_widerface(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture, ...], Task]:
-    """Read a folder with the four lists wider_{face,easy,medium,hard}_val.mat, or with the text file alone, which does
-    not know the settings; or such a text file of any part of WIDER FACE.
+    """Read the validation pictures of WIDER FACE.
 
-    options: images, the folder with the folders of events.
+    Args:
+        path: A folder with the four lists wider_{face,easy,medium,hard}_val.mat, or with the text file alone, which
+            does not know the settings; or such a text file of any part of WIDER FACE.
+        options: images: the folder with the folders of events.
+
+    Returns:
+        The labelled pictures, and what is measured on them.
 
     Raises:
         InputError: something is missing or not what it must be.
