@@ -57,9 +57,9 @@ inline std::string usable() {
 }
 
 // An artifact on its way through a measurement.
-class Contestant {
+class Candidate {
 public:
-    Contestant(std::string folder, const std::vector<Pixels>& pictures)
+    Candidate(std::string folder, const std::vector<Pixels>& pictures)
         : folder_(std::move(folder)), pictures_(&pictures) {}
 
     // Open it, and run the first picture. What is wrong with its files; empty where nothing is.
@@ -144,14 +144,14 @@ public:
         if (!read_pictures()) return;
         const double before = processor_seconds();
         if (!open()) return;
-        for (Contestant& c : contestants_) {
+        for (Candidate& c : candidates_) {
             c.look();
             const Clock::time_point begun = Clock::now();
             if (request_.rules.rounds != 0 && good(c)) c.warm_up(request_.rules);
             warmed_ += seconds(Clock::now() - begun);
             if (!good(c)) return fail(c);
         }
-        Rounds rounds(contestants_, pictures_.size(), request_.rules, settle);
+        Rounds rounds(candidates_, pictures_.size(), request_.rules, settle);
         const Clock::time_point begun = Clock::now();
         if (request_.rules.rounds != 0) {
             say("\"step\": \"measuring\"");
@@ -159,15 +159,15 @@ public:
         }
         const double spent = request_.rules.rounds != 0 ? seconds(Clock::now() - begun) : 0;
         const double processor = processor_seconds() - before;
-        for (const Contestant& c : contestants_) {
+        for (const Candidate& c : candidates_) {
             if (!good(c)) return fail(c);
         }
         answer(rounds.times(), spent, processor);
     }
 
 private:
-    static bool good(const Contestant& c) { return c.status() == facedeploy::Status::ok; }
-    static void fail(const Contestant& c) {
+    static bool good(const Candidate& c) { return c.status() == facedeploy::Status::ok; }
+    static void fail(const Candidate& c) {
         say_error("FacedeployError", c.folder() + ": " + facedeploy::message(c.status()));
     }
 
@@ -185,8 +185,8 @@ private:
     }
 
     bool open() {
-        for (const std::string& folder : request_.artifacts) contestants_.emplace_back(folder, pictures_);
-        for (Contestant& c : contestants_) {
+        for (const std::string& folder : request_.artifacts) candidates_.emplace_back(folder, pictures_);
+        for (Candidate& c : candidates_) {
             const std::string problem = c.open(request_.threads);
             if (!problem.empty()) say_error("InputError", problem);
             if (problem.empty() && !good(c)) fail(c);
@@ -200,8 +200,8 @@ private:
                     "\"processor\": %s, \"artifacts\": [",
                     in_quotes(ncnn_version()).c_str(), usable().c_str(), decimal(spent, 9).c_str(),
                     decimal(warmed_, 9).c_str(), decimal(processor, 9).c_str());
-        for (std::size_t i = 0; i < contestants_.size(); ++i) {
-            std::printf("%s{%s, \"times\": %s}", i == 0 ? "" : ", ", contestants_[i].answer().c_str(),
+        for (std::size_t i = 0; i < candidates_.size(); ++i) {
+            std::printf("%s{%s, \"times\": %s}", i == 0 ? "" : ", ", candidates_[i].answer().c_str(),
                         json(times[i], pictures_.size()).c_str());
         }
         std::printf("]}}}\n");
@@ -210,7 +210,7 @@ private:
 
     const Request& request_;
     std::vector<Pixels> pictures_;
-    std::vector<Contestant> contestants_;
+    std::vector<Candidate> candidates_;
     double warmed_ = 0;
 };
 

@@ -169,9 +169,9 @@ class Logged(Pipeline):
 
 def turns(names: str, pictures: int, protocol: Protocol, opening: int = 0) -> tuple[list[tuple[str, int]], Array]:
     log: list[tuple[str, int]] = []
-    contestants = [(Logged(name, log), Lap()) for name in names]
+    candidates = [(Logged(name, log), Lap()) for name in names]
     images = [np.full((1, 1, 3), i, np.uint8) for i in range(pictures)]
-    return log, measure(contestants, images, protocol, opening)
+    return log, measure(candidates, images, protocol, opening)
 
 
 def test_every_artifact_runs_every_picture_in_every_round() -> None:

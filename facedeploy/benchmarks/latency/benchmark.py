@@ -17,7 +17,7 @@ from facedeploy.benchmarks.latency import conditions
 from facedeploy.benchmarks.latency.cold_start import measure_cold
 from facedeploy.benchmarks.latency.layer_profile import executed, profile
 from facedeploy.benchmarks.latency.protocol import SECONDS, TURN, make_protocol, measure, run_lap, warm_up
-from facedeploy.benchmarks.latency.summarize import Contestant, Course, make_record
+from facedeploy.benchmarks.latency.summarize import Candidate, RunLog, make_record
 from facedeploy.benchmarks.latency.throughput import measure_throughput
 from facedeploy.benchmarks.latency.vendors import check_vendor
 from facedeploy.benchmarks.record import Protocol, Record, numbered
@@ -97,81 +97,81 @@ def benchmark(
         files, threads=threads, streams=streams, seconds=seconds, rounds=rounds, seed=seed, options=options
     )
     names = numbered(artifact.path.resolve().name for artifact in opened)
-    contestants = [Contestant(name, artifact) for name, artifact in zip(names, opened, strict=True)]
-    run = _Run(contestants, pictures, protocol, runtime, options, progress)
+    candidates = [Candidate(name, artifact) for name, artifact in zip(names, opened, strict=True)]
+    run = _Run(candidates, pictures, protocol, runtime, options, progress)
     run.measure(layers=layers, feeds=layers or vendors or streams > 1)
     if streams > 1:
         run.throughput()
-    for c in contestants:
+    for c in candidates:
         if vendors:
             progress(f"{c.name}: the vendor's own tool")
             c.vendors = check_vendor(c.artifact, c.feeds, protocol.threads, runtime)
         if cold:
             progress(f"{c.name}: a fresh process")
             c.cold = measure_cold(c.artifact.path, files[0], threads=protocol.threads, runtime=runtime, options=options)
-    return make_record(contestants, protocol, run.course, [f.name for f in files], max_drop)
+    return make_record(candidates, protocol, run.log, [f.name for f in files], max_drop)
 
 
 @dataclass
 class _Run:
     """One run, on its way."""
 
-    contestants: Sequence[Contestant]
+    candidates: Sequence[Candidate]
     pictures: Sequence[Image]
     protocol: Protocol
     runtime: Substitute | None
     options: Mapping[str, Any]
     progress: Progress
-    course: Course = field(default_factory=lambda: Course(conditions.now(), conditions.now()))
+    log: RunLog = field(default_factory=lambda: RunLog(conditions.now(), conditions.now()))
     sampler: Sampler = field(default_factory=lambda: Sampler(read_sensors))
 
     def measure(self, *, layers: bool, feeds: bool) -> None:
         """Open all artifacts as often as the protocol says, and measure them each time."""
         begun = time.perf_counter()
-        self.course.before = conditions.now()
+        self.log.before = conditions.now()
         for opening in range(self.protocol.openings):
             self.progress(f"opening {opening + 1} of {self.protocol.openings}")
             last = opening == self.protocol.openings - 1
             with contextlib.ExitStack() as stack:
-                timed = [(stack.enter_context(pipeline), lap) for pipeline, lap in map(self._open, self.contestants)]
+                timed = [(stack.enter_context(pipeline), lap) for pipeline, lap in map(self._open, self.candidates)]
                 self._measure_opening(timed, opening)
                 if last:
-                    self.course.after, self.course.seconds = conditions.now(), time.perf_counter() - begun
-                    self.course.during = self.sampler.during()
-                    for c, (pipeline, _) in zip(self.contestants, timed, strict=True):
+                    self.log.after, self.log.seconds = conditions.now(), time.perf_counter() - begun
+                    self.log.during = self.sampler.during()
+                    for c, (pipeline, _) in zip(self.candidates, timed, strict=True):
                         self._look(c, pipeline, layers=layers, feeds=feeds)
 
     def throughput(self) -> None:
         self.progress("throughput")
         found = measure_throughput(
-            [(c.artifact, c.feeds) for c in self.contestants],
+            [(c.artifact, c.feeds) for c in self.candidates],
             len(self.pictures[:TURN]),
             self.protocol,
             runtime=self.runtime,
             options=self.options,
         )
-        for c, throughput in zip(self.contestants, found, strict=True):
+        for c, throughput in zip(self.candidates, found, strict=True):
             c.throughput = throughput
 
-    def _open(self, c: Contestant) -> tuple[Pipeline, Lap]:
+    def _open(self, c: Candidate) -> tuple[Pipeline, Lap]:
         lap = Lap()
         protocol, timed = self.protocol, functools.partial(Timed, lap=lap)
         return load(c.artifact, threads=protocol.threads, runtime=self.runtime, options=self.options, wrap=timed), lap
 
     def _measure_opening(self, timed: Sequence[tuple[Pipeline, Lap]], opening: int) -> None:
-        for c, (pipeline, lap) in zip(self.contestants, timed, strict=True):
+        for c, (pipeline, lap) in zip(self.candidates, timed, strict=True):
             # A backend may compile for every size that it meets, so each picture comes once before anything counts.
             answers = tuple(Answer(tuple(pipeline.detect(picture))) for picture in self.pictures)
             c.answers = c.answers or answers
             begun = time.perf_counter()
             c.steady &= warm_up(functools.partial(_seconds, pipeline, lap, self.pictures[0]), self.protocol)
-            self.course.warmed += time.perf_counter() - begun
+            self.log.warmed += time.perf_counter() - begun
         with self.sampler:
             measured = measure(timed, self.pictures, self.protocol, opening)
-        for c, times in zip(self.contestants, measured, strict=True):
+        for c, times in zip(self.candidates, measured, strict=True):
             c.times.append(times)
 
-    def _look(self, c: Contestant, pipeline: Pipeline, *, layers: bool, feeds: bool) -> None:
+    def _look(self, c: Candidate, pipeline: Pipeline, *, layers: bool, feeds: bool) -> None:
         """What else there is to know of a pipeline, now that its time has been taken."""
         c.described = next(iter(pipeline.runtimes.values())).describe()
         c.sizes = _sizes(pipeline)

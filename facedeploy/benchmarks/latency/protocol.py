@@ -36,7 +36,7 @@ TURN = 8  # Pictures that an artifact gets at a time.
 _QUIET, _LOOK, _PATIENCE = 0.3, 1e-3, 0.05
 
 Floats = NDArray[np.float64]
-Contestant = tuple[Pipeline, Lap]
+Timed = tuple[Pipeline, Lap]
 
 
 def make_protocol(
@@ -106,8 +106,8 @@ def run_lap(pipeline: Pipeline, lap: Lap, image: Image) -> tuple[float, float, f
     return lap.phases()
 
 
-def measure(contestants: Sequence[Contestant], pictures: Sequence[Image], protocol: Protocol, opening: int) -> Floats:
-    """Seconds of one opening: (contestants, phases, rounds, pictures), in the order of `PHASES`.
+def measure(candidates: Sequence[Timed], pictures: Sequence[Image], protocol: Protocol, opening: int) -> Floats:
+    """Seconds of one opening: (candidates, phases, rounds, pictures), in the order of `PHASES`.
 
     In a round every artifact runs every picture, `TURN` pictures at a time, and who runs next is drawn. Whoever's turn
     it is waits until the last one's workers have stopped, and runs once without being counted. The first turn of all is
@@ -116,30 +116,30 @@ def measure(contestants: Sequence[Contestant], pictures: Sequence[Image], protoc
     generator = np.random.default_rng([protocol.seed, opening])
     rounds: list[Floats] = []
     with _without_collections():
-        _round(contestants, pictures[:TURN], generator)
+        _round(candidates, pictures[:TURN], generator)
         begun = time.perf_counter()
-        while _goes_on(len(rounds), time.perf_counter() - begun, protocol, opening, len(contestants)):
-            rounds.append(_round(contestants, pictures, generator))
+        while _goes_on(len(rounds), time.perf_counter() - begun, protocol, opening, len(candidates)):
+            rounds.append(_round(candidates, pictures, generator))
     return np.stack(rounds, axis=2)
 
 
-def _round(contestants: Sequence[Contestant], pictures: Sequence[Image], generator: np.random.Generator) -> Floats:
-    """Seconds (contestants, phases, pictures)."""
-    times = np.zeros((len(contestants), len(PHASES), len(pictures)))
+def _round(candidates: Sequence[Timed], pictures: Sequence[Image], generator: np.random.Generator) -> Floats:
+    """Seconds (candidates, phases, pictures)."""
+    times = np.zeros((len(candidates), len(PHASES), len(pictures)))
     for turn in (slice(i, i + TURN) for i in range(0, len(pictures), TURN)):
-        for who in generator.permutation(len(contestants)).tolist():
-            pipeline, lap = contestants[who]
+        for who in generator.permutation(len(candidates)).tolist():
+            pipeline, lap = candidates[who]
             _settle()
             run_lap(pipeline, lap, pictures[turn.start])
             times[who, :, turn] = np.transpose([run_lap(pipeline, lap, p) for p in pictures[turn]])
     return times
 
 
-def _goes_on(done: int, spent: float, protocol: Protocol, opening: int, contestants: int) -> bool:
+def _goes_on(done: int, spent: float, protocol: Protocol, opening: int, candidates: int) -> bool:
     if protocol.rounds is not None:
         share, more = divmod(protocol.rounds, protocol.openings)
         return done < share + (opening < more)
-    return done * protocol.openings < FEWEST or spent < protocol.seconds * contestants / protocol.openings
+    return done * protocol.openings < FEWEST or spent < protocol.seconds * candidates / protocol.openings
 
 
 def _settle() -> None:

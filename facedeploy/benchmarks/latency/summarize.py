@@ -37,7 +37,7 @@ _DIGITS = 4  # Of milliseconds: what a clock call takes.
 
 
 @dataclass
-class Contestant:
+class Candidate:
     """An artifact, and what a run sees of it on its way. times: seconds of each opening, (phases, rounds, pictures)."""
 
     name: str
@@ -62,7 +62,7 @@ class Contestant:
 
 
 @dataclass
-class Course:
+class RunLog:
     """How a run went. before, after: the machine; seconds: between them, of which `warmed` for warm-up. during: what a
     board's sensors said in between. machine: what it ran on, where that is not this one. remarks: sentences of what
     a reader must know.
@@ -78,39 +78,39 @@ class Course:
 
 
 def make_record(
-    contestants: Sequence[Contestant], protocol: Protocol, course: Course, files: Sequence[str], max_drop: float
+    candidates: Sequence[Candidate], protocol: Protocol, log: RunLog, files: Sequence[str], max_drop: float
 ) -> Record:
     """Write down what a run found.
 
     Args:
-        contestants: The artifacts, and what was measured of them.
+        candidates: The artifacts, and what was measured of them.
         protocol: How it was measured.
-        course: How the run went.
+        log: How the run went.
         files: Names of the pictures.
         max_drop: Points of average precision that the fastest may lose.
 
     Returns:
         The record.
     """
-    lengths = tuple(part.shape[1] for part in contestants[0].times)
+    lengths = tuple(part.shape[1] for part in candidates[0].times)
     rounds = Rounds(lengths, protocol.seed)
-    measurements = tuple(_measurement(c, contestants, rounds) for c in contestants)
+    measurements = tuple(_measurement(c, candidates, rounds) for c in candidates)
     return Record(
         version=VERSION,
         protocol=protocol,
         protocol_digest=protocol.digest,
         conditions=make_conditions(
-            course.before,
-            course.after,
-            seconds=course.seconds,
-            warmed=course.warmed,
-            unsteady=[c.name for c in contestants if not c.steady],
-            times={c.name: c.milliseconds["whole"] for c in contestants},
+            log.before,
+            log.after,
+            seconds=log.seconds,
+            warmed=log.warmed,
+            unsteady=[c.name for c in candidates if not c.steady],
+            times={c.name: c.milliseconds["whole"] for c in candidates},
             lengths=lengths,
             threads=protocol.threads,
-            also=[*course.remarks, *(remark for m in measurements for remark in _vendor_remarks(m))],
-            during=course.during,
-            ran_on=course.machine,
+            also=[*log.remarks, *(remark for m in measurements for remark in _vendor_remarks(m))],
+            during=log.during,
+            ran_on=log.machine,
         ),
         pictures=tuple(files),
         measurements=measurements,
@@ -121,11 +121,11 @@ def make_record(
     )
 
 
-def _measurement(c: Contestant, contestants: Sequence[Contestant], rounds: Rounds) -> Measurement:
+def _measurement(c: Candidate, candidates: Sequence[Candidate], rounds: Rounds) -> Measurement:
     manifest = c.artifact.manifest
     times = c.milliseconds
-    reference = contestants[0].milliseconds["whole"]
-    truth = next(other for other in contestants if other.artifact.manifest.model == manifest.model)
+    reference = candidates[0].milliseconds["whole"]
+    truth = next(other for other in candidates if other.artifact.manifest.model == manifest.model)
     return Measurement(
         name=c.name,
         digest=sha256(c.artifact.path / MANIFEST),

@@ -23,7 +23,7 @@ _AHEAD = 8  # Inputs for each stream in a round, so that its end, where streams 
 
 
 def measure_throughput(
-    contestants: Sequence[tuple[Artifact, Mapping[str, Feeds]]],
+    candidates: Sequence[tuple[Artifact, Mapping[str, Feeds]]],
     pictures: int,
     protocol: Protocol,
     *,
@@ -36,11 +36,11 @@ def measure_throughput(
     artifact computes several inputs at once. What a pipeline does between its networks is not part of it.
     """
     with contextlib.ExitStack() as stack:
-        crews = [list(_opened(artifact, feeds, protocol, runtime, options, stack)) for artifact, feeds in contestants]
-        able = [i for i, crew in enumerate(crews) if any(r.parallel > 1 for r, _ in crew)]
+        opened = [list(_opened(artifact, feeds, protocol, runtime, options, stack)) for artifact, feeds in candidates]
+        able = [i for i, candidate in enumerate(opened) if any(r.parallel > 1 for r, _ in candidate)]
         repeats = max(1, -(-_AHEAD * protocol.streams // pictures))
-        times = _rounds([crews[i] for i in able], repeats, protocol)
-    found: list[Throughput | None] = [None] * len(contestants)
+        times = _rounds([opened[i] for i in able], repeats, protocol)
+    found: list[Throughput | None] = [None] * len(candidates)
     for i, seconds in zip(able, times, strict=True):
         each = mean_of(seconds[:, None])
         rounds = Rounds((len(seconds),), protocol.seed)
@@ -70,26 +70,28 @@ def _opened(
             yield stack.enter_context(made), feeds[name].inputs
 
 
-def _rounds(crews: Sequence[Sequence[tuple[Runtime, Sequence[Any]]]], repeats: int, protocol: Protocol) -> list[Floats]:
-    """Seconds of each round, for each crew."""
+def _rounds(
+    opened: Sequence[Sequence[tuple[Runtime, Sequence[Any]]]], repeats: int, protocol: Protocol
+) -> list[Floats]:
+    """Seconds of each round, for each candidate."""
     generator = np.random.default_rng(protocol.seed)
-    budget = len(crews) * protocol.seconds / 2
+    budget = len(opened) * protocol.seconds / 2
     wanted = max(FEWEST, protocol.rounds or 0)
-    for crew in crews:
-        _run(crew, repeats)
+    for candidate in opened:
+        _run(candidate, repeats)
     rounds: list[list[float]] = []
     begun = time.perf_counter()
-    while crews and (len(rounds) < wanted or time.perf_counter() - begun < budget):
-        times = [0.0] * len(crews)
-        for who in generator.permutation(len(crews)).tolist():
-            times[who] = _run(crews[who], repeats)
+    while opened and (len(rounds) < wanted or time.perf_counter() - begun < budget):
+        times = [0.0] * len(opened)
+        for who in generator.permutation(len(opened)).tolist():
+            times[who] = _run(opened[who], repeats)
         rounds.append(times)
     return [np.array(column) for column in zip(*rounds, strict=True)]
 
 
-def _run(crew: Sequence[tuple[Runtime, Sequence[Any]]], repeats: int) -> float:
+def _run(candidate: Sequence[tuple[Runtime, Sequence[Any]]], repeats: int) -> float:
     start = time.perf_counter()
-    for runtime, inputs in crew:
+    for runtime, inputs in candidate:
         many = [*inputs] * repeats
         if runtime.options.preprocess is None:
             runtime.run_many(many)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from facedeploy.benchmarks.latency.summarize import Contestant, make_record
+from facedeploy.benchmarks.latency.summarize import Candidate, make_record
 from facedeploy.benchmarks.record import Record, numbered
 from facedeploy.core.errors import InputError
 from facedeploy.core.progress import Progress, silent
@@ -61,13 +61,11 @@ def benchmark_on_phone(
         msg = f"{device.name} is Android's emulator, whose times are no phone's: measure on a phone; verify works there"
         raise InputError(msg)
     names = numbered(artifact.path.resolve().name for artifact in stage.artifacts)
-    contestants = [Contestant(name, artifact) for name, artifact in zip(names, stage.artifacts, strict=True)]
+    candidates = [Candidate(name, artifact) for name, artifact in zip(names, stage.artifacts, strict=True)]
     with stage.laid_out() as pictures:
         cooler = cooling or Cooling()
-        run = PhoneRun(stage.runner, stage.found, contestants, stage.folders, pictures, cooler, interval, progress)
+        run = PhoneRun(stage.runner, stage.found, candidates, stage.folders, pictures, cooler, interval, progress)
         run.measure()
         if settings.cold:
             run.measure_cold()
-    return make_record(
-        contestants, stage.runner.protocol, run.course, [s.name for s in stage.sources], settings.max_drop
-    )
+    return make_record(candidates, stage.runner.protocol, run.log, [s.name for s in stage.sources], settings.max_drop)

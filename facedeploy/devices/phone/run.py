@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from facedeploy.benchmarks.latency.conditions import Moment
-from facedeploy.benchmarks.latency.summarize import Contestant, Course
+from facedeploy.benchmarks.latency.summarize import Candidate, RunLog
 from facedeploy.benchmarks.record import Cold, Protocol
 from facedeploy.core.errors import DeviceError
 from facedeploy.core.optional_imports import installed_versions
@@ -104,7 +104,7 @@ class PhoneRun:
     Attributes:
         runner: How the runner is called.
         found: What the phone is.
-        contestants: The artifacts, and what was measured of them.
+        candidates: The artifacts, and what was measured of them.
         folders: The artifacts' folders, as the runner names them.
         pictures: The pictures, as the runner names them.
         cooling: When the phone is cool enough.
@@ -116,7 +116,7 @@ class PhoneRun:
 
     runner: Runner
     found: PhoneProbe
-    contestants: Sequence[Contestant]
+    candidates: Sequence[Candidate]
     folders: Sequence[str]
     pictures: Sequence[Picture]
     cooling: Cooling
@@ -143,18 +143,18 @@ class PhoneRun:
 
     def measure_cold(self) -> None:
         """One process for each artifact, which opens it and runs one picture."""
-        for c, folder in zip(self.contestants, self.folders, strict=True):
+        for c, folder in zip(self.candidates, self.folders, strict=True):
             self._cooler.wait(f"{c.name} was opened in a fresh process")
             self._say(f"{c.name}: a fresh process")
             part = self.runner([folder], self.pictures[:1], 0, 0).artifacts[0]
             c.cold = Cold(part.load, part.first, part.memory)
 
     @property
-    def course(self) -> Course:
+    def log(self) -> RunLog:
         """How it went."""
         (first, _, _), (_, opening, last) = self.seen[0], self.seen[-1]
         cores = opening.usable
-        return Course(
+        return RunLog(
             Moment(first.state(cores), Ticks(0.0, 0.0, 0.0, 0.0)),
             Moment(last.state(cores), _spent(self.seen)),
             seconds=self.seconds,
@@ -165,7 +165,7 @@ class PhoneRun:
         )
 
     def _keep(self, opening: Opening) -> None:
-        for c, part in zip(self.contestants, opening.artifacts, strict=True):
+        for c, part in zip(self.candidates, opening.artifacts, strict=True):
             manifest = c.artifact.manifest
             c.answers = c.answers or part.answers
             c.steady &= part.steady
