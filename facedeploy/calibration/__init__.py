@@ -1,6 +1,7 @@
 """From pictures to ranges, and from ranges to the layers that an int8 target quantises.
 
-`quantize_plan` decides which layers are int8, `sensitivity` measures which ones INT8 hurts, `table` holds the ranges.
+`session` calibrates, `quantize_plan` decides which layers are int8, `sensitivity` measures which ones INT8 hurts,
+`table` holds the ranges.
 """
 
-__all__ = ["quantize_plan", "report", "sensitivity", "table"]
+__all__ = ["quantize_plan", "report", "sensitivity", "session", "table"]

@@ -35,7 +35,11 @@ _SIDES = ("height", "width")
 class Graph:
     """A graph and its layers.
 
-    divided: name of a layer's weight -> by what each channel of the layer before was divided, where they were.
+    Attributes:
+        spec: The network's inputs and outputs.
+        model: The ONNX graph.
+        layers: Its layers, in the order of computation.
+        divided: Name of a layer's weight -> by what each channel of the layer before was divided, where they were.
     """
 
     spec: NetworkSpec
@@ -52,7 +56,8 @@ class Graph:
     def equalised(self, peaks: Mapping[str, Floats]) -> Graph:
         """The same, with channels of very different size made alike, where layers that may be int8 read them.
 
-        peaks: tensor -> the largest magnitude of each channel (C,).
+        Args:
+            peaks: Tensor -> the largest magnitude of each channel (C,).
         """
         mine = {v.name: peaks[v.input] for v in self.layers if not v.reason and v.input in peaks}
         divided = {name: tuple(factors.tolist()) for name, factors in choose_factors(self.model, mine).items()}
@@ -67,7 +72,9 @@ class Graph:
     def open(self, options: RuntimeOptions, also: Iterable[str] = ()) -> OnnxRuntimeRuntime:
         """Open the graph in ONNX Runtime, which cannot profile it afterwards: the file is gone then.
 
-        also: tensors that become outputs too, of shapes that nobody asks for; inputs among them are left out.
+        Args:
+            options: How it runs.
+            also: Tensors that become outputs too, of shapes that nobody asks for; inputs among them are left out.
         """
         library: Any = require("onnx", "export")
         known = {t.name for t in (*self.spec.inputs, *self.spec.outputs)}

@@ -33,7 +33,10 @@ Floats = NDArray[np.float32]
 class Observer:
     """Statistics of what the layers of one graph read. Not for several threads: the histograms are not locked.
 
-    histograms: by tensor. peaks: of a tensor, the largest magnitude of each channel. runs: how often the graph ran.
+    Attributes:
+        histograms: Tensor -> the values that were seen.
+        peaks: Tensor -> the largest magnitude of each channel, (C,) float32.
+        runs: How often the graph ran.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -78,7 +81,12 @@ class Observer:
 
 @dataclass(frozen=True)
 class Observed:
-    """networks: what the layers of each read. digest: SHA-256 of the pictures."""
+    """What pictures show.
+
+    Attributes:
+        networks: Network -> statistics of what its layers read.
+        digest: SHA-256 over the bytes of the picture files, in their order.
+    """
 
     networks: Mapping[str, Observer]
     digest: str
@@ -86,6 +94,12 @@ class Observed:
 
 def observe(entry: PipelineEntry, graphs: Mapping[str, Graph], pictures: Iterable[Path], threads: int) -> Observed:
     """Show pictures to the pipeline over some graphs.
+
+    Args:
+        entry: The pipeline.
+        graphs: Network -> its graph.
+        pictures: Picture files.
+        threads: CPU threads of each network; 0 for every core.
 
     Raises:
         InputError: a picture cannot be read, all are blank, a value is not finite, or a network never ran.

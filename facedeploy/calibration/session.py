@@ -34,7 +34,12 @@ Plan = Mapping[str, Ranges]
 
 @dataclass(frozen=True)
 class Split:
-    """Picture files to calibrate with, and others to judge on."""
+    """Picture files of one calibration.
+
+    Attributes:
+        calibration: Those to calibrate with, sorted.
+        held_back: Others, to judge on.
+    """
 
     calibration: tuple[Path, ...]
     held_back: tuple[Path, ...]
@@ -44,8 +49,12 @@ class Split:
 class Session:
     """A model that is calibrated.
 
-    graphs: float32, those that the table's ranges hold for. held_back: pictures to judge on. threads: of whatever runs
-    the graphs; 0 for every core.
+    Attributes:
+        source: The model.
+        graphs: Network -> its float32 graph, for which the table's ranges hold.
+        table: The ranges.
+        held_back: Picture files to judge on.
+        threads: CPU threads of whatever runs the graphs; 0 for every core.
     """
 
     source: Source
@@ -57,6 +66,11 @@ class Session:
 
 def choose_pictures(images: Sequence[str | os.PathLike[str]], count: int = DEFAULT_COUNT, seed: int = 0) -> Split:
     """At most `count` of the pictures in files and folders: four fifths to calibrate with.
+
+    Args:
+        images: Picture files, and folders of them.
+        count: How many to take at most.
+        seed: Of the drawing.
 
     Raises:
         InputError: no picture, or too few.
@@ -87,8 +101,14 @@ def calibrate(
 ) -> Session:
     """Run the pipeline over the pictures to calibrate with, and choose the range of every layer's input.
 
-    equalised: whether channels of very different size are made alike, which takes a second pass. watch: shows the
-    progress over files.
+    Args:
+        source: The model.
+        pictures: Files to calibrate with, and to judge on later.
+        method: How the clips of a range are chosen.
+        equalised: Whether channels of very different size are made alike, which takes a second pass.
+        threads: CPU threads of each network; 0 for every core.
+        progress: Told the name of each step.
+        watch: Shows the progress over files.
 
     Raises:
         InputError: a picture cannot be read, all are blank, a value is not finite, or a network never ran.
@@ -120,7 +140,11 @@ def plan_of(
 ) -> dict[str, dict[str, Range]]:
     """The layers that the rules, the user and the table let be int8, network by network.
 
-    keep_float, allow: shell patterns of layer names, over all networks.
+    Args:
+        graphs: Network -> its graph.
+        table: Ranges of at least the layers that are chosen.
+        keep_float: Shell patterns of layer names, over all networks, to stay in float.
+        allow: The same, of layers to quantise whatever the rules say.
 
     Raises:
         InputError: a pattern matches nothing, or the table lacks a layer.

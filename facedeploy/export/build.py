@@ -19,7 +19,13 @@ from facedeploy.runtimes.tensorrt_api import find_tensorrt
 
 @dataclass(frozen=True)
 class Engines:
-    """What was built: the bytes of each network's engine, by name. tool, version: of TensorRT."""
+    """What was built.
+
+    Attributes:
+        networks: Network -> the bytes of its engine.
+        tool: TensorRT's module, such as "tensorrt".
+        version: Its version.
+    """
 
     networks: Mapping[str, bytes]
     tool: str

@@ -105,7 +105,13 @@ def threshold_of(entry: PipelineEntry) -> float:
 
 @contextlib.contextmanager
 def asking(entry: PipelineEntry, networks: Mapping[str, Opener], threads: int) -> Iterator[Callable[[Image], Answer]]:
-    """Open a pipeline, to be asked about pictures with low thresholds. networks, threads: as of `open_pipeline`."""
+    """Open a pipeline with low thresholds, to be asked about pictures.
+
+    Args:
+        entry: The pipeline, as the user has it.
+        networks: Network -> what opens its runtime.
+        threads: CPU threads of each; 0 for every core.
+    """
     low = judging(entry)
     kept: list[Arrays] = []
 
@@ -127,7 +133,7 @@ def asking(entry: PipelineEntry, networks: Mapping[str, Opener], threads: int) -
 def answers(
     entry: PipelineEntry, networks: Mapping[str, Opener], files: Iterable[Path], threads: int
 ) -> tuple[Answer, ...]:
-    """What a pipeline says to some picture files.
+    """What a pipeline says to some picture files. Takes what `asking` does, and the files.
 
     Raises:
         InputError: a picture cannot be read.

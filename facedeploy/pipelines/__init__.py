@@ -113,7 +113,10 @@ def decodes(entry: PipelineEntry) -> bool:
 def open_pipeline(entry: PipelineEntry, networks: Mapping[str, Opener], threads: int = 0) -> Pipeline:
     """Open the networks as the pipeline wants them to run, and make it over them. Closing it closes them.
 
-    networks: name -> what opens its runtime. threads: CPU threads of each; 0 for every core.
+    Args:
+        entry: The family and its configuration.
+        networks: Name -> what opens its runtime.
+        threads: CPU threads of each; 0 for every core.
     """
     config_type, pipeline = _FAMILIES[entry.family]
     config: Any = from_plain(config_type, entry.config)

@@ -13,7 +13,7 @@ from facedeploy.core.errors import ArtifactError, BackendUnavailableError, Input
 from facedeploy.core.target import Target
 from facedeploy.runtimes.base import Runtime, RuntimeOptions
 
-__all__ = ["Substitute", "base", "doctor", "open_network"]
+__all__ = ["Substitute", "base", "doctor", "open_network", "wrapped"]
 
 Substitute = Literal["onnxruntime"]
 

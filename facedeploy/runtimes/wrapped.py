@@ -28,7 +28,12 @@ class Wrapped(Runtime):
     concurrent = False
 
     def __init__(self, inner: Runtime, spec: NetworkSpec | None = None) -> None:
-        """`spec`: that of the inner runtime, or with fewer outputs."""
+        """Wrap a runtime.
+
+        Args:
+            inner: The runtime that computes.
+            spec: Its spec with fewer outputs; None for the same.
+        """
         super().__init__(spec or inner.spec, inner.options)
         self.inner = inner
 
@@ -68,8 +73,11 @@ class Watched(Wrapped):
 
 @dataclass
 class Feeds:
-    """Inputs of one network, in the order given, and the seconds that each call took. An input is a stack of pictures
-    where the network is run on pictures, else named arrays.
+    """What one network was given.
+
+    Attributes:
+        inputs: In the order given: pictures (N, H, W, 3) uint8 where it is run on pictures, else named arrays.
+        seconds: What each of them took.
     """
 
     inputs: list[Any] = field(default_factory=list)
@@ -102,8 +110,12 @@ class Recorded(Wrapped):
 
 @dataclass
 class Lap:
-    """One picture's way through a pipeline, in seconds of a clock. fed: when the first network had its first input;
-    None until then. network: spent inside the runtimes.
+    """One picture's way through a pipeline, in seconds of a clock.
+
+    Attributes:
+        begun: When it began.
+        fed: When the first network had its first input; None until then.
+        network: Spent inside the runtimes.
     """
 
     begun: float = 0.0
@@ -169,11 +181,7 @@ class Timed(Wrapped):
 
 
 class Replayed(Runtime):
-    """Answers from what was seen before; where that says nothing, it runs the network.
-
-    recall: the tensors for some inputs, at least the outputs, or None. whole: opens the network, which may have more
-    outputs too; it is asked once, at the first None.
-    """
+    """Answers from what was seen before; where that says nothing, it runs the network."""
 
     backend = "replayed"
     concurrent = False
@@ -185,6 +193,14 @@ class Replayed(Runtime):
         recall: Callable[[Mapping[str, Array]], Arrays | None],
         whole: Callable[[], Runtime],
     ) -> None:
+        """Make the runtime; nothing is opened yet.
+
+        Args:
+            spec: The network's inputs and outputs.
+            options: How it runs.
+            recall: The tensors for some inputs, at least the outputs, or None.
+            whole: Opens the network, which may have more outputs; it is called once, at the first None.
+        """
         super().__init__(spec, options)
         self._recall, self._whole = recall, whole
         self._opened: Runtime | None = None
