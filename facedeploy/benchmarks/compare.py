@@ -65,7 +65,7 @@ class Comparison:
             yield f"{change.name}{other}: {in_words(change.times)}{against}"
 
 
-def compare(old: Record, new: Record) -> Comparison:
+def compare_records(old: Record, new: Record) -> Comparison:
     """Compare two runs. Artifacts are the same by their files or, failing that, by their names.
 
     Raises:

@@ -109,7 +109,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Layer:
+class MeasuredLayer:
     """A layer as the backend ran it.
 
     Attributes:
@@ -221,7 +221,7 @@ class Measurement:
     size: int
     runtime: Mapping[str, Any]
     executed: Mapping[str, int]
-    layers: tuple[Layer, ...]
+    layers: tuple[MeasuredLayer, ...]
     cold: Cold | None
     spread: Mapping[str, Spread]
     samples: Mapping[str, tuple[tuple[float, ...], ...]]

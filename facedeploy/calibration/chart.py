@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from facedeploy.artifact.loss import Loss
-from facedeploy.calibration.report import CalibrationReport, Row
+from facedeploy.calibration.report import CalibrationReport, LayerRow
 from facedeploy.core.errors import InputError
 from facedeploy.core.preprocess import Image
 
@@ -68,7 +68,7 @@ def _bars(canvas: Image, x: int, values: Sequence[float | None]) -> None:
         _text(canvas, f"{value:.2f}", end + 6, _middle(i), _INK)
 
 
-def _known(row: Row, value: Callable[[Loss], float | None]) -> bool:
+def _known(row: LayerRow, value: Callable[[Loss], float | None]) -> bool:
     return row.loss is not None and value(row.loss) is not None
 
 

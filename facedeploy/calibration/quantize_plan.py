@@ -18,7 +18,7 @@ from facedeploy.calibration.session import (
     choose_pictures,
     plan_of,
 )
-from facedeploy.calibration.table import Method, Table, check_table, read_table
+from facedeploy.calibration.table import Method, RangeTable, check_table, read_table
 from facedeploy.core.errors import InputError, ParityError
 from facedeploy.core.progress import Progress, Watch, silent, unwatched
 from facedeploy.graph.ranges import Range
@@ -147,5 +147,5 @@ def check_loss(model: str, loss: Loss, pictures: int) -> None:
         raise ParityError(msg)
 
 
-def _entry(table: Table, loss: Loss | None = None) -> Calibration:
+def _entry(table: RangeTable, loss: Loss | None = None) -> Calibration:
     return Calibration(table.method, table.pictures, table.digest, loss)

@@ -10,7 +10,7 @@ from pathlib import Path
 from facedeploy.artifact.loss import Loss
 from facedeploy.calibration.sensitivity import measure_loss, measure_sensitivity
 from facedeploy.calibration.session import DEFAULT_COUNT, DEFAULT_METHOD, calibrate, choose_pictures, plan_of
-from facedeploy.calibration.table import Method, Table
+from facedeploy.calibration.table import Method, RangeTable
 from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import InputSize
 from facedeploy.core.optional_imports import require
@@ -19,7 +19,7 @@ from facedeploy.sources.open import open_source
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerRow:
     """A layer.
 
     Attributes:
@@ -47,8 +47,8 @@ class CalibrationReport:
         held_back: How many pictures it was judged on.
     """
 
-    table: Table
-    rows: tuple[Row, ...]
+    table: RangeTable
+    rows: tuple[LayerRow, ...]
     whole: Loss | None
     held_back: int
 
@@ -111,7 +111,7 @@ def calibrate_model(
         progress("all layers together")
         whole = measure_loss(session, plan, measured.judge)
     rows = {
-        (name, layer.name): Row(name, layer.name, losses.get((name, layer.name)), layer.reason)
+        (name, layer.name): LayerRow(name, layer.name, losses.get((name, layer.name)), layer.reason)
         for name, graph in session.graphs.items()
         for layer in graph.layers
     }

@@ -14,7 +14,7 @@ from facedeploy.calibration.session import Plan, Session
 from facedeploy.core.images import read_picture
 from facedeploy.core.progress import Watch, unwatched
 from facedeploy.graph.ranges import Range
-from facedeploy.metrics.face_loss import Answer, Judge, answers, asking, judge_by
+from facedeploy.metrics.face_loss import Judge, Prediction, answers, asking, judge_by
 from facedeploy.runtimes.base import Opener
 
 
@@ -67,8 +67,8 @@ def measure_sensitivity(session: Session, plan: Plan, watch: Watch = unwatched) 
         for name, graph in graphs.items()
     }
     floats: dict[str, Opener] = {name: capture.open_replayed for name, capture in captures.items()}
-    truth: list[Answer] = []
-    found: dict[tuple[str, str], list[Answer]] = {key: [] for key in variants}
+    truth: list[Prediction] = []
+    found: dict[tuple[str, str], list[Prediction]] = {key: [] for key in variants}
     with contextlib.ExitStack() as stack:
         ask = stack.enter_context(asking(entry, {name: c.open for name, c in captures.items()}, threads))
         asked = {}
@@ -118,6 +118,6 @@ def fit(
     return left, loss
 
 
-def _answers(session: Session, graphs: Mapping[str, Graph]) -> tuple[Answer, ...]:
+def _answers(session: Session, graphs: Mapping[str, Graph]) -> tuple[Prediction, ...]:
     opened = {name: graph.open for name, graph in graphs.items()}
     return answers(session.source.pipeline, opened, session.held_back, session.threads)

@@ -14,7 +14,7 @@ from pathlib import Path
 from facedeploy.calibration.observed_graph import Graph, open_graphs
 from facedeploy.calibration.observer import observe
 from facedeploy.calibration.quantizable_layers import check_patterns, choose
-from facedeploy.calibration.table import Method, Table, range_of
+from facedeploy.calibration.table import Method, RangeTable, range_of
 from facedeploy.core.errors import InputError
 from facedeploy.core.images import expand
 from facedeploy.core.optional_imports import installed_versions
@@ -59,7 +59,7 @@ class Session:
 
     source: Source
     graphs: Mapping[str, Graph]
-    table: Table
+    table: RangeTable
     held_back: tuple[Path, ...]
     threads: int = 0
 
@@ -123,7 +123,7 @@ def calibrate(
         graphs = {name: graph.equalised(observed.networks[name].peaks) for name, graph in graphs.items()}
     if any(graph.divided for graph in graphs.values()):
         observed = observe(source.pipeline, graphs, watch(files, "calibrate again"), threads)
-    table = Table(
+    table = RangeTable(
         model=source.model,
         source=source.digests,
         method=method,
@@ -136,7 +136,7 @@ def calibrate(
 
 
 def plan_of(
-    graphs: Mapping[str, Graph], table: Table, keep_float: Sequence[str] = (), allow: Sequence[str] = ()
+    graphs: Mapping[str, Graph], table: RangeTable, keep_float: Sequence[str] = (), allow: Sequence[str] = ()
 ) -> dict[str, dict[str, Range]]:
     """The layers that the rules, the user and the table let be int8, network by network.
 

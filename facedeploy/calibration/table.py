@@ -23,7 +23,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Table:
+class RangeTable:
     """The table of ranges.
 
     Attributes:
@@ -50,7 +50,7 @@ class Table:
 
 
 _DOCUMENT = Document(
-    Table,
+    RangeTable,
     "table of ranges",
     VERSION,
     advice="write one with facedeploy calibrate",
@@ -59,12 +59,12 @@ _DOCUMENT = Document(
 )
 
 
-def write_table(table: Table, path: str | os.PathLike[str]) -> None:
+def write_table(table: RangeTable, path: str | os.PathLike[str]) -> None:
     """Write the table as JSON, in one step; a file that is there is replaced."""
     write_json(table, Path(path))
 
 
-def read_table(path: str | os.PathLike[str]) -> Table:
+def read_table(path: str | os.PathLike[str]) -> RangeTable:
     """Read a table.
 
     Raises:
@@ -73,7 +73,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     return read_document(_DOCUMENT, Path(path))
 
 
-def range_of(table: Table, network: str, layer: str) -> Range:
+def range_of(table: RangeTable, network: str, layer: str) -> Range:
     """What a layer reads.
 
     Raises:
@@ -86,7 +86,7 @@ def range_of(table: Table, network: str, layer: str) -> Range:
     return values
 
 
-def check_table(table: Table, model: str, source: Mapping[str, str]) -> None:
+def check_table(table: RangeTable, model: str, source: Mapping[str, str]) -> None:
     """Check that a table was made for this model and these weights: part of the checkpoint -> SHA-256.
 
     Raises:

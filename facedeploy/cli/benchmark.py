@@ -97,7 +97,7 @@ def command(
     from facedeploy.core.images import expand
     from facedeploy.core.serialization import to_plain
     from facedeploy.devices.open import open_device
-    from facedeploy.devices.python.request import Settings
+    from facedeploy.devices.python.request import MeasurementSettings
 
     machine = None if device == "local" else open_device(device)
     if machine is not None and (dataset or ray):
@@ -112,7 +112,7 @@ def command(
         check_place(save)
     if report is not None:
         check_report_folder(report)
-    settings = Settings(
+    settings = MeasurementSettings(
         threads=threads,
         seconds=seconds,
         rounds=rounds,

@@ -16,11 +16,11 @@ def command(
     json: Json = False,
 ) -> None:
     """Compare two records of `benchmark`: what became faster or slower, and what is only noise."""
-    from facedeploy.benchmarks.compare import compare
+    from facedeploy.benchmarks.compare import compare_records
     from facedeploy.benchmarks.record_file import read_record
     from facedeploy.core.serialization import to_plain
 
-    result = compare(read_record(old), read_record(new))
+    result = compare_records(read_record(old), read_record(new))
     if json:
         print_json(to_plain(result))
         return

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from facedeploy.benchmarks.record import Record
     from facedeploy.core.face import Face
     from facedeploy.core.progress import Progress
-    from facedeploy.devices.python.request import Settings
+    from facedeploy.devices.python.request import MeasurementSettings
     from facedeploy.runtimes import Substitute
 
 _FORM = "adb://[SERIAL][?runner=PATH][&cores=4-7]"
@@ -82,7 +82,7 @@ class AdbDevice(Device):
         return next((what for words, what in _ADVICE.items() if words in said), None)
 
     def benchmark(
-        self, artifacts: Sequence[Path], images: Sequence[Path], settings: Settings, progress: Progress
+        self, artifacts: Sequence[Path], images: Sequence[Path], settings: MeasurementSettings, progress: Progress
     ) -> Record:
         from facedeploy.devices.phone.benchmark import benchmark_on_phone
 
@@ -99,9 +99,9 @@ class AdbDevice(Device):
         progress: Progress,
     ) -> list[list[Face]]:
         from facedeploy.devices.phone.detect import detect_on_phone
-        from facedeploy.devices.python.request import Settings
+        from facedeploy.devices.python.request import MeasurementSettings
 
-        settings = Settings(threads, runtime=runtime, options=options)
+        settings = MeasurementSettings(threads, runtime=runtime, options=options)
         return detect_on_phone(self, artifact, images, settings, progress=progress)
 
     @property

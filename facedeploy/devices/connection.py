@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from facedeploy.benchmarks.record import Record
     from facedeploy.core.face import Face
     from facedeploy.core.progress import Progress
-    from facedeploy.devices.python.request import Settings
+    from facedeploy.devices.python.request import MeasurementSettings
     from facedeploy.export.build import Engines
     from facedeploy.runtimes import Substitute
 
@@ -47,7 +47,7 @@ class Device(abc.ABC):
         """Whether the status of `command` is that of a connection that failed, and not the script's."""
 
     def benchmark(
-        self, artifacts: Sequence[Path], images: Sequence[Path], settings: Settings, progress: Progress
+        self, artifacts: Sequence[Path], images: Sequence[Path], settings: MeasurementSettings, progress: Progress
     ) -> Record:
         """What `remote.benchmark_on` measures here."""
         from facedeploy.devices.python.remote import benchmark_on
@@ -66,9 +66,11 @@ class Device(abc.ABC):
     ) -> list[list[Face]]:
         """What `remote.detect_on` finds here."""
         from facedeploy.devices.python.remote import detect_on
-        from facedeploy.devices.python.request import Settings
+        from facedeploy.devices.python.request import MeasurementSettings
 
-        return detect_on(self, artifact, images, Settings(threads, runtime=runtime, options=options), progress=progress)
+        return detect_on(
+            self, artifact, images, MeasurementSettings(threads, runtime=runtime, options=options), progress=progress
+        )
 
     def build(self, artifact: Artifact, progress: Progress) -> Engines:
         """What `remote.build_on` builds here."""

@@ -16,7 +16,7 @@ from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.optional_imports import onnx
 from facedeploy.export.compiler import Compile, Job
 from facedeploy.graph.index import shape_of
-from facedeploy.metrics.box_overlap import Boxes
+from facedeploy.metrics.box_overlap import BoxOutputs
 from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.verification import tensors as parity
@@ -46,7 +46,7 @@ def first_wrong(onnx_path: Path, spec: NetworkSpec, feed: Arrays, compile_networ
                     OnnxRuntimeRuntime(job.onnx_path, job.spec, RuntimeOptions()) as reference,
                     opened(job, compile_network(job)) as runtime,
                 ):
-                    rows = parity.measure(reference, runtime, [feed], "fp32", Boxes("", ""))
+                    rows = parity.measure(reference, runtime, [feed], "fp32", BoxOutputs("", ""))
             except ConversionError:
                 # A piece may be more than a converter can do with, where the whole was not; it proves nothing.
                 return False

@@ -12,7 +12,7 @@ from facedeploy.core.errors import ParityError
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.optional_imports import onnx
 from facedeploy.graph.passes.float16 import compute_float16
-from facedeploy.metrics.box_overlap import PUBLISHED, Boxes
+from facedeploy.metrics.box_overlap import PUBLISHED, BoxOutputs
 from facedeploy.runtimes.base import Arrays, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.verification import tensors as parity
@@ -26,7 +26,7 @@ def choose_float32(
     spec: NetworkSpec,
     candidates: Sequence[tuple[str, ...]],
     feeds: Sequence[Arrays],
-    boxes: Boxes = PUBLISHED,
+    boxes: BoxOutputs = PUBLISHED,
 ) -> tuple[str, ...]:
     """The first candidate with which half-precision arithmetic gives the answers of float32.
 

@@ -12,7 +12,7 @@ _LIKELY = 0.3  # The score above which a box matters.
 
 
 @dataclass(frozen=True)
-class Boxes:
+class BoxOutputs:
     """Which outputs are boxes, and which are their scores.
 
     Attributes:
@@ -26,12 +26,12 @@ class Boxes:
     face_class: int | None = None
 
     @staticmethod
-    def of(pipeline: PipelineEntry) -> Boxes:
+    def of(pipeline: PipelineEntry) -> BoxOutputs:
         """The boxes of the networks of a pipeline."""
         if pipeline.family == "tensors":
-            return Boxes("", "")
+            return BoxOutputs("", "")
         named = pipeline.config.get("outputs")
-        return Boxes(named["boxes"], named["scores"], named["face_class"]) if named else PUBLISHED
+        return BoxOutputs(named["boxes"], named["scores"], named["face_class"]) if named else PUBLISHED
 
     def overlap(self, want: Arrays, have: Arrays) -> float:
         """Smallest IoU of a box that is likely a face with its counterpart."""
@@ -41,4 +41,4 @@ class Boxes:
         return float(iou(boxes[likely], have[self.boxes].reshape(-1, 4)[likely]).min(initial=1.0))
 
 
-PUBLISHED = Boxes()
+PUBLISHED = BoxOutputs()

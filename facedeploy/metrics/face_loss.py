@@ -35,7 +35,7 @@ _STAGES, _LOWER = "thresholds", 0.15
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What a pipeline says to a picture.
 
     Attributes:
@@ -56,10 +56,10 @@ class Judge:
         threshold: Score from which its faces count, 0..1.
     """
 
-    truth: tuple[Answer, ...]
+    truth: tuple[Prediction, ...]
     threshold: float
 
-    def loss(self, answers: Sequence[Answer]) -> Loss:
+    def loss(self, answers: Sequence[Prediction]) -> Loss:
         """Compare another pipeline's answers to the same pictures, in the same order."""
         pairs = list(zip(self.truth, answers, strict=True))
         if any(a.outputs for a in self.truth):
@@ -104,7 +104,9 @@ def threshold_of(entry: PipelineEntry) -> float:
 
 
 @contextlib.contextmanager
-def asking(entry: PipelineEntry, networks: Mapping[str, Opener], threads: int) -> Iterator[Callable[[Image], Answer]]:
+def asking(
+    entry: PipelineEntry, networks: Mapping[str, Opener], threads: int
+) -> Iterator[Callable[[Image], Prediction]]:
     """Open a pipeline with low thresholds, to be asked about pictures.
 
     Args:
@@ -122,17 +124,17 @@ def asking(entry: PipelineEntry, networks: Mapping[str, Opener], threads: int) -
         networks = {name: _watched(opened, keep) for name, opened in networks.items()}
     with pipelines.open_pipeline(low, networks, threads) as pipeline:
 
-        def ask(image: Image) -> Answer:
+        def ask(image: Image) -> Prediction:
             kept.clear()
             faces = tuple(pipeline.detect(image))
-            return Answer(faces, tuple(kept))
+            return Prediction(faces, tuple(kept))
 
         yield ask
 
 
 def answers(
     entry: PipelineEntry, networks: Mapping[str, Opener], files: Iterable[Path], threads: int
-) -> tuple[Answer, ...]:
+) -> tuple[Prediction, ...]:
     """What a pipeline says to some picture files. Takes what `asking` does, and the files.
 
     Raises:
@@ -142,7 +144,7 @@ def answers(
         return tuple(ask(read_picture(file)) for file in files)
 
 
-def judge_by(entry: PipelineEntry, truth: Sequence[Answer]) -> Judge:
+def judge_by(entry: PipelineEntry, truth: Sequence[Prediction]) -> Judge:
     """Take the float pipeline's answers for the truth.
 
     Raises:
@@ -157,7 +159,7 @@ def _watched(opened: Opener, seen: Seen) -> Opener:
     return lambda options: Watched(opened(options), seen)
 
 
-def _relative_l2(want: Answer, have: Answer) -> float:
+def _relative_l2(want: Prediction, have: Prediction) -> float:
     """Of all outputs the largest L2 of the difference over L2 of what is wanted."""
     return max(
         float(np.linalg.norm(b[k].astype(np.float64) - a[k]) / max(float(np.linalg.norm(a[k])), 1e-30))
@@ -166,7 +168,7 @@ def _relative_l2(want: Answer, have: Answer) -> float:
     )
 
 
-def _solid(answer: Answer) -> list[Face]:
+def _solid(answer: Prediction) -> list[Face]:
     """The faces whose box has an area; one without overlaps nothing, not even itself."""
     area = areas(boxes_and_scores(answer.faces)[0])
     return [f for f, size in zip(answer.faces, area.tolist(), strict=True) if size > 0]

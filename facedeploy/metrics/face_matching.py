@@ -54,7 +54,7 @@ def match(reference: Sequence[Face], found: Sequence[Face]) -> list[tuple[Face, 
     return [(reference[i], found[j]) for i, j in pairs]
 
 
-def compare(reference: Sequence[Sequence[Face]], found: Sequence[Sequence[Face]]) -> FaceDifference:
+def compare_faces(reference: Sequence[Sequence[Face]], found: Sequence[Sequence[Face]]) -> FaceDifference:
     """Compare faces picture by picture.
 
     Args:

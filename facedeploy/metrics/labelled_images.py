@@ -21,7 +21,7 @@ def no_boxes() -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class LabelledImage:
     """A picture file and its labels. Only those arrays are there that its data set has.
 
     Attributes:
@@ -86,7 +86,7 @@ def find_picture(folder: Path, name: str, source: Path) -> Path:
     return folder / pure
 
 
-def check_pictures(pictures: list[Picture], source: Path, advice: str) -> tuple[Picture, ...]:
+def check_pictures(pictures: list[LabelledImage], source: Path, advice: str) -> tuple[LabelledImage, ...]:
     """Check that a data set has pictures, and that they exist.
 
     Raises:
@@ -130,7 +130,7 @@ def check_boxes(name: str, boxes: Floats, size: tuple[int, int] | None, source: 
             raise InputError(msg)
 
 
-def check_size(picture: Picture, found: Detections, source: Path) -> None:
+def check_size(picture: LabelledImage, found: Detections, source: Path) -> None:
     """Check labels against the picture as it was decoded.
 
     Raises:

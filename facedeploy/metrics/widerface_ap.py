@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.core.boxes import iou_matrix
-from facedeploy.metrics.labelled_images import Bools, Detections, Floats, Picture
+from facedeploy.metrics.labelled_images import Bools, Detections, Floats, LabelledImage
 from facedeploy.metrics.resampled import BinnedPrecision
 
 THRESHOLDS: Floats = 1 - np.arange(1, 1001) / 1000
 MATCH = 0.5
 
 
-def widerface_precision(pictures: Sequence[Picture], found: Sequence[Detections], setting: str) -> BinnedPrecision:
+def widerface_precision(
+    pictures: Sequence[LabelledImage], found: Sequence[Detections], setting: str
+) -> BinnedPrecision:
     """Compute what average precision of one setting needs of each picture.
 
     A detection belongs to the face that it overlaps most, if by at least 0.5, whatever else belongs to that. The first
@@ -31,7 +33,7 @@ def widerface_precision(pictures: Sequence[Picture], found: Sequence[Detections]
     Args:
         pictures: The labelled pictures.
         found: What was found in each.
-        setting: "easy", "medium" or "hard", a key of `Picture.kept`.
+        setting: "easy", "medium" or "hard", a key of `LabelledImage.kept`.
 
     Returns:
         The statistic, from which pictures can be drawn anew.

@@ -19,7 +19,7 @@ _COORDINATES = 2
 
 
 @dataclass(frozen=True)
-class Input:
+class PictureConstants:
     """What the network sees.
 
     Attributes:
@@ -70,7 +70,7 @@ class MosConstants:
         pose_batch: Largest batch of the pose network.
     """
 
-    input: Input
+    input: PictureConstants
     selection: Selection
     anchors: int
     channels: int
@@ -96,7 +96,7 @@ class BoxesConstants:
         roll: Whether there is an output for it.
     """
 
-    input: Input
+    input: PictureConstants
     selection: Selection
     priors: int
     unit: bool
@@ -132,7 +132,7 @@ def constants(specs: Sequence[NetworkSpec], entry: PipelineEntry) -> Constants:
     raise InputError(msg)
 
 
-def _input(spec: NetworkSpec, protocol: str, preprocess: Preprocess) -> Input:
+def _input(spec: NetworkSpec, protocol: str, preprocess: Preprocess) -> PictureConstants:
     if protocol not in PROTOCOLS:
         msg = f"the C++ library has no protocol {protocol}: export again with -O protocol=fit or -O protocol=stretch"
         raise InputError(msg)
@@ -140,10 +140,10 @@ def _input(spec: NetworkSpec, protocol: str, preprocess: Preprocess) -> Input:
     if not isinstance(height, int) or not isinstance(width, int):
         msg = "the C++ library needs a network of a fixed size: export with --input-size HEIGHTxWIDTH"
         raise InputError(msg)
-    return Input(height, width, protocol, preprocess.colours, preprocess.mean, preprocess.scales)
+    return PictureConstants(height, width, protocol, preprocess.colours, preprocess.mean, preprocess.scales)
 
 
-def _mos(specs: Sequence[NetworkSpec], image: Input, selection: Selection) -> MosConstants:
+def _mos(specs: Sequence[NetworkSpec], image: PictureConstants, selection: Selection) -> MosConstants:
     detector, pose = specs
     patches = _shape(pose, "patches")
     return MosConstants(
@@ -157,7 +157,7 @@ def _mos(specs: Sequence[NetworkSpec], image: Input, selection: Selection) -> Mo
     )
 
 
-def _boxes(spec: NetworkSpec, named: Outputs, image: Input, selection: Selection) -> BoxesConstants:
+def _boxes(spec: NetworkSpec, named: Outputs, image: PictureConstants, selection: Selection) -> BoxesConstants:
     priors = _shape(spec, named.boxes)[1]
     return BoxesConstants(
         image,

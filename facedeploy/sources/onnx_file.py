@@ -16,7 +16,7 @@ from facedeploy.pipelines.custom import NETWORK
 from facedeploy.runtimes.base import RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.sources.custom_network import fallback_candidates, measured_spec, model_id, picture_input
-from facedeploy.sources.settings import Settings, read_settings
+from facedeploy.sources.settings import NetworkSettings, read_settings
 from facedeploy.sources.source import Source, SourceNetwork
 
 PART = "onnx"
@@ -33,7 +33,7 @@ def open_source(
     """
     beside = path.with_suffix(".toml")
     config = config or (beside if beside.is_file() else None)
-    settings = read_settings(config) if config else Settings()
+    settings = read_settings(config) if config else NetworkSettings()
     model = read(path)
     image = _image(model, path, settings.size(input_size))
     outputs = tuple(TensorSpec(v.name, ()) for v in model.graph.output)

@@ -17,7 +17,7 @@ from facedeploy.pipelines.custom import Outputs
 
 
 @dataclass(frozen=True)
-class Input:
+class InputSettings:
     """What a network wants of a picture.
 
     Attributes:
@@ -43,7 +43,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Settings:
+class NetworkSettings:
     """What the TOML file beside a network says.
 
     Attributes:
@@ -52,7 +52,7 @@ class Settings:
         pipeline: Options of the pipeline, such as `protocol` and `score_threshold`.
     """
 
-    input: Input = field(default_factory=Input)
+    input: InputSettings = field(default_factory=InputSettings)
     outputs: Outputs | None = None
     pipeline: dict[str, Any] = field(default_factory=dict)
 
@@ -81,10 +81,10 @@ class Settings:
         return pipelines.configure("boxes", {**self.pipeline, **(options or {})}, base)
 
 
-def read_settings(path: Path) -> Settings:
+def read_settings(path: Path) -> NetworkSettings:
     """Read a TOML file.
 
     Raises:
         InputError: the file is missing, is no TOML, or has an unknown key or a wrong value.
     """
-    return read_toml(Settings, path)
+    return read_toml(NetworkSettings, path)

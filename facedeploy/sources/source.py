@@ -14,7 +14,7 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.hashing import sha256
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.preprocess import Preprocess
-from facedeploy.metrics.box_overlap import Boxes
+from facedeploy.metrics.box_overlap import BoxOutputs
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.runtimes.base import Arrays, Opener
 from facedeploy.sources.probes import probe_inputs
@@ -78,9 +78,9 @@ class Source:
         return {part: sha256(file) for part, file in self.files.items()}
 
     @property
-    def boxes(self) -> Boxes:
+    def boxes(self) -> BoxOutputs:
         """Which outputs are boxes."""
-        return Boxes.of(self.pipeline)
+        return BoxOutputs.of(self.pipeline)
 
     def open(self, threads: int = 0, options: Mapping[str, Any] | None = None) -> Pipeline:
         """The pipeline over the references: what every artifact is held against."""

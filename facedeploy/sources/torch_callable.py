@@ -20,7 +20,7 @@ from facedeploy.graph.from_torch import export_onnx
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.torch import TorchRuntime
 from facedeploy.sources.custom_network import fallback_candidates, measured_spec, model_id, picture_input
-from facedeploy.sources.settings import Settings, read_settings
+from facedeploy.sources.settings import NetworkSettings, read_settings
 from facedeploy.sources.source import Source, SourceNetwork
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def open_source(
         InputError: the callable cannot be had or makes no module, or no size is given.
         CheckpointError: the weights are not those of the module.
     """
-    settings = read_settings(config) if config else Settings()
+    settings = read_settings(config) if config else NetworkSettings()
     size = settings.size(input_size)
     if size is None:
         msg = f"give --input-size HEIGHTxWIDTH, or input.size in a --config file: {name} does not say its input size"

@@ -11,7 +11,7 @@ import numpy as np
 from facedeploy.artifact.manifest import Parity
 from facedeploy.core.errors import ParityError
 from facedeploy.core.target import Precision
-from facedeploy.metrics.box_overlap import PUBLISHED, Boxes
+from facedeploy.metrics.box_overlap import PUBLISHED, BoxOutputs
 from facedeploy.runtimes.base import Array, Arrays, Runtime
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ TOLERANCES: dict[Precision, Tolerance] = {
 
 
 def measure(
-    reference: Runtime, runtime: Runtime, feeds: Iterable[Arrays], precision: Precision, boxes: Boxes = PUBLISHED
+    reference: Runtime, runtime: Runtime, feeds: Iterable[Arrays], precision: Precision, boxes: BoxOutputs = PUBLISHED
 ) -> tuple[Parity, ...]:
     """Compare every output of a network. Of several inputs the one counts that is worst for the precision.
 
@@ -79,7 +79,7 @@ def measure(
     )
 
 
-def _compare_output(network: str, output: str, runtime: str, want: Arrays, have: Arrays, boxes: Boxes) -> Parity:
+def _compare_output(network: str, output: str, runtime: str, want: Arrays, have: Arrays, boxes: BoxOutputs) -> Parity:
     row = _compare(network, output, runtime, want[output], have[output])
     if output == boxes.boxes and boxes.scores in want:
         return replace(row, overlap=boxes.overlap(want, have))

@@ -16,7 +16,7 @@ from facedeploy.core.face import Face
 from facedeploy.core.images import expand, read_picture
 from facedeploy.core.progress import Progress, silent
 from facedeploy.core.target import Precision
-from facedeploy.metrics.face_matching import FaceDifference, compare
+from facedeploy.metrics.face_matching import FaceDifference, compare_faces
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.custom import TensorsPipeline
 from facedeploy.pipelines.load import check_manifest, load
@@ -55,7 +55,7 @@ class Verification:
 
     Attributes:
         outputs: How far each output of each network is off; empty where only faces were compared.
-        faces: How far the faces of the pictures are off; None where there were none to compare.
+        faces: How far the faces of the pictures are off; None where there were none to compare_faces.
         problems: What is further off than the precision allows, a sentence each. Empty when the artifact is right.
     """
 
@@ -116,7 +116,7 @@ def verify(
 
     Raises:
         InputError: the file is not the one that the artifact was made from, a picture cannot be read, or there is
-            nothing to compare on the device.
+            nothing to compare_faces on the device.
         ArtifactError: the artifact is damaged, or its engine is still to be built.
         BackendUnavailableError: a backend is not installed, or this machine cannot run it.
         DeviceError: the device cannot be reached, or was lost.
@@ -137,7 +137,7 @@ def verify(
             there = device.detect(
                 opened, files, threads=threads, runtime=runtime, options=pipeline.config, progress=progress
             )
-            compared = compare([reference.detect(read_picture(file)) for file in files], there)
+            compared = compare_faces([reference.detect(read_picture(file)) for file in files], there)
         return Verification((), compared, tuple(_face_problems(compared, precision)))
     with (
         load(opened, threads=threads, runtime=runtime, options=pipeline.config) as candidate,
@@ -158,7 +158,7 @@ def verify(
         faces = None
         if files and reference.decodes:
             pairs = [(reference.detect(p), candidate.detect(p)) for p in map(read_picture, files)]
-            faces = compare([a for a, _ in pairs], [b for _, b in pairs])
+            faces = compare_faces([a for a, _ in pairs], [b for _, b in pairs])
     return Verification(rows, faces, (*_output_problems(rows, precision), *_face_problems(faces, precision)))
 
 

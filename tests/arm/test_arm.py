@@ -26,7 +26,7 @@ from facedeploy.export.compiler import Job
 from facedeploy.export.ncnn.convert import compile_network
 from facedeploy.graph.from_torch import export_onnx
 from facedeploy.graph.lowering import DeformConvForm
-from facedeploy.metrics.face_matching import compare
+from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.models import registry
 from facedeploy.models.mos import DeformBlock
 from facedeploy.runtimes.base import Arrays
@@ -174,7 +174,7 @@ def assert_same_faces(artifact: Artifact, picture: Path, *options: str) -> list[
     command = ["-m", "facedeploy", "detect", str(artifact.path), str(picture), "--json", "--threads", "1", *options]
     here = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True).stdout
     want, have = ([from_plain(Face, f) for f in json.loads(text)["faces"]] for text in (here, on_arm(*command)))
-    difference = compare([want], [have])
+    difference = compare_faces([want], [have])
     numbers = {"box": difference.box, "score": difference.score, "angle": difference.angle}
     show(f"{artifact.manifest.model}: {difference.matched} faces, off by", numbers)
     assert difference.same_faces

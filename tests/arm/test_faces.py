@@ -24,11 +24,11 @@ from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.devices.connection import Device
 from facedeploy.devices.open import open_device
 from facedeploy.devices.python.remote import benchmark_on, detect_on
-from facedeploy.devices.python.request import Settings
+from facedeploy.devices.python.request import MeasurementSettings
 from facedeploy.devices.python.requirements import probe
 from facedeploy.formats.ncnn import bin as weights
 from facedeploy.formats.ncnn import param as graph
-from facedeploy.metrics.face_matching import FaceDifference, compare
+from facedeploy.metrics.face_matching import FaceDifference, compare_faces
 from tests.support.exported import tiny as made_tiny
 from tests.support.sshd import Sshd, serve
 
@@ -88,7 +88,7 @@ def here(tiny: GetArtifact, pictures: list[Path]) -> GetFaces:
 
 @pytest.fixture(scope="module")
 def there(tiny: GetArtifact, pictures: list[Path], arm: Device) -> GetFaces:
-    return functools.cache(lambda target: detect_on(arm, tiny(target), pictures, Settings(threads=1)))
+    return functools.cache(lambda target: detect_on(arm, tiny(target), pictures, MeasurementSettings(threads=1)))
 
 
 def holds(difference: FaceDifference, target: str) -> bool:
@@ -102,7 +102,7 @@ def test_the_device_is_another_processor(arm: Device) -> None:
 @pytest.mark.parametrize("target", BARS)
 def test_the_faces_are_those_of_this_machine(target: str, here: GetFaces, there: GetFaces) -> None:
     assert [len(faces) for faces in here(target)] == [1, 1, 3, 4]
-    difference = compare(here(target), there(target))
+    difference = compare_faces(here(target), there(target))
     print(f"{target} on ARM against this machine: {difference}")
     assert holds(difference, target)
 
@@ -110,8 +110,8 @@ def test_the_faces_are_those_of_this_machine(target: str, here: GetFaces, there:
 @pytest.mark.parametrize("target", ["ncnn-fp16", "ncnn-int8"])
 def test_arm_computes_in_the_precision_of_the_target(target: str, here: GetFaces, there: GetFaces) -> None:
     """The control: kernels of float32 would give the faces of float32, to the last digits."""
-    plain = compare(here("ncnn-fp32"), there("ncnn-fp32"))
-    difference = compare(there("ncnn-fp32"), there(target))
+    plain = compare_faces(here("ncnn-fp32"), there("ncnn-fp32"))
+    difference = compare_faces(there("ncnn-fp32"), there(target))
     print(f"{target} against ncnn-fp32 on ARM: {difference}")
     assert min(difference.box, difference.landmarks) > 20 * max(plain.box, plain.landmarks, 1e-4)
     assert difference.score > 20 * plain.score
@@ -169,12 +169,12 @@ def test_what_is_broken_is_found_out(
 ) -> None:
     broken = rewritten(tiny(target), tmp_path / "broken", change)
     try:
-        found = detect_on(arm, broken, pictures, Settings(threads=1))
+        found = detect_on(arm, broken, pictures, MeasurementSettings(threads=1))
     except DeviceError as error:
         # A sampler that is told to read at NaN.
         assert "ended by signal 11" in str(error)
     else:
-        assert not holds(compare(here(target), found), target)
+        assert not holds(compare_faces(here(target), found), target)
 
 
 def test_verify_compares_the_faces_of_the_device_with_pytorch(
@@ -205,7 +205,7 @@ def test_verify_compares_the_faces_of_the_device_with_pytorch(
 def test_times_of_an_emulated_processor_are_refused(
     tiny: GetArtifact, pictures: list[Path], server: Sshd, arm: Device
 ) -> None:
-    settings = Settings(rounds=1, threads=1, cold=False)
+    settings = MeasurementSettings(rounds=1, threads=1, cold=False)
     with pytest.raises(InputError, match=r"on ssh://.*: the processor here \(aarch64\) is emulated by qemu-aarch64"):
         benchmark_on(arm, [tiny("ncnn-fp32").path], pictures[:1], settings)
     # The control: the same worker over the same connection, on this processor.

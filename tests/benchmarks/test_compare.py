@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from facedeploy.benchmarks.compare import Comparison, compare
+from facedeploy.benchmarks.compare import Comparison, compare_records
 from facedeploy.benchmarks.record import Measurement, Record
 from facedeploy.core.errors import InputError
 from facedeploy.metrics.interval import Interval
@@ -38,13 +38,13 @@ def changed(record: Record, index: int, **values: Any) -> Record:
 
 def refusal(old: Record, new: Record) -> str:
     with pytest.raises(InputError) as said:
-        compare(old, new)
+        compare_records(old, new)
     assert "\n" not in str(said.value)
     return str(said.value)
 
 
 def test_a_record_against_itself_shows_nothing(old: Record) -> None:
-    result = compare(old, old)
+    result = compare_records(old, old)
     assert [c.name for c in result.changes] == [m.name for m in old.measurements]
     assert all(c.same_files and c.times.value == 1 and 1 in c.times for c in result.changes)
     assert [c.relative is None for c in result.changes] == [True, False, False]
@@ -53,7 +53,7 @@ def test_a_record_against_itself_shows_nothing(old: Record) -> None:
 
 
 def test_what_became_slower_is_said_and_the_rest_is_not(old: Record) -> None:
-    result = compare(old, slower(old, 1, 2.0))
+    result = compare_records(old, slower(old, 1, 2.0))
     first, second, third = result.changes
     assert second.times.value == pytest.approx(0.5)
     assert second.relative is not None
@@ -72,7 +72,7 @@ def test_a_busy_machine_moves_times_and_not_what_they_are_relative_to(old: Recor
         busy = slower(busy, i, 3.0)
     as_before = [replace(a, spread=b.spread) for a, b in zip(old.measurements, busy.measurements, strict=True)]
     busy = replace(busy, measurements=tuple(as_before), conditions=replace(old.conditions, elsewhere=0.9))
-    result = compare(old, busy)
+    result = compare_records(old, busy)
     assert all(c.times.high < 0.5 for c in result.changes)
     assert all(c.relative is not None and 1 in c.relative for c in result.changes[1:])
     (remark,) = result.remarks
@@ -87,7 +87,7 @@ def test_the_interval_is_that_of_both(old: Record) -> None:
         pairs = zip(old.measurements, wholes, strict=True)
         return replace(old, measurements=tuple(replace(m, spread={**m.spread, "whole": w}) for m, w in pairs))
 
-    times = compare(spread(sure), spread(unsure)).changes[0].times
+    times = compare_records(spread(sure), spread(unsure)).changes[0].times
     assert (times.value, times.low, times.high) == pytest.approx((10 / 8, 10 / 9, 10 / 7))
 
 
@@ -96,22 +96,22 @@ def test_artifacts_are_matched_by_their_files_and_then_by_their_names(old: Recor
     for i, digest in enumerate(digests):
         old = changed(old, i, digest=digest)
     renamed = changed(old, 1, name="candidate")
-    assert [c.name for c in compare(old, renamed).changes] == [m.name for m in old.measurements]
+    assert [c.name for c in compare_records(old, renamed).changes] == [m.name for m in old.measurements]
     rebuilt = changed(old, 2, digest="dd" * 32)
-    assert [c.same_files for c in compare(old, rebuilt).changes] == [True, True, False]
+    assert [c.same_files for c in compare_records(old, rebuilt).changes] == [True, True, False]
     # Turned round, the files still find each other, but not every run has the same first artifact.
     turned = replace(old, measurements=old.measurements[::-1])
-    result = compare(old, turned)
+    result = compare_records(old, turned)
     assert all(c.same_files and c.times.value == 1 and c.relative is None for c in result.changes)
     other = changed(changed(old, 2, digest="dd" * 32), 2, name="new")
-    result = compare(old, other)
+    result = compare_records(old, other)
     assert (result.only_old, result.only_new) == ((old.measurements[2].name,), ("new",))
 
 
 def test_the_same_artifact_twice_is_matched_in_order(old: Record) -> None:
     first = old.measurements[0]
     twice = replace(old, measurements=(first, replace(first, name=f"{first.name}#2")))
-    assert [c.name for c in compare(twice, twice).changes] == [first.name, f"{first.name}#2"]
+    assert [c.name for c in compare_records(twice, twice).changes] == [first.name, f"{first.name}#2"]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,6 @@ def test_too_few_rounds_are_refused(old: Record) -> None:
 
 def test_other_machines_are_remarked(old: Record) -> None:
     machine = replace(old.conditions.machine, cpu="Another CPU", cores=2)
-    result: Comparison = compare(old, replace(old, conditions=replace(old.conditions, machine=machine)))
+    result: Comparison = compare_records(old, replace(old, conditions=replace(old.conditions, machine=machine)))
     (remark,) = result.remarks
     assert "cpu, cores differ" in remark

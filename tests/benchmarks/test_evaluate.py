@@ -23,7 +23,7 @@ from facedeploy.artifact.folder import MANIFEST, Artifact, describe_file, write_
 from facedeploy.benchmarks.accuracy.answer_cache import Store
 from facedeploy.benchmarks.accuracy.datasets import Dataset, parse_dataset
 from facedeploy.benchmarks.accuracy.evaluate import evaluate
-from facedeploy.benchmarks.accuracy.evaluated_pipeline import Detector
+from facedeploy.benchmarks.accuracy.evaluated_pipeline import EvaluatedPipeline
 from facedeploy.benchmarks.record import Score
 from facedeploy.core.errors import ArtifactError, BackendUnavailableError, InputError
 from facedeploy.core.hashing import code_digest
@@ -296,13 +296,13 @@ def test_the_key_is_of_all_that_answers_depend_on(good: Path, poor: Path, tmp_pa
     config = Artifact.open(good).manifest.pipeline.config
     moved = tmp_path / "moved"
     shutil.copytree(good, moved)
-    mine = Detector(good, config)
-    assert Detector(moved, config).key() == mine.key()
+    mine = EvaluatedPipeline(good, config)
+    assert EvaluatedPipeline(moved, config).key() == mine.key()
     others = [
-        Detector(poor, config),
-        Detector(good, {**config, "score_threshold": 0.9}),
-        Detector(good, config, runtime="onnxruntime"),
-        Detector(good, config, details=False),
+        EvaluatedPipeline(poor, config),
+        EvaluatedPipeline(good, {**config, "score_threshold": 0.9}),
+        EvaluatedPipeline(good, config, runtime="onnxruntime"),
+        EvaluatedPipeline(good, config, details=False),
     ]
     assert len({d.key() for d in [mine, *others]}) == 5
     assert len(code_digest()) == 64

@@ -26,7 +26,7 @@ from facedeploy.benchmarks.report.label_places import Box, place
 from facedeploy.benchmarks.report.markdown import markdown
 from facedeploy.benchmarks.report.page import page
 from facedeploy.benchmarks.report.pictures import VIEW, Panel, panels
-from facedeploy.benchmarks.report.svg import Axis, time_axis
+from facedeploy.benchmarks.report.svg import ChartAxis, time_axis
 from facedeploy.benchmarks.report.tradeoff import Point, front
 from facedeploy.core.errors import InputError
 from facedeploy.core.serialization import from_plain
@@ -444,7 +444,7 @@ def test_a_label_keeps_off_lines_and_is_left_out_where_it_fits_nowhere() -> None
 
 
 def test_an_inverted_axis_has_the_same_ticks() -> None:
-    up, down = Axis(3.4, 4.2, 300, 20), Axis(3.4, 4.2, 20, 300)
+    up, down = ChartAxis(3.4, 4.2, 300, 20), ChartAxis(3.4, 4.2, 20, 300)
     assert up.ticks(6) == down.ticks(6) == pytest.approx([3.4, 3.6, 3.8, 4.0, 4.2])
     assert up(3.4) == down(4.2) == 300
 

@@ -22,7 +22,7 @@ from facedeploy.artifact.loss import Loss
 from facedeploy.calibration.chart import chart, write_chart
 from facedeploy.calibration.layer_replay import Capture, Variant, open_variant
 from facedeploy.calibration.observed_graph import Graph, open_graphs
-from facedeploy.calibration.report import CalibrationReport, Row
+from facedeploy.calibration.report import CalibrationReport, LayerRow
 from facedeploy.calibration.sensitivity import (
     LayerLoss,
     Sensitivity,
@@ -32,7 +32,7 @@ from facedeploy.calibration.sensitivity import (
     measure_sensitivity,
 )
 from facedeploy.calibration.session import FEWEST, Plan, Session, Split, calibrate, choose_pictures, plan_of
-from facedeploy.calibration.table import FORMAT, Method, Table, check_table, read_table, write_table
+from facedeploy.calibration.table import FORMAT, Method, RangeTable, check_table, read_table, write_table
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.hashing import sha256
@@ -42,7 +42,7 @@ from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.export.ncnn.ncnn2table import find_tables, read_tables
 from facedeploy.graph.passes.insert_qdq import insert_qdq
 from facedeploy.graph.ranges import Range
-from facedeploy.metrics.face_loss import Answer, Judge
+from facedeploy.metrics.face_loss import Judge, Prediction
 from facedeploy.models import registry
 from facedeploy.runtimes.base import Arrays, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
@@ -95,11 +95,11 @@ def session(tiny: Source, split: Split) -> Session:
 
 
 @pytest.fixture(scope="module")
-def table(session: Session) -> Table:
+def table(session: Session) -> RangeTable:
     return session.table
 
 
-def table_of(source: Source, files: Sequence[Path], method: Method = "mse") -> Table:
+def table_of(source: Source, files: Sequence[Path], method: Method = "mse") -> RangeTable:
     """What a calibration on some pictures leaves."""
     return calibrate(source, Split(tuple(files), ()), method=method, threads=1).table
 
@@ -157,17 +157,17 @@ def test_too_few_pictures(pictures: Path, tmp_path: Path) -> None:
 # --- the table ---
 
 
-def test_calibration_is_deterministic(tiny: Source, split: Split, table: Table) -> None:
+def test_calibration_is_deterministic(tiny: Source, split: Split, table: RangeTable) -> None:
     assert table_of(tiny, split.calibration) == table
 
 
-def test_ranges_do_not_depend_on_the_order_of_the_pictures(tiny: Source, split: Split, table: Table) -> None:
+def test_ranges_do_not_depend_on_the_order_of_the_pictures(tiny: Source, split: Split, table: RangeTable) -> None:
     turned = table_of(tiny, split.calibration[::-1])
     assert turned.networks == table.networks
 
 
 def test_table_names_every_layer_and_what_it_was_made_from(
-    graphs: dict[str, Graph], split: Split, table: Table
+    graphs: dict[str, Graph], split: Split, table: RangeTable
 ) -> None:
     for name, graph in graphs.items():
         assert list(table.networks[name]) == [layer.name for layer in graph.layers]
@@ -205,7 +205,7 @@ def feed_of(source: Source, file: Path) -> Arrays:
     return {"image": pipelines.preprocess(source.pipeline).tensor(read_picture(file)[None])}
 
 
-def test_digest_changes_with_a_byte_of_a_picture(tiny: Source, split: Split, table: Table, tmp_path: Path) -> None:
+def test_digest_changes_with_a_byte_of_a_picture(tiny: Source, split: Split, table: RangeTable, tmp_path: Path) -> None:
     files = [Path(shutil.copy(file, tmp_path)) for file in split.calibration]
     assert table_of(tiny, files).digest == table.digest
     # After the end of the picture, so that its pixels stay what they are.
@@ -216,7 +216,7 @@ def test_digest_changes_with_a_byte_of_a_picture(tiny: Source, split: Split, tab
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "kl", "mse"])
-def test_methods_are_those_of_the_clips(method: Method, tiny: Source, split: Split, table: Table) -> None:
+def test_methods_are_those_of_the_clips(method: Method, tiny: Source, split: Split, table: RangeTable) -> None:
     found = table_of(tiny, split.calibration, method)
     assert found.method == method
     detector = found.networks["detector"]
@@ -225,7 +225,7 @@ def test_methods_are_those_of_the_clips(method: Method, tiny: Source, split: Spl
     assert (detector == table.networks["detector"]) == (method == "mse")
 
 
-def test_table_survives_its_file(table: Table, tmp_path: Path) -> None:
+def test_table_survives_its_file(table: RangeTable, tmp_path: Path) -> None:
     write_table(table, tmp_path / "t.json")
     assert read_table(tmp_path / "t.json") == table
     write_table(table, tmp_path / "t.json")  # One that is there is replaced.
@@ -234,13 +234,13 @@ def test_table_survives_its_file(table: Table, tmp_path: Path) -> None:
     assert (data["format"], data["version"]) == (FORMAT, 1)
 
 
-def test_factors_survive_the_file_too(table: Table, tmp_path: Path) -> None:
+def test_factors_survive_the_file_too(table: RangeTable, tmp_path: Path) -> None:
     changed = dataclasses.replace(table, networks={"n": {"w": Range(-1, 2, 2, -1, 2, (0.5, 2.0))}})
     write_table(changed, tmp_path / "t.json")
     assert read_table(tmp_path / "t.json") == changed
 
 
-def damage(table: Table, path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+def damage(table: RangeTable, path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     write_table(table, path)
     data = json.loads(path.read_text())
     change(data)
@@ -265,14 +265,14 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_a_damaged_table_is_refused(kind: str, table: Table, tmp_path: Path) -> None:
+def test_a_damaged_table_is_refused(kind: str, table: RangeTable, tmp_path: Path) -> None:
     change, words = DAMAGES[kind]
     path = damage(table, tmp_path / "t.json", change)
     refusal(lambda: read_table(path), str(path), words)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_range_is_made_of_numbers(value: float, table: Table) -> None:
+def test_a_range_is_made_of_numbers(value: float, table: RangeTable) -> None:
     good = table.networks["detector"][FIRST]
     for wrong in ({"threshold": value}, {"high": value}):
         with pytest.raises(InputError, match="no range"):
@@ -291,7 +291,7 @@ def test_a_table_that_is_not_there_is_refused(tmp_path: Path) -> None:
     refusal(lambda: read_table(tmp_path), "cannot read the table")
 
 
-def test_a_table_of_another_model_or_of_other_weights_is_refused(table: Table) -> None:
+def test_a_table_of_another_model_or_of_other_weights_is_refused(table: RangeTable) -> None:
     check_table(table, "mos-tiny", table.source)
     refusal(lambda: check_table(table, "mos-m", table.source), "for mos-tiny, not for mos-m")
     refusal(lambda: check_table(table, "mos-tiny", {"mos": "0" * 64}), "other weights of mos-tiny")
@@ -426,7 +426,7 @@ def floats(session: Session, graphs: dict[str, Graph]) -> Session:
 
 
 @pytest.fixture(scope="module")
-def plan(graphs: dict[str, Graph], table: Table) -> dict[str, dict[str, Range]]:
+def plan(graphs: dict[str, Graph], table: RangeTable) -> dict[str, dict[str, Range]]:
     return plan_of(graphs, table)
 
 
@@ -555,9 +555,9 @@ def test_layers_leave_in_the_order_of_their_harm_until_the_budget_is_met() -> No
 # --- the judge ---
 
 
-def face(x: float, score: float = 0.9, shift: float = 0.0, **angles: float) -> Answer:
+def face(x: float, score: float = 0.9, shift: float = 0.0, **angles: float) -> Prediction:
     points = tuple((x + shift + k, 20.0 + k) for k in range(5))
-    return Answer((Face((x, 10, x + 40, 50), score, points, **angles),))
+    return Prediction((Face((x, 10, x + 40, 50), score, points, **angles),))
 
 
 def test_float_against_itself_loses_nothing(floats: Session, sensitivity: Sensitivity) -> None:
@@ -570,19 +570,19 @@ def test_float_against_itself_loses_nothing(floats: Session, sensitivity: Sensit
 def test_a_missing_face_costs_its_share() -> None:
     answers = tuple(face(10.0 * k) for k in range(8))
     judge = Judge(answers, 0.5)
-    found = [Answer(()), *answers[1:]]
+    found = [Prediction(()), *answers[1:]]
     assert judge.loss(found).ap == pytest.approx(100 / 8)
-    assert judge.loss([Answer(())] * 8) == Loss(ap=100)
+    assert judge.loss([Prediction(())] * 8) == Loss(ap=100)
 
 
 def test_a_false_face_costs_and_a_doubtful_one_does_not() -> None:
     doubtful = Face((200, 10, 240, 50), 0.3)
-    truth = Answer((*face(0).faces, doubtful))
+    truth = Prediction((*face(0).faces, doubtful))
     judge = Judge((truth, face(0)), 0.5)
     assert judge.loss([truth, face(0)]).ap == 0
     # Below the threshold in the float pipeline: it may come and go.
     assert judge.loss([face(0), face(0)]).ap == 0
-    wrong = Answer((*face(0).faces, Face((300, 10, 340, 50), 0.99)))
+    wrong = Prediction((*face(0).faces, Face((300, 10, 340, 50), 0.99)))
     assert (judge.loss([wrong, face(0)]).ap or 0) > 10
 
 
@@ -593,13 +593,13 @@ def test_landmarks_are_in_percent_of_the_face_and_angles_in_degrees() -> None:
     assert loss.landmarks == pytest.approx(100 * 2 / 40)
     assert loss.degrees == pytest.approx(3 / 3)  # 179 and -178 are 3 apart, of three angles.
     assert judge.loss([face(0, yaw=179.0, pitch=0.0, roll=10.0)]) == Loss(ap=0, landmarks=0, degrees=0)
-    bare = Answer((Face((0, 10, 40, 50), 0.9),))
+    bare = Prediction((Face((0, 10, 40, 50), 0.9),))
     assert Judge((bare,), 0.5).loss([bare]) == Loss(ap=0)
 
 
 def test_outputs_are_compared_where_no_faces_come_out() -> None:
-    want = Answer((), ({"y": np.array([3, 4], np.float32), "z": np.array([1], np.float32)},))
-    have = Answer((), ({"y": np.array([3, 4.5], np.float32), "z": np.array([1], np.float32)},))
+    want = Prediction((), ({"y": np.array([3, 4], np.float32), "z": np.array([1], np.float32)},))
+    have = Prediction((), ({"y": np.array([3, 4.5], np.float32), "z": np.array([1], np.float32)},))
     judge = Judge((want, want), 0.0)
     assert judge.loss([want, have]) == Loss(outputs=0.1)
     assert judge.loss([want, have]).points == pytest.approx(10)
@@ -607,14 +607,14 @@ def test_outputs_are_compared_where_no_faces_come_out() -> None:
 
 
 def test_nothing_to_judge_on_is_said() -> None:
-    refusal(Judge((face(0, 0.3), Answer(())), 0.5).check, "finds no face on 2 held-back pictures")
+    refusal(Judge((face(0, 0.3), Prediction(())), 0.5).check, "finds no face on 2 held-back pictures")
 
 
 # --- the chart ---
 
 
-def report(table: Table, losses: list[Loss | None]) -> CalibrationReport:
-    rows = tuple(Row("net", f"layer{i}.weight", loss, "" if loss else "a rule") for i, loss in enumerate(losses))
+def report(table: RangeTable, losses: list[Loss | None]) -> CalibrationReport:
+    rows = tuple(LayerRow("net", f"layer{i}.weight", loss, "" if loss else "a rule") for i, loss in enumerate(losses))
     return CalibrationReport(table, rows, None, 3)
 
 
@@ -622,7 +622,7 @@ def bars(image: Image) -> int:
     return int((image == (190, 120, 40)).all(axis=2).sum())
 
 
-def test_chart_has_a_row_a_layer_and_a_column_a_unit(table: Table) -> None:
+def test_chart_has_a_row_a_layer_and_a_column_a_unit(table: RangeTable) -> None:
     full = chart(report(table, [Loss(1.0, 2.0, 3.0), Loss(0.5, 1.0, 0.0), None]))
     assert full.dtype == np.uint8
     assert bars(full) > 1000
@@ -637,7 +637,7 @@ def test_chart_has_a_row_a_layer_and_a_column_a_unit(table: Table) -> None:
     assert twice[1] == pytest.approx(twice[0] * 0.75, rel=0.02)
 
 
-def test_chart_without_losses_has_no_bars(table: Table, tmp_path: Path) -> None:
+def test_chart_without_losses_has_no_bars(table: RangeTable, tmp_path: Path) -> None:
     empty = chart(report(table, [None, None]))
     assert empty.size > 0
     assert bars(empty) == 0
@@ -702,7 +702,7 @@ def test_calibrate_needs_one_size_and_a_place_for_its_files(run: Run, here: Path
 
 
 def test_a_table_that_does_not_fit_is_refused_at_the_command_line(
-    run: Run, here: Path, table: Table, pictures: Path
+    run: Run, here: Path, table: RangeTable, pictures: Path
 ) -> None:
     start = ("export", "--target", "trt-int8", "--input-size", "96x128", "--calibration")
     tables = {

@@ -16,7 +16,7 @@ from facedeploy.calibration.observed_graph import Graph, open_graphs
 from facedeploy.calibration.quantizable_layers import DECODING, FINAL, POSITIONS, QuantizableLayer, choose, find_layers
 from facedeploy.calibration.quantize_plan import Int8Options
 from facedeploy.calibration.session import plan_of
-from facedeploy.calibration.table import Table
+from facedeploy.calibration.table import RangeTable
 from facedeploy.core.errors import InputError
 from facedeploy.export.compiler import Job
 from facedeploy.export.exporter import export
@@ -65,9 +65,9 @@ def graphs(mos_weights: GetWeights, weights: Path) -> GetGraphs:
     return get
 
 
-def table_for(graphs: dict[str, Graph]) -> Table:
+def table_for(graphs: dict[str, Graph]) -> RangeTable:
     ranges = {name: {layer.name: RANGE for layer in graph.layers} for name, graph in graphs.items()}
-    return Table("any", {}, "minmax", 10, "", ranges)
+    return RangeTable("any", {}, "minmax", 10, "", ranges)
 
 
 @pytest.fixture(scope="module")

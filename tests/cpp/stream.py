@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from facedeploy.core.face import Face
 from facedeploy.core.preprocess import Pixels
-from facedeploy.package.constants import PROTOCOLS, BoxesConstants, Input, MosConstants, Selection
+from facedeploy.package.constants import PROTOCOLS, BoxesConstants, MosConstants, PictureConstants, Selection
 from facedeploy.runtimes.base import Array
 from tests.support import store
 
@@ -185,7 +185,7 @@ class BoxesCase:
 
 @dataclass(frozen=True)
 class PictureCase:
-    input: Input
+    input: PictureConstants
     picture: Picture
 
     def packed(self) -> bytes:
@@ -213,7 +213,7 @@ def _floats(values: Array) -> bytes:
     return _array(np.ascontiguousarray(values, "<f4").reshape(-1))
 
 
-def _input(value: Input) -> bytes:
+def _input(value: PictureConstants) -> bytes:
     numbers = value.height, value.width, PROTOCOLS.index(value.protocol), ("bgr", "rgb").index(value.colours)
     return struct.pack("<4i6f", *numbers, *value.mean, *value.scale)
 
@@ -222,7 +222,7 @@ def _selection(value: Selection) -> bytes:
     return struct.pack("<2d2i", *dataclasses.astuple(value))
 
 
-def _common(value: Input, selection: Selection) -> bytes:
+def _common(value: PictureConstants, selection: Selection) -> bytes:
     return _input(value) + _selection(selection)
 
 

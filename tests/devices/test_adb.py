@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from facedeploy.artifact.folder import Artifact
-from facedeploy.benchmarks.compare import compare
+from facedeploy.benchmarks.compare import compare_records
 from facedeploy.benchmarks.latency.benchmark import benchmark
 from facedeploy.benchmarks.record import PHASES, Record
 from facedeploy.benchmarks.record_file import read_record, write_record
@@ -35,12 +35,12 @@ from facedeploy.devices.phone.detect import detect_on_phone
 from facedeploy.devices.phone.device_lock import hold
 from facedeploy.devices.phone.runner_protocol import read_opening
 from facedeploy.devices.phone.state import mask, read_phone
-from facedeploy.devices.python.request import Settings
+from facedeploy.devices.python.request import MeasurementSettings
 from facedeploy.devices.shell import talk
 from facedeploy.export.build import build
 from facedeploy.export.exporter import export
 from facedeploy.machine.elf import read_program
-from facedeploy.metrics.face_matching import compare as compare_faces
+from facedeploy.metrics.face_matching import compare_faces as compare_faces
 from tests.cpp import answers
 from tests.cpp.ncnn_itself import build_with_ncnn, ncnn_itself
 from tests.support.device_trees import BATTERY
@@ -48,8 +48,8 @@ from tests.support.phones import ABI, COOL, StandInPhone, clocks, make_phone, re
 
 ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "examples" / "astronaut.jpg"
-ONCE = Settings(rounds=1, cold=False)
-LONG = Settings(rounds=900_000, cold=False)
+ONCE = MeasurementSettings(rounds=1, cold=False)
+LONG = MeasurementSettings(rounds=900_000, cold=False)
 QUICK = Cooling(every=0.01, most=20.0)
 FAST = sorted(clocks())[-1:]  # The big cores of the stand-in.
 HOT = COOL.replace("Thermal Status: 0", "Thermal Status: 3")
@@ -111,7 +111,7 @@ def run_command(*words: object) -> int:
     return int(ended.value.code or 0)
 
 
-def measure(device: AdbDevice, folder: Path, settings: Settings = ONCE, **more: Any) -> Record:
+def measure(device: AdbDevice, folder: Path, settings: MeasurementSettings = ONCE, **more: Any) -> Record:
     artifacts = [folder / name for name in more.pop("names", ("tiny", "boxes"))]
     return benchmark_on_phone(device, artifacts, [folder / "photos"], settings, **{"cooling": QUICK, **more})
 
@@ -208,10 +208,10 @@ def measured(
     with pytest.MonkeyPatch.context() as patch:
         reached_by(phone, place / "bin", patch)
         device = at("adb://ABC", runner)
-        first = measure(device, folder, Settings(rounds=6, seed=3))
+        first = measure(device, folder, MeasurementSettings(rounds=6, seed=3))
         asked = phone.asked()
         phone.forget()
-        second = measure(device, folder, Settings(rounds=6, seed=3))
+        second = measure(device, folder, MeasurementSettings(rounds=6, seed=3))
         yield first, second, asked, phone.asked()
         phone.nothing_is_left()
 
@@ -222,7 +222,7 @@ def test_a_record_of_a_phone_is_a_record(
     record, again, _, _ = measured
     write_record(record, tmp_path / "record.json")
     assert read_record(tmp_path / "record.json") == record
-    assert [c.name for c in compare(record, again).changes] == ["tiny", "boxes"]
+    assert [c.name for c in compare_records(record, again).changes] == ["tiny", "boxes"]
     assert record.openings == (2, 1, 1, 1, 1)
     assert record.protocol.threads == len(FAST)
     for m in record.measurements:
@@ -309,7 +309,7 @@ def test_cores_and_threads_that_are_named(device: AdbDevice, phone: StandInPhone
 
 
 def test_time_instead_of_rounds(device: AdbDevice, folder: Path) -> None:
-    record = measure(device, folder, Settings(seconds=0.05, cold=False))
+    record = measure(device, folder, MeasurementSettings(seconds=0.05, cold=False))
     assert len(record.openings) == 5
     assert min(record.openings) >= 2
 
@@ -343,10 +343,12 @@ def test_the_faces_of_a_phone(device: AdbDevice, phone: StandInPhone, folder: Pa
         assert difference.same_faces
         assert difference.matched >= 1
         assert max(difference.box, difference.landmarks, difference.angle) <= 1e-3
-        changed = detect_on_phone(device, artifact, [folder / "photos"], Settings(options={"score_threshold": 0.999}))
+        changed = detect_on_phone(
+            device, artifact, [folder / "photos"], MeasurementSettings(options={"score_threshold": 0.999})
+        )
         assert changed == [[], []]
     with pytest.raises(InputError, match="--runtime cannot be had on a phone"):
-        detect_on_phone(device, artifact, [folder / "photos"], Settings(runtime="onnxruntime"))
+        detect_on_phone(device, artifact, [folder / "photos"], MeasurementSettings(runtime="onnxruntime"))
     phone.nothing_is_left()
 
 
@@ -361,7 +363,7 @@ def test_with_the_tools_of_android(
     reached_by(phone, tmp_path / "bin", monkeypatch)
     device = at("adb://", runner)
     for _ in range(2):
-        assert measure(device, folder, Settings(rounds=2)).openings == (1, 1)
+        assert measure(device, folder, MeasurementSettings(rounds=2)).openings == (1, 1)
     assert len(phone.scripts("tar -xmf -")) == 1
     phone.nothing_is_left()
 
@@ -377,7 +379,7 @@ def test_with_ncnn_it_finds_the_faces_of_python(
     artifacts = [
         export("mos-tiny", t, None, tmp_path / t, input_size=(96, 128)).path for t in ("ncnn-fp32", "ncnn-fp16")
     ]
-    found = benchmark_on_phone(at("adb://", program), artifacts, [PHOTO], Settings(rounds=2), cooling=QUICK)
+    found = benchmark_on_phone(at("adb://", program), artifacts, [PHOTO], MeasurementSettings(rounds=2), cooling=QUICK)
     local = benchmark(artifacts, [PHOTO], rounds=2, threads=len(FAST), cold=False)
     assert found.protocol_digest == local.protocol_digest
     for here, there in zip(local.measurements, found.measurements, strict=True):
@@ -411,7 +413,7 @@ def test_a_phone_cools_between_openings(device: AdbDevice, phone: StandInPhone, 
     """Before and after the first opening, and while it runs, the sensors are looked at once each."""
     steps: list[str] = []
     phone.says("thermalservice", COOL, COOL, WARM, WARM, WARM, COOL)
-    measure(device, folder, Settings(rounds=2, cold=False), progress=steps.append, interval=1000)
+    measure(device, folder, MeasurementSettings(rounds=2, cold=False), progress=steps.append, interval=1000)
     waits = [step for step in steps if "waiting" in step]
     assert waits == ["adb://ABC: waiting until it is cool (BIG 71.5 Celsius, the hottest 49.1 at the beginning)"] * 2
     assert steps.index(waits[0]) > steps.index("adb://ABC: opening 1 of 2")
@@ -423,7 +425,7 @@ def test_a_phone_that_stays_warm_is_measured_and_it_is_said(
 ) -> None:
     warm = BATTERY.replace("temperature: 274", "temperature: 391")
     phone.says("battery", BATTERY, BATTERY, warm)
-    settings = Settings(rounds=2, cold=True)
+    settings = MeasurementSettings(rounds=2, cold=True)
     record = measure(device, folder, settings, cooling=Cooling(every=0.01, most=0), interval=1000)
     said = [r for r in record.conditions.remarks if "still warm" in r]
     assert said[0].startswith(

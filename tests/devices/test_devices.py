@@ -29,7 +29,7 @@ from facedeploy.devices.connection import Device, LocalDevice
 from facedeploy.devices.file_store import Content, push
 from facedeploy.devices.open import open_device
 from facedeploy.devices.python.remote import benchmark_on, detect_on
-from facedeploy.devices.python.request import Settings
+from facedeploy.devices.python.request import MeasurementSettings
 from facedeploy.devices.python.requirements import Probe, check, probe
 from facedeploy.devices.python.zipapp import make_bundle
 from facedeploy.devices.shell import readable, talk
@@ -40,7 +40,7 @@ from tests.support.measured import export_pending, export_tiny
 
 # What a device has not, and what runs there must not miss.
 ABSENT = ("torch", "onnx", "onnxscript", "typer", "click", "jinja2", "tqdm", "tomli", "openvino", "ncnn")
-ONCE = Settings(rounds=1, threads=1, cold=False)
+ONCE = MeasurementSettings(rounds=1, threads=1, cold=False)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_measuring_needs_numpy_opencv_and_the_backend_only(
     # The control: what is absent is what this process would import.
     alone = subprocess.run([sys.executable, "-c", "import facedeploy.cli.app"], capture_output=True, check=False)
     assert alone.returncode
-    settings = Settings(rounds=1, threads=1, layers=True, streams=1)
+    settings = MeasurementSettings(rounds=1, threads=1, layers=True, streams=1)
     record = benchmark_on(LocalDevice(), [folder / "tiny"], [folder / "photo.png"], settings)
     (measured,) = record.measurements
     assert measured.cold is not None

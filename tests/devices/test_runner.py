@@ -29,7 +29,7 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.preprocess import Pixels
 from facedeploy.export.exporter import export
-from facedeploy.metrics.face_matching import compare
+from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.package.constants import PROTOCOLS, constants
 from facedeploy.package.model_text import NAME, model_text
 from facedeploy.pipelines.load import load
@@ -778,7 +778,7 @@ def test_with_ncnn_it_finds_the_faces_of_python(target: str, real: Path, tmp_pat
     assert (np.array(one["times"])[:3] > 0).all()
     with load(artifact, threads=1) as pipeline:
         wanted = [pipeline.detect(pixels) for pixels in pictures.values()]
-    difference = compare(wanted, [[read_face(f) for f in faces] for faces in one["faces"]])
+    difference = compare_faces(wanted, [[read_face(f) for f in faces] for faces in one["faces"]])
     assert difference.same_faces
     assert difference.matched >= 1
     # Two builds of ncnn.

@@ -26,7 +26,7 @@ from facedeploy.devices.connection import Device
 from facedeploy.devices.file_store import Content, pull, push
 from facedeploy.devices.open import open_device
 from facedeploy.devices.python.remote import benchmark_on
-from facedeploy.devices.python.request import Settings
+from facedeploy.devices.python.request import MeasurementSettings
 from facedeploy.devices.python.requirements import probe
 from facedeploy.export.build import build
 from tests.support.measured import export_pending, export_tiny
@@ -34,8 +34,8 @@ from tests.support.sshd import Sshd, make_key, serve, write_known
 
 # What a device has not, and what runs there must not miss.
 ABSENT = ("torch", "onnx", "onnxscript", "typer", "click", "jinja2", "tqdm", "tomli", "tensorrt", "tensorrt_rtx")
-ONCE = Settings(rounds=1, threads=1, cold=False)
-LONG = Settings(rounds=10_000_000, threads=1, cold=False)
+ONCE = MeasurementSettings(rounds=1, threads=1, cold=False)
+LONG = MeasurementSettings(rounds=10_000_000, threads=1, cold=False)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_what_comes_back_must_be_what_was_asked_for(device: Device, sshd: Sshd) 
 
 
 def test_a_record_of_a_device_is_a_record(device: Device, sshd: Sshd, folder: Path) -> None:
-    settings = Settings(rounds=2, threads=1, seed=3)
+    settings = MeasurementSettings(rounds=2, threads=1, seed=3)
     steps: list[str] = []
     record = benchmark_on(device, [folder / "tiny"], [folder / "photos"], settings, progress=steps.append)
     assert f"{device.name}: opening 1 of 2" in steps
@@ -174,7 +174,7 @@ def test_the_command_line(
 def test_what_a_device_refuses_is_said_here(device: Device, folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "tiny", tmp_path / "tiny")
     with pytest.raises(InputError, match=r"on ssh://.*: 2 streams need at least 2 threads"):
-        benchmark_on(device, [tmp_path / "tiny"], [folder / "photos"], Settings(threads=1, streams=2))
+        benchmark_on(device, [tmp_path / "tiny"], [folder / "photos"], MeasurementSettings(threads=1, streams=2))
     with pytest.raises(InputError, match="needs no build"):
         build(tmp_path / "tiny", builder=device)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from facedeploy.core import boxes
 from facedeploy.core.face import Face
-from facedeploy.metrics.face_matching import FaceDifference, compare, match
+from facedeploy.metrics.face_matching import FaceDifference, compare_faces, match
 
 NOTHING = FaceDifference(pictures=0, matched=0, missing=0, extra=0, box=0.0, landmarks=0.0, score=0.0, angle=0.0)
 
@@ -75,7 +75,7 @@ def test_order_of_the_faces_does_not_matter(seed: int, count: int, other: int) -
     shuffled_a = [a[i] for i in rng.permutation(len(a))]
     shuffled_b = [b[i] for i in rng.permutation(len(b))]
     assert set(match(a, b)) == set(match(shuffled_a, shuffled_b))
-    assert compare([a], [b]) == compare([shuffled_a], [shuffled_b])
+    assert compare_faces([a], [b]) == compare_faces([shuffled_a], [shuffled_b])
 
 
 @settings(deadline=None, max_examples=60)
@@ -95,7 +95,7 @@ def test_pairs_are_one_to_one_and_the_best_left(seed: int) -> None:
 
 def test_two_faces_do_not_share_a_partner() -> None:
     reference = [face(0, 0), face(10, 0)]
-    difference = compare([reference], [[face(8, 0)]])
+    difference = compare_faces([reference], [[face(8, 0)]])
     assert match(reference, [face(8, 0)]) == [(reference[1], face(8, 0))]
     assert (difference.matched, difference.missing, difference.extra) == (1, 1, 0)
     assert difference.box == pytest.approx(2.0)
@@ -104,39 +104,39 @@ def test_two_faces_do_not_share_a_partner() -> None:
 def test_missing_and_extra_are_counted_over_pictures() -> None:
     reference = [[face(0, 0), face(200, 0)], [face(0, 0)], []]
     found = [[face(1, 0)], [face(500, 500), face(0, 0), face(800, 0)], []]
-    difference = compare(reference, found)
+    difference = compare_faces(reference, found)
     assert (difference.pictures, difference.matched, difference.missing, difference.extra) == (3, 2, 1, 2)
     assert not difference.same_faces
-    assert compare(reference, reference).same_faces
+    assert compare_faces(reference, reference).same_faces
 
 
 def test_faces_of_different_pictures_are_not_paired() -> None:
-    difference = compare([[face(0, 0)], []], [[], [face(0, 0)]])
+    difference = compare_faces([[face(0, 0)], []], [[], [face(0, 0)]])
     assert (difference.matched, difference.missing, difference.extra) == (0, 1, 1)
 
 
 @pytest.mark.parametrize(("shift", "matched"), [(33.0, 1), (34.0, 0)])
 def test_partner_needs_half_the_overlap(shift: float, matched: int) -> None:
-    assert compare([[face(0, 0)]], [[face(shift, 0)]]).matched == matched
+    assert compare_faces([[face(0, 0)]], [[face(shift, 0)]]).matched == matched
 
 
 def test_largest_differences() -> None:
     a, b = face(0, 0), face(300, 0)
     points = ((a.landmarks or ())[0][0], (a.landmarks or ())[0][1] - 3.5)
     changed = replace(a, box=(0, -1.5, 100, 102.25), score=0.75, landmarks=(points, *(a.landmarks or ())[1:]))
-    difference = compare([[a, b]], [[changed, moved(b, 0.5)]])
+    difference = compare_faces([[a, b]], [[changed, moved(b, 0.5)]])
     assert difference.score == pytest.approx(0.15)
     assert replace(difference, score=0.0) == replace(NOTHING, pictures=1, matched=2, box=2.25, landmarks=3.5)
 
 
 def test_no_faces_and_no_pictures() -> None:
-    assert compare([], []) == NOTHING
-    assert compare([[]], [[]]) == replace(NOTHING, pictures=1)
+    assert compare_faces([], []) == NOTHING
+    assert compare_faces([[]], [[]]) == replace(NOTHING, pictures=1)
 
 
 def test_pictures_must_correspond() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        compare([[], []], [[]])
+        compare_faces([[], []], [[]])
 
 
 @pytest.mark.parametrize("angle", ["yaw", "pitch", "roll"])
@@ -152,12 +152,12 @@ def test_pictures_must_correspond() -> None:
     ],
 )
 def test_angles_wrap_around(angle: str, a: float, b: float, expected: float) -> None:
-    difference = compare([[face(0, 0, **{angle: a})]], [[face(0, 0, **{angle: b})]])
+    difference = compare_faces([[face(0, 0, **{angle: a})]], [[face(0, 0, **{angle: b})]])
     assert difference.angle == pytest.approx(expected)
 
 
 def test_faces_without_landmarks_or_pose() -> None:
-    difference = compare([[Face((0, 0, 9, 9), 0.5, yaw=3.0)]], [[Face((0, 0, 9, 9), 0.5, roll=3.0)]])
+    difference = compare_faces([[Face((0, 0, 9, 9), 0.5, yaw=3.0)]], [[Face((0, 0, 9, 9), 0.5, roll=3.0)]])
     assert difference == replace(NOTHING, pictures=1, matched=1)
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from facedeploy.benchmarks.accuracy.pose_and_landmarks import Portraits
 from facedeploy.benchmarks.accuracy.scores import scores
-from facedeploy.benchmarks.accuracy.tasks import Answers, Boxes, Measure, Task, WiderFace
-from facedeploy.benchmarks.accuracy.torch_parity import Parity
+from facedeploy.benchmarks.accuracy.tasks import Answers, BoxTask, Measure, Task, WiderFace
+from facedeploy.benchmarks.accuracy.torch_parity import TorchParity
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.metrics import bootstrap
@@ -24,7 +24,7 @@ from facedeploy.metrics.average_precision import average_precision
 from facedeploy.metrics.bootstrap import DRAWS, draws, interval, resample
 from facedeploy.metrics.box_matching import nearest
 from facedeploy.metrics.interval import Interval
-from facedeploy.metrics.labelled_images import Detections, Picture, no_boxes
+from facedeploy.metrics.labelled_images import Detections, LabelledImage, no_boxes
 from facedeploy.metrics.landmark_schemes import five_of, scale_of
 from facedeploy.metrics.landmarks import landmark_error
 from facedeploy.metrics.pose import labelled_face, pose_error
@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 seeds = st.integers(0, 1 << 32)
 
 
-def scene(seed: int, pictures: int = 6, points: int = 5) -> tuple[list[Picture], list[Detections]]:
+def scene(seed: int, pictures: int = 6, points: int = 5) -> tuple[list[LabelledImage], list[Detections]]:
     """Faces with points and angles, some of which are found, with errors, some twice; and detections of nothing.
 
     The highest and the lowest score of all are in the first picture.
@@ -49,7 +49,7 @@ def scene(seed: int, pictures: int = 6, points: int = 5) -> tuple[list[Picture],
         angles = rng.uniform(-120, 120, (count, 3)) * rng.choice([1, 0.5], (count, 1))
         kept = {"easy": rng.random(count) < 0.5, "hard": np.ones(count, bool)}
         labels.append(
-            Picture(
+            LabelledImage(
                 Path(f"{number}.jpg"),
                 f"{number}.jpg",
                 boxes,
@@ -89,7 +89,7 @@ def faces_of(found: Detections) -> list[Face]:
     ]
 
 
-def by_name(task: Task, labels: Sequence[Picture], answers: Answers) -> dict[str, Measure]:
+def by_name(task: Task, labels: Sequence[LabelledImage], answers: Answers) -> dict[str, Measure]:
     return {m.name: m for m in task.measures(labels, answers)}
 
 
@@ -97,7 +97,7 @@ def by_name(task: Task, labels: Sequence[Picture], answers: Answers) -> dict[str
 @settings(max_examples=60, deadline=None)
 def test_the_plain_metrics_say_the_same(seed: int) -> None:
     labels, found = scene(seed)
-    (ap,) = Boxes().measures(labels, Answers(found))
+    (ap,) = BoxTask().measures(labels, Answers(found))
     plain = average_precision(
         [(d.boxes, d.scores) for d in found], [p.boxes for p in labels], [p.ignored for p in labels]
     )
@@ -133,7 +133,7 @@ def test_the_nearest_face_is_the_labelled_one(seed: int) -> None:
             assert (faces[row] if row >= 0 else None) == labelled_face(faces, box)
 
 
-@pytest.mark.parametrize("task", [Boxes(), WiderFace(), Portraits(), Parity()], ids=lambda t: type(t).__name__)
+@pytest.mark.parametrize("task", [BoxTask(), WiderFace(), Portraits(), TorchParity()], ids=lambda t: type(t).__name__)
 @given(seed=seeds)
 @settings(max_examples=40, deadline=None)
 def test_weights_are_as_good_as_pictures_again(task: Task, seed: int) -> None:
@@ -156,7 +156,7 @@ def test_weights_are_as_good_as_pictures_again(task: Task, seed: int) -> None:
 def test_without_detections_precision_is_nought() -> None:
     labels, found = scene(0)
     nothing = [d.where(np.zeros(0, np.intp)) for d in found]
-    (ap,) = Boxes().measures(labels, Answers(nothing))
+    (ap,) = BoxTask().measures(labels, Answers(nothing))
     assert ap.statistic.values(np.ones((3, len(labels)))).tolist() == [0.0, 0.0, 0.0]
 
 
@@ -254,13 +254,13 @@ def test_what_errors_are_divided_by() -> None:
     assert scale_of(points[:, :5], boxes, "outer-eyes") is None
 
 
-def portrait(size: int, seed: int = 0) -> Picture:
+def portrait(size: int, seed: int = 0) -> LabelledImage:
     points = np.random.default_rng(seed).uniform(0, 40, (1, size, 2))
     boxes = np.array([[0.0, 0, 40, 40]])
-    return Picture(Path("a.jpg"), "a.jpg", boxes, points=points, scale=scale_of(points, boxes, "box"))
+    return LabelledImage(Path("a.jpg"), "a.jpg", boxes, points=points, scale=scale_of(points, boxes, "box"))
 
 
-def seen(picture: Picture, points: Floats | None) -> Detections:
+def seen(picture: LabelledImage, points: Floats | None) -> Detections:
     return Detections(40, 40, picture.boxes, np.ones(1), points)
 
 
@@ -302,12 +302,12 @@ def test_points_that_do_not_fit_are_refused_or_left_out(given_: int, said: str) 
 
 def test_faces_are_as_far_from_pytorch_as_they_were_moved() -> None:
     box = np.array([[0.0, 0, 40, 90]])
-    picture = Picture(Path("a.jpg"), "a.jpg", no_boxes())
+    picture = LabelledImage(Path("a.jpg"), "a.jpg", no_boxes())
     reference = Detections(100, 100, box, np.array([0.9]), np.zeros((1, 5, 2)), np.array([[179.0, 0, 0]]))
     found = Detections(
         100, 100, box + (0, 0, 0, 10), np.array([0.7]), np.full((1, 5, 2), 6.0), np.array([[-178.0, 3, 0]])
     )
-    measures = by_name(Parity(), [picture], Answers([found], [reference], 0.5))
+    measures = by_name(TorchParity(), [picture], Answers([found], [reference], 0.5))
     values = {name: m.statistic.value(1) for name, m in measures.items()}
     assert values == {
         "AP to PyTorch": 100.0,
@@ -319,21 +319,21 @@ def test_faces_are_as_far_from_pytorch_as_they_were_moved() -> None:
 
 
 def test_a_face_that_pytorch_doubts_is_neither_missed_nor_wrong() -> None:
-    picture = Picture(Path("a.jpg"), "a.jpg", no_boxes())
+    picture = LabelledImage(Path("a.jpg"), "a.jpg", no_boxes())
     reference = Detections(100, 100, np.array([[0.0, 0, 20, 20], [50, 50, 70, 70]]), np.array([0.9, 0.3]))
     only, both, other = (
         Detections(100, 100, np.array(b, float), np.linspace(0.9, 0.8, len(b)))
         for b in ([[0, 0, 20, 20]], [[50, 50, 70, 70], [0, 0, 20, 20]], [[80, 80, 99, 99], [0, 0, 20, 20]])
     )
     values = [
-        by_name(Parity(), [picture], Answers([d], [reference], 0.5))["AP to PyTorch"].statistic.value(1)
+        by_name(TorchParity(), [picture], Answers([d], [reference], 0.5))["AP to PyTorch"].statistic.value(1)
         for d in (only, both, other)
     ]
     assert values == [100.0, 100.0, 50.0]
 
 
 def test_without_a_face_there_is_no_parity() -> None:
-    picture = Picture(Path("a.jpg"), "a.jpg", no_boxes())
+    picture = LabelledImage(Path("a.jpg"), "a.jpg", no_boxes())
     low = Detections(100, 100, np.array([[0.0, 0, 20, 20]]), np.array([0.3]))
     with pytest.raises(InputError, match="PyTorch finds no face in any picture, of 1"):
-        Parity().measures([picture], Answers([low], [low], 0.5))
+        TorchParity().measures([picture], Answers([low], [low], 0.5))

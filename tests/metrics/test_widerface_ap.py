@@ -18,7 +18,7 @@ from facedeploy.benchmarks.accuracy.matfile import read_mats
 from facedeploy.benchmarks.accuracy.readers.widerface import SETTINGS
 from facedeploy.benchmarks.accuracy.tasks import Answers, WiderFace
 from facedeploy.core.errors import InputError
-from facedeploy.metrics.labelled_images import Detections, Picture
+from facedeploy.metrics.labelled_images import Detections, LabelledImage
 from facedeploy.metrics.widerface_ap import widerface_precision
 from tests.support.mat_files import write_mat
 
@@ -124,12 +124,12 @@ def rows_of(boxes: Floats) -> list[Row]:
     return [(x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes.tolist()]
 
 
-def ours(pictures: Sequence[Picture], found: Sequence[Detections], setting: str) -> float:
+def ours(pictures: Sequence[LabelledImage], found: Sequence[Detections], setting: str) -> float:
     return widerface_precision(pictures, found, setting).value(len(pictures)) / 100
 
 
 def by_loops(
-    pictures: Sequence[Picture], found: Sequence[Detections], setting: str, rules: Rules | None = None
+    pictures: Sequence[LabelledImage], found: Sequence[Detections], setting: str, rules: Rules | None = None
 ) -> float:
     detections: list[list[Row]] = [
         [(*row, score) for row, score in zip(rows_of(d.boxes), d.scores.tolist(), strict=True)] for d in found
@@ -138,10 +138,10 @@ def by_loops(
     return official(detections, [rows_of(p.boxes) for p in pictures], counting, rules)
 
 
-def scene(seed: int, pictures: int = 6, *, ties: bool = False) -> tuple[list[Picture], list[Detections]]:
+def scene(seed: int, pictures: int = 6, *, ties: bool = False) -> tuple[list[LabelledImage], list[Detections]]:
     """Crowded pictures, some without a face: detections are shifted faces, several of some, and boxes of nothing."""
     rng = np.random.default_rng(seed)
-    made: list[Picture] = []
+    made: list[LabelledImage] = []
     found: list[Detections] = []
     for number in range(pictures):
         count = 0 if number == 1 else int(rng.integers(1, 9))
@@ -150,7 +150,7 @@ def scene(seed: int, pictures: int = 6, *, ties: bool = False) -> tuple[list[Pic
         hard = rng.random(count) < 0.8
         medium = hard & (rng.random(count) < 0.6)
         kept = {"easy": medium & (rng.random(count) < 0.6), "medium": medium, "hard": hard}
-        made.append(Picture(Path(f"{number}.jpg"), f"{number}.jpg", boxes, kept=kept))
+        made.append(LabelledImage(Path(f"{number}.jpg"), f"{number}.jpg", boxes, kept=kept))
         near = np.repeat(boxes, rng.integers(0, 4, count), axis=0)
         near = near + rng.normal(0, 2.5, near.shape)
         stray = rng.uniform(0, 60, (int(rng.integers(0, 6)), 2))
@@ -164,7 +164,7 @@ def scene(seed: int, pictures: int = 6, *, ties: bool = False) -> tuple[list[Pic
     return made, found
 
 
-def truth_itself(pictures: Sequence[Picture], seed: int = 0) -> list[Detections]:
+def truth_itself(pictures: Sequence[LabelledImage], seed: int = 0) -> list[Detections]:
     rng = np.random.default_rng(seed)
     return [Detections(100, 100, p.boxes, np.sort(rng.uniform(0, 1, len(p.boxes)))[::-1]) for p in pictures]
 
@@ -204,7 +204,7 @@ def test_a_case_worked_by_hand() -> None:
     boxes = np.array([[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]], float)
     kept = {"easy": np.array([True, True, False])}
     found = Detections(60, 60, boxes[[0, 2, 0, 1]], np.array([1.0, 0.8, 0.6, 0.2]))
-    pictures = [Picture(Path("a.jpg"), "a.jpg", boxes, kept=kept)]
+    pictures = [LabelledImage(Path("a.jpg"), "a.jpg", boxes, kept=kept)]
     assert ours(pictures, [found], "easy") == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
 
 
@@ -274,7 +274,7 @@ def test_on_the_official_lists(assets: Path, tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------- the reader
 
 
-def folder(home: Path, pictures: Sequence[Picture], *, labels: str = "eval_tools/ground_truth") -> Path:
+def folder(home: Path, pictures: Sequence[LabelledImage], *, labels: str = "eval_tools/ground_truth") -> Path:
     """Two events, in the layout of the published archives. The pictures are empty files: nobody looks at them here."""
     half = len(pictures) // 2
     events = {"0--Parade": pictures[:half], "1--Handshaking": pictures[half:]}

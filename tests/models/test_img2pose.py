@@ -26,7 +26,7 @@ from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.export import exporter
 from facedeploy.export.fp16_fallback import choose_float32
 from facedeploy.export.tensorrt import describe_network
-from facedeploy.metrics.face_matching import compare
+from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.models import model_size as statistics
 from facedeploy.models import registry
 from facedeploy.models.img2pose import Img2Pose, anchors, pooled
@@ -271,7 +271,7 @@ def test_every_target_finds_the_faces_of_pytorch(
     made = artifact(target)
     substitute: Substitute | None = "onnxruntime" if target.startswith("trt") else None
     with load(made, threads=1, runtime=substitute) as pipeline:
-        difference = compare([expected], [pipeline.detect(photo)])
+        difference = compare_faces([expected], [pipeline.detect(photo)])
     precision = made.manifest.target.precision
     assert len(expected) > 30
     assert difference.same_faces

@@ -32,7 +32,7 @@ from facedeploy.core.preprocess import Image
 from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.export import exporter
 from facedeploy.export.fp16_fallback import choose_float32
-from facedeploy.metrics.face_matching import compare
+from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.models import checkpoint, mogface_networks, registry
 from facedeploy.models import model_size as statistics
 from facedeploy.models.mogface import MogFace
@@ -420,7 +420,7 @@ def assert_same_faces(artifact: Artifact, weights: Path, image: Image) -> None:
         load_reference(THIN.id, weights, specs=specs, threads=1, options=options) as reference,
         load(artifact, threads=1, runtime=stand_in(artifact)) as pipeline,
     ):
-        difference = compare([reference.detect(image)], [pipeline.detect(image)])
+        difference = compare_faces([reference.detect(image)], [pipeline.detect(image)])
     limits = FACE_LIMITS[artifact.manifest.target.precision]
     assert difference.same_faces
     assert difference.matched >= 10
@@ -452,7 +452,7 @@ def test_a_colour_order_mistake_changes_the_faces(thin: GetThin, photo: Image) -
     preprocess = dataclasses.replace(MogFaceConfig().preprocess, colours="bgr")
     artifact = thin("onnx-fp32")
     with load(artifact, threads=1) as right, load(artifact, threads=1, options={"preprocess": preprocess}) as wrong:
-        assert not compare([right.detect(photo)], [wrong.detect(photo)]).same_faces
+        assert not compare_faces([right.detect(photo)], [wrong.detect(photo)]).same_faces
 
 
 @pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32", "ncnn-fp32", "trt-fp32"])

@@ -14,7 +14,7 @@ from facedeploy import pipelines
 from facedeploy.core.errors import InputError
 from facedeploy.core.images import read_picture
 from facedeploy.core.synthetic_faces import group_photo
-from facedeploy.metrics.face_matching import compare
+from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.models import model_size as statistics
 from facedeploy.models import registry
 from facedeploy.pipelines.load import load
@@ -142,7 +142,7 @@ def test_every_target_finds_the_faces_of_pytorch(
         load_reference("mtcnn", published, threads=1, options=options) as reference,
         load(artifact, threads=1, runtime=substitute, options=options) as pipeline,
     ):
-        difference = compare([reference.detect(image)], [pipeline.detect(image)])
+        difference = compare_faces([reference.detect(image)], [pipeline.detect(image)])
     limits = FACE_LIMITS[artifact.manifest.target.precision]
     assert difference.same_faces
     assert difference.matched == {20.0: 3, 12.0: 32}[min_face]
@@ -177,7 +177,7 @@ def test_a_colour_order_mistake_changes_the_faces(real_artifact: GetArtifact, cr
     artifact = real_artifact("onnx-fp32")
     rgb = {"colours": "rgb", "scale": 1 / 255}
     with load(artifact, threads=1) as right, load(artifact, threads=1, options={"preprocess": rgb}) as wrong:
-        difference = compare([right.detect(image)], [wrong.detect(image)])
+        difference = compare_faces([right.detect(image)], [wrong.detect(image)])
     assert not difference.same_faces
 
 

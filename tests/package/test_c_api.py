@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from facedeploy.artifact.folder import Artifact
-from facedeploy.metrics.face_matching import compare
+from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.package.bundle import package_cpp
 from tests.cpp import answers, c_api, stream
 from tests.cpp.c_api import Raw
@@ -58,7 +58,7 @@ def same_faces(built: Built, how: str, tmp_path: Path) -> None:
     with answers.open_pipeline(built.artifact) as pipeline:
         wanted = [pipeline.detect(image) for image in images for _ in c_api.FORMATS]
     found = [c_api.faces(row) for row in rows]
-    difference = compare(wanted, found)
+    difference = compare_faces(wanted, found)
     assert difference.same_faces
     assert difference.matched == 36
     assert max(difference.box, difference.landmarks, difference.angle) < 1e-3

@@ -21,7 +21,7 @@ from facedeploy.core.preprocess import Pixels, Preprocess
 from facedeploy.core.serialization import to_plain
 from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.models import registry
-from facedeploy.package.constants import BoxesConstants, Input, MosConstants, Selection, constants
+from facedeploy.package.constants import BoxesConstants, MosConstants, PictureConstants, Selection, constants
 from facedeploy.pipelines.custom import NETWORK, BoxesConfig, BoxesPipeline, Outputs
 from facedeploy.pipelines.mos import MosConfig, MosPipeline
 from facedeploy.pipelines.nms import suppress
@@ -296,7 +296,7 @@ def random_pictures(count: int, largest: int) -> list[PictureCase]:
             height, width = 2 * rows, 2 * columns
         image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         colours = ("bgr", "rgb")[i % 2]
-        given = Input(rows, columns, "stretch", colours, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        given = PictureConstants(rows, columns, "stretch", colours, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         cases.append(PictureCase(given, Picture(image, stream.FORMATS[i // 2 % 4], i % 3)))
     return cases
 

@@ -26,7 +26,7 @@ from facedeploy.core.face import Face
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.target import Target
 from facedeploy.formats.ncnn import param as graph
-from facedeploy.metrics.face_matching import compare
+from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.models import registry
 from facedeploy.package.bundle import SOURCES, package_android, package_cpp, package_ios
 from facedeploy.package.constants import PROTOCOLS, BoxesConstants, Constants, MosConstants, constants
@@ -239,7 +239,7 @@ def test_runner_finds_the_faces_of_python(runner: Path, bundle: Path, tiny: Arti
     ]
     found = [[read_face(f) for f in row["faces"]] for row in rows]
     with load(tiny, threads=1) as pipeline:
-        difference = compare([pipeline.detect(image) for image in images], found)
+        difference = compare_faces([pipeline.detect(image) for image in images], found)
     assert difference.same_faces
     assert difference.matched >= 1
     # Two builds of ncnn, in fp16.
@@ -265,7 +265,7 @@ def test_c_functions_find_the_faces_of_python(tiny: Artifact, tmp_path: Path) ->
     rows = [c_api.call(program, how, app / "model", [raw]) for how in ("folder", "bytes", "embedded")]
     assert rows[0] == rows[1] == rows[2]
     with load(tiny, threads=1) as pipeline:
-        difference = compare([pipeline.detect(image)], [c_api.faces(rows[0][0])])
+        difference = compare_faces([pipeline.detect(image)], [c_api.faces(rows[0][0])])
     assert difference.same_faces
     assert difference.matched == 1
     # Two builds of ncnn, in fp16.

@@ -19,7 +19,7 @@ import pytest
 from facedeploy.artifact.folder import Artifact
 from facedeploy.core.face import Face
 from facedeploy.export.exporter import export
-from facedeploy.metrics.face_matching import compare
+from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.package.bundle import package_android
 from facedeploy.pipelines.load import load
 from tests.cpp import answers, c_api, stream
@@ -205,7 +205,7 @@ def line(kind: str, picture: c_api.Raw, form: object = None, extra: object = 0) 
 
 def same(rows: Sequence[dict[str, Any]], wanted: Sequence[Sequence[Face]]) -> None:
     assert all("faces" in row for row in rows), rows
-    difference = compare([list(w) for w in wanted], [c_api.faces(row) for row in rows])
+    difference = compare_faces([list(w) for w in wanted], [c_api.faces(row) for row in rows])
     assert difference.same_faces
     assert difference.matched >= len(wanted)
     # Kotlin has them in floats.
@@ -292,7 +292,7 @@ def test_faces_of_ncnn_itself(classes: Path, tmp_path_factory: pytest.TempPathFa
     image = np.asarray(photo, np.uint8)
     rows = app.ask(line("bitmap", c_api.raw(home / "raw", image, "rgba", 20), RGBA_8888), threads=2)
     with load(made, threads=1) as pipeline:
-        difference = compare([pipeline.detect(image)], [c_api.faces(row) for row in rows])
+        difference = compare_faces([pipeline.detect(image)], [c_api.faces(row) for row in rows])
     assert difference.same_faces
     assert difference.matched == 1
     # Two builds of ncnn, in fp16.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from facedeploy.artifact.folder import Artifact
-from facedeploy.metrics.face_matching import compare
+from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.package.bundle import package_ios
 from tests.cpp import answers, c_api, stream
 
@@ -160,7 +160,7 @@ def test_c_of_the_package_finds_the_faces(
     how, model = ("embedded", "") if which == "embedded" else ("folder", folder / "Sources" / "Facedeploy" / "Model")
     (row,) = c_api.call(program, how, model, [c_api.raw(tmp_path / "a", image, "bgra", 10)])
     with answers.open_pipeline(artifact) as pipeline:
-        difference = compare([pipeline.detect(image)], [c_api.faces(row)])
+        difference = compare_faces([pipeline.detect(image)], [c_api.faces(row)])
     assert difference.same_faces
     assert difference.matched == 3
     assert max(difference.box, difference.landmarks, difference.angle) < 1e-3

@@ -21,7 +21,7 @@ from facedeploy.core.face import Face
 from facedeploy.core.network_spec import InputSize, NetworkSpec, Size
 from facedeploy.core.preprocess import Pixels
 from facedeploy.core.synthetic_faces import group_photo
-from facedeploy.metrics.face_matching import compare
+from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.models import registry
 from facedeploy.models.mos import Mos
 from facedeploy.pipelines.base import Pipeline
@@ -463,4 +463,4 @@ def test_colour_order_matters(mos_artifact: GetMos) -> None:
     image, artifact = photo(*SMALL), mos_artifact("mos-m", "torch-fp32")
     rgb = {"colours": "rgb", "mean": list(MEAN)}
     with load(artifact, threads=1) as right, load(artifact, threads=1, options={"preprocess": rgb}) as wrong:
-        assert not compare([right.detect(image)], [wrong.detect(image)]).same_faces
+        assert not compare_faces([right.detect(image)], [wrong.detect(image)]).same_faces

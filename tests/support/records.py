@@ -14,7 +14,7 @@ from facedeploy.benchmarks.record import (
     Cold,
     Conditions,
     Found,
-    Layer,
+    MeasuredLayer,
     Measurement,
     Protocol,
     Record,
@@ -168,7 +168,7 @@ def _measurement(
     )
 
 
-def _layers(draw: np.random.Generator, precision: str, whole: float) -> tuple[Layer, ...]:
+def _layers(draw: np.random.Generator, precision: str, whole: float) -> tuple[MeasuredLayer, ...]:
     kinds = ["Convolution", "Convolution", "Convolution", "GroupConvolution", "Pooling", "Eltwise", "Reorder"]
     weights = draw.gamma(1.2, 1.0, 40)
     times = 0.8 * whole * weights / weights.sum()
@@ -176,7 +176,9 @@ def _layers(draw: np.random.Generator, precision: str, whole: float) -> tuple[La
     for i, milliseconds in enumerate(times.tolist()):
         kind = kinds[i % len(kinds)]
         low = "u8" if precision == "int8" and "Convolution" in kind else "f32"
-        made.append(Layer("detector", f"mos.stage{i // 8}.block{i % 8}.{kind.lower()}", kind, low, milliseconds))
+        made.append(
+            MeasuredLayer("detector", f"mos.stage{i // 8}.block{i % 8}.{kind.lower()}", kind, low, milliseconds)
+        )
     return tuple(made)
 
 

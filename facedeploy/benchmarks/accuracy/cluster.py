@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from facedeploy.benchmarks.accuracy.evaluated_pipeline import Detector, look
+from facedeploy.benchmarks.accuracy.evaluated_pipeline import EvaluatedPipeline, look
 from facedeploy.benchmarks.accuracy.tasks import Reference
 from facedeploy.benchmarks.accuracy.workers import Answered, Asked
 from facedeploy.core.errors import FacedeployError, InputError, brief
@@ -37,13 +37,13 @@ class Parcel:
         single: Whether the weights are one file and no folder.
     """
 
-    detector: Detector
+    detector: EvaluatedPipeline
     artifact: dict[str, bytes]
     weights: dict[str, bytes]
     single: bool
 
 
-def pack(detector: Detector) -> Parcel:
+def pack(detector: EvaluatedPipeline) -> Parcel:
     """Read what a detector opens."""
     weights = detector.reference.weights if detector.reference else None
     single = weights is not None and weights.is_file()
@@ -51,7 +51,7 @@ def pack(detector: Detector) -> Parcel:
     return Parcel(detector, _content(detector.artifact), found, single)
 
 
-def unpack(parcel: Parcel, folder: Path) -> Detector:
+def unpack(parcel: Parcel, folder: Path) -> EvaluatedPipeline:
     """Write the files of a parcel into a folder of this machine."""
     detector = parcel.detector
     for name, files in {"artifact": parcel.artifact, "weights": parcel.weights}.items():
@@ -155,7 +155,9 @@ def _check_reachable(address: str) -> None:
         raise InputError(msg) from error
 
 
-def answers(ray: Any, detector: Detector, pictures: Sequence[Asked], workers: int) -> Generator[Answered, None, None]:
+def answers(
+    ray: Any, detector: EvaluatedPipeline, pictures: Sequence[Asked], workers: int
+) -> Generator[Answered, None, None]:
     """Find the faces in pictures on a cluster.
 
     Args:
@@ -192,7 +194,7 @@ def answers(ray: Any, detector: Detector, pictures: Sequence[Asked], workers: in
             ray.kill(actor)
 
 
-def _check_versions(ray: Any, detector: Detector, actors: list[Any]) -> None:
+def _check_versions(ray: Any, detector: EvaluatedPipeline, actors: list[Any]) -> None:
     if set(ray.get([a.key.remote() for a in actors])) != {detector.key()}:
         msg = (
             "a machine of the cluster has another version of facedeploy, or of a backend, than this one, so its "

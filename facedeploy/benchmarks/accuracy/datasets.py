@@ -14,9 +14,9 @@ from facedeploy.benchmarks.accuracy.readers.pytorch import read_pytorch
 from facedeploy.benchmarks.accuracy.readers.widerface import read_widerface
 from facedeploy.benchmarks.accuracy.tasks import Task
 from facedeploy.core.errors import InputError
-from facedeploy.metrics.labelled_images import Picture
+from facedeploy.metrics.labelled_images import LabelledImage
 
-Reader = Callable[[Path, Mapping[str, str]], tuple[tuple[Picture, ...], Task]]
+Reader = Callable[[Path, Mapping[str, str]], tuple[tuple[LabelledImage, ...], Task]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Dataset:
     text: str
     kind: str
     path: Path
-    pictures: tuple[Picture, ...]
+    pictures: tuple[LabelledImage, ...]
     task: Task
 
     @property

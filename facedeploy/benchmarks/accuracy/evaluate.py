@@ -13,20 +13,20 @@ from facedeploy.artifact.folder import Artifact
 from facedeploy.benchmarks.accuracy import cluster, workers
 from facedeploy.benchmarks.accuracy.answer_cache import Store
 from facedeploy.benchmarks.accuracy.datasets import Dataset
-from facedeploy.benchmarks.accuracy.evaluated_pipeline import Detector, make_detector
+from facedeploy.benchmarks.accuracy.evaluated_pipeline import EvaluatedPipeline, make_detector
 from facedeploy.benchmarks.accuracy.scores import scores
 from facedeploy.benchmarks.accuracy.tasks import Answers, Measure
 from facedeploy.benchmarks.record import Score, numbered
 from facedeploy.core.errors import InputError
 from facedeploy.core.hashing import sha256
 from facedeploy.metrics.face_loss import threshold_of
-from facedeploy.metrics.labelled_images import Detections, Picture, check_size
+from facedeploy.metrics.labelled_images import Detections, LabelledImage, check_size
 from facedeploy.runtimes import Substitute
 from facedeploy.runtimes.base import available_cores
 from facedeploy.sources.open import reopen
 
 # From a detector and pictures, as (digest, file), to what it finds in each, in any order.
-Ask = Callable[[Detector, Sequence[workers.Asked]], Generator[workers.Answered, None, None]]
+Ask = Callable[[EvaluatedPipeline, Sequence[workers.Asked]], Generator[workers.Answered, None, None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class _Job:
     """A detector, and the data sets whose pictures it is to look at."""
 
     key: str
-    detector: Detector
+    detector: EvaluatedPipeline
     sets: list[Dataset]
 
 
@@ -120,7 +120,7 @@ def _plan(
     return _Cell(_job(detector, dataset, jobs), truth, threshold_of(usual))
 
 
-def _job(detector: Detector, dataset: Dataset, jobs: dict[str, _Job]) -> _Job:
+def _job(detector: EvaluatedPipeline, dataset: Dataset, jobs: dict[str, _Job]) -> _Job:
     key = detector.key()
     job = jobs.setdefault(key, _Job(key, detector, []))
     if dataset not in job.sets:
@@ -136,7 +136,7 @@ def _asker(stack: contextlib.ExitStack, processes: int, address: str | None) -> 
     return lambda detector, asked: pool.answers(detector, asked, processes or _most(detector))
 
 
-def _most(detector: Detector) -> int:
+def _most(detector: EvaluatedPipeline) -> int:
     """A GPU is one device: several processes would wait for each other, and each needs its memory."""
     target = Artifact.open(detector.artifact).manifest.target
     alone = target.backend == "trt" and detector.runtime is None and detector.reference is None
@@ -147,7 +147,7 @@ def _run(job: _Job, digests: Mapping[Path, str], folder: Path, ask: Ask) -> dict
     """What a detector finds in each picture, by digest: from the store, or computed and stored."""
     from tqdm import tqdm
 
-    wanted: dict[str, list[tuple[Dataset, Picture]]] = {}
+    wanted: dict[str, list[tuple[Dataset, LabelledImage]]] = {}
     for dataset in job.sets:
         for picture in dataset.pictures:
             wanted.setdefault(digests[picture.path], []).append((dataset, picture))
@@ -166,7 +166,7 @@ def _run(job: _Job, digests: Mapping[Path, str], folder: Path, ask: Ask) -> dict
         return {digest: store.found[digest] for digest in wanted}
 
 
-def _check(answer: Detections, labelled: Sequence[tuple[Dataset, Picture]]) -> None:
+def _check(answer: Detections, labelled: Sequence[tuple[Dataset, LabelledImage]]) -> None:
     """Labels that cannot be of the picture end the run as soon as its size is known."""
     for dataset, picture in labelled:
         if dataset.task.strict:

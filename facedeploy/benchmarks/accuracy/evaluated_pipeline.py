@@ -50,7 +50,7 @@ _NO_FACES = "tensors"  # The family of pipelines that do not decode.
 
 
 @dataclass(frozen=True, eq=False)
-class Detector:
+class EvaluatedPipeline:
     """What finds the faces, as a process can open it.
 
     Attributes:
@@ -96,7 +96,7 @@ class Detector:
 
 def make_detector(
     path: Path, task: Task, options: Mapping[str, Any], runtime: Substitute | None
-) -> tuple[Detector, PipelineEntry]:
+) -> tuple[EvaluatedPipeline, PipelineEntry]:
     """The detector that a task needs of an artifact, and the pipeline as the user wants it.
 
     Average precision needs the detections below the threshold too, unless `options` set one.
@@ -116,7 +116,7 @@ def make_detector(
         raise InputError(msg)
     low = task.low and not any(name in options for name in _THRESHOLDS)
     config = (judging(usual) if low else usual).config
-    return Detector(path, config, runtime, task.details), usual
+    return EvaluatedPipeline(path, config, runtime, task.details), usual
 
 
 def detections(faces: Sequence[Face], width: int, height: int, *, details: bool) -> Detections:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from facedeploy.benchmarks.accuracy.tasks import Answers, Measure, Task, mean_of
 from facedeploy.core.errors import InputError
 from facedeploy.metrics.box_matching import nearest
-from facedeploy.metrics.labelled_images import Bools, Detections, Floats, Picture
+from facedeploy.metrics.labelled_images import Bools, Detections, Floats, LabelledImage
 from facedeploy.metrics.landmark_schemes import Normalisation, five_of
 from facedeploy.metrics.landmarks import point_errors
 from facedeploy.metrics.pose import countable
@@ -30,7 +30,7 @@ class Portraits(Task):
     normalisation: Normalisation = "box"
     required: bool = False
 
-    def measures(self, pictures: Sequence[Picture], answers: Answers) -> list[Measure]:
+    def measures(self, pictures: Sequence[LabelledImage], answers: Answers) -> list[Measure]:
         rows = [nearest(d.boxes, p.boxes) for p, d in zip(pictures, answers.found, strict=True)]
         counts = np.array([len(r) for r in rows], float)
         found = Mean(np.array([(r >= 0).sum() for r in rows], float), counts, 100.0)
@@ -40,7 +40,7 @@ class Portraits(Task):
         return [*measures, *_pose(pictures, answers.found, rows)]
 
     def _landmarks(
-        self, pictures: Sequence[Picture], found: Sequence[Detections], rows: Sequence[NDArray[np.intp]]
+        self, pictures: Sequence[LabelledImage], found: Sequence[Detections], rows: Sequence[NDArray[np.intp]]
     ) -> list[Measure]:
         labelled = {p.points.shape[1] for p in pictures if p.points is not None}
         given = {d.points.shape[1] for d in found if d.points is not None}
@@ -57,7 +57,7 @@ class Portraits(Task):
         return [Measure(name, "percent", False, len(pictures), faces, mean_of(errors, 100.0))]
 
 
-def _point_errors(picture: Picture, found: Detections, rows: NDArray[np.intp], size: int) -> Floats:
+def _point_errors(picture: LabelledImage, found: Detections, rows: NDArray[np.intp], size: int) -> Floats:
     """Mean distance of the landmarks of each face that was found, in units of its scale."""
     seen = rows >= 0
     if picture.points is None or picture.scale is None or found.points is None or not seen.any():
@@ -70,7 +70,9 @@ def _point_errors(picture: Picture, found: Detections, rows: NDArray[np.intp], s
     return errors
 
 
-def _pose(pictures: Sequence[Picture], found: Sequence[Detections], rows: Sequence[NDArray[np.intp]]) -> list[Measure]:
+def _pose(
+    pictures: Sequence[LabelledImage], found: Sequence[Detections], rows: Sequence[NDArray[np.intp]]
+) -> list[Measure]:
     """Mean absolute error of yaw, pitch and roll, over labels of at most 99 degrees, and the mean of the three."""
     counts = [_countable(p) for p in pictures]
     faces = sum(int(c.sum()) for c in counts)
@@ -88,7 +90,7 @@ def _pose(pictures: Sequence[Picture], found: Sequence[Detections], rows: Sequen
     return [Measure(name, "degrees", False, labelled, faces, mean_of(v, 1.0)) for name, v in columns.items()]
 
 
-def _countable(picture: Picture) -> Bools:
+def _countable(picture: LabelledImage) -> Bools:
     if picture.angles is None:
         return np.zeros(len(picture.boxes), bool)
     return countable(picture.angles)

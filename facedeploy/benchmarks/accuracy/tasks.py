@@ -11,7 +11,7 @@ import numpy as np
 
 from facedeploy.metrics.average_precision import verdicts
 from facedeploy.metrics.box_matching import SAME_FACE
-from facedeploy.metrics.labelled_images import Detections, Floats, Picture
+from facedeploy.metrics.labelled_images import Detections, Floats, LabelledImage
 from facedeploy.metrics.resampled import Mean, RankedPrecision, Statistic
 from facedeploy.metrics.widerface_ap import widerface_precision
 
@@ -64,7 +64,7 @@ class Task(abc.ABC):
     reference: Reference | None = None
 
     @abc.abstractmethod
-    def measures(self, pictures: Sequence[Picture], answers: Answers) -> list[Measure]:
+    def measures(self, pictures: Sequence[LabelledImage], answers: Answers) -> list[Measure]:
         """All that can be said.
 
         Raises:
@@ -80,7 +80,7 @@ class WiderFace(Task):
     details: bool = False
     strict: bool = False  # Some faces of the official lists have no size; they count there, and so here.
 
-    def measures(self, pictures: Sequence[Picture], answers: Answers) -> list[Measure]:
+    def measures(self, pictures: Sequence[LabelledImage], answers: Answers) -> list[Measure]:
         found = []
         for setting in pictures[0].kept:
             statistic = widerface_precision(pictures, answers.found, setting)
@@ -90,13 +90,13 @@ class WiderFace(Task):
 
 
 @dataclass(frozen=True)
-class Boxes(Task):
+class BoxTask(Task):
     """All-point average precision at IoU 0.5."""
 
     low: bool = True
     details: bool = False
 
-    def measures(self, pictures: Sequence[Picture], answers: Answers) -> list[Measure]:
+    def measures(self, pictures: Sequence[LabelledImage], answers: Answers) -> list[Measure]:
         truths = [p.boxes for p in pictures]
         statistic = ranked(answers.found, truths, [p.ignored for p in pictures])
         return [Measure("AP", "points", True, len(pictures), sum(map(len, truths)), statistic)]

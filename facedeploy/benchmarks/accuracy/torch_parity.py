@@ -11,18 +11,18 @@ from facedeploy.benchmarks.accuracy.tasks import Answers, Measure, Task, mean_of
 from facedeploy.core.boxes import areas, iou
 from facedeploy.core.errors import InputError
 from facedeploy.metrics.box_matching import SAME_FACE, match_by_score
-from facedeploy.metrics.labelled_images import Detections, Floats, Picture
+from facedeploy.metrics.labelled_images import Detections, Floats, LabelledImage
 from facedeploy.metrics.landmarks import point_errors
 from facedeploy.metrics.pose import angle_distance
 
 
 @dataclass(frozen=True)
-class Parity(Task):
+class TorchParity(Task):
     """How far the faces are from those of the same model in PyTorch, which are the truth; labels are not needed."""
 
     low: bool = True
 
-    def measures(self, pictures: Sequence[Picture], answers: Answers) -> list[Measure]:
+    def measures(self, pictures: Sequence[LabelledImage], answers: Answers) -> list[Measure]:
         found, reference = [_solid(d) for d in answers.found], [_solid(d) for d in answers.reference]
         sure = [d.where(d.scores >= answers.threshold) for d in reference]
         doubtful = [d.boxes[d.scores < answers.threshold] for d in reference]

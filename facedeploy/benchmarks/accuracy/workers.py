@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from facedeploy.benchmarks.accuracy.evaluated_pipeline import Detector, look
+from facedeploy.benchmarks.accuracy.evaluated_pipeline import EvaluatedPipeline, look
 from facedeploy.core.errors import FacedeployError
 from facedeploy.metrics.labelled_images import Detections
 from facedeploy.pipelines.base import Pipeline
@@ -32,7 +32,9 @@ class Pool:
         self._executor: ProcessPoolExecutor | None = None
         self._job = 0
 
-    def answers(self, detector: Detector, pictures: Sequence[Asked], most: int) -> Generator[Answered, None, None]:
+    def answers(
+        self, detector: EvaluatedPipeline, pictures: Sequence[Asked], most: int
+    ) -> Generator[Answered, None, None]:
         """The faces in pictures, given as (key, file), as they are found, from at most `most` processes; one is this.
 
         Raises:
@@ -90,7 +92,7 @@ def windowed(
             future.cancel()
 
 
-def _alone(detector: Detector, pictures: Sequence[Asked]) -> Generator[Answered, None, None]:
+def _alone(detector: EvaluatedPipeline, pictures: Sequence[Asked]) -> Generator[Answered, None, None]:
     if not pictures:
         return
     with detector.open() as pipeline:
@@ -108,7 +110,7 @@ def _prepare() -> None:
     cv2.setNumThreads(1)
 
 
-def _answer(job: int, detector: Detector, asked: Asked) -> Answered:
+def _answer(job: int, detector: EvaluatedPipeline, asked: Asked) -> Answered:
     """In a process of the pool, which opens the detector with its first picture: an error then finds its way back."""
     global _opened
     if _opened is None or _opened[0] != job:

@@ -28,7 +28,7 @@ from facedeploy.core.progress import Progress, silent
 from facedeploy.machine.emulation import refuse_emulation
 from facedeploy.machine.jetson_sensors import read_sensors
 from facedeploy.machine.sampler import Sampler
-from facedeploy.metrics.face_loss import Answer
+from facedeploy.metrics.face_loss import Prediction
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.pipelines.load import check_manifest, load
 from facedeploy.pipelines.recording import record_feeds
@@ -161,7 +161,7 @@ class _Run:
     def _measure_opening(self, timed: Sequence[tuple[Pipeline, Lap]], opening: int) -> None:
         for c, (pipeline, lap) in zip(self.candidates, timed, strict=True):
             # A backend may compile for every size that it meets, so each picture comes once before anything counts.
-            answers = tuple(Answer(tuple(pipeline.detect(picture))) for picture in self.pictures)
+            answers = tuple(Prediction(tuple(pipeline.detect(picture))) for picture in self.pictures)
             c.answers = c.answers or answers
             begun = time.perf_counter()
             c.steady &= warm_up(functools.partial(_seconds, pipeline, lap, self.pictures[0]), self.protocol)

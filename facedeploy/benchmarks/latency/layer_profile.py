@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from facedeploy.benchmarks.record import Layer
+from facedeploy.benchmarks.record import MeasuredLayer
 from facedeploy.runtimes.base import Runtime
 from facedeploy.runtimes.wrapped import Feeds
 
@@ -18,7 +18,7 @@ def executed(runtimes: Mapping[str, Runtime]) -> dict[str, int]:
     return dict(total.most_common())
 
 
-def profile(runtimes: Mapping[str, Runtime], feeds: Mapping[str, Feeds], pictures: int) -> tuple[Layer, ...]:
+def profile(runtimes: Mapping[str, Runtime], feeds: Mapping[str, Feeds], pictures: int) -> tuple[MeasuredLayer, ...]:
     """Measure what the layers of each network take of a picture.
 
     Args:
@@ -30,7 +30,7 @@ def profile(runtimes: Mapping[str, Runtime], feeds: Mapping[str, Feeds], picture
         The layers, slowest first.
     """
     found = [
-        Layer(name, v.name, v.kind, v.precision, v.milliseconds * len(feeds[name].inputs) / pictures)
+        MeasuredLayer(name, v.name, v.kind, v.precision, v.milliseconds * len(feeds[name].inputs) / pictures)
         for name, runtime in runtimes.items()
         if feeds[name].inputs
         for v in runtime.layers(feeds[name].inputs)

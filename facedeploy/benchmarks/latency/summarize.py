@@ -19,7 +19,7 @@ from facedeploy.benchmarks.record import (
     VERSION,
     Cold,
     Found,
-    Layer,
+    MeasuredLayer,
     Measurement,
     Protocol,
     Record,
@@ -29,7 +29,7 @@ from facedeploy.benchmarks.record import (
 )
 from facedeploy.core.hashing import sha256
 from facedeploy.machine.records import During, Machine
-from facedeploy.metrics.face_loss import Answer, Judge
+from facedeploy.metrics.face_loss import Judge, Prediction
 from facedeploy.metrics.interval import Interval
 from facedeploy.runtimes.wrapped import Feeds
 
@@ -43,11 +43,11 @@ class Candidate:
     name: str
     artifact: Artifact
     times: list[Floats] = field(default_factory=list)
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[Prediction, ...] = ()
     described: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     executed: Mapping[str, int] = field(default_factory=dict)
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[MeasuredLayer, ...] = ()
     feeds: Mapping[str, Feeds] = field(default_factory=dict)
     cold: Cold | None = None
     throughput: Throughput | None = None
@@ -152,7 +152,7 @@ def _spread(times: Floats, rounds: Rounds) -> Spread:
     return Spread(rounds.interval(median_of(times)), p90, p99, rounds.interval(mean_of(times)))
 
 
-def _lost(truth: Sequence[Answer], answers: Sequence[Answer]) -> float | None:
+def _lost(truth: Sequence[Prediction], answers: Sequence[Prediction]) -> float | None:
     points = Judge(tuple(truth), 0.0).loss(answers).ap
     return None if points is None or math.isnan(points) else points
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from facedeploy.benchmarks.record import Record, Score
 from facedeploy.benchmarks.report.numbers import bounds, number, signed
-from facedeploy.benchmarks.report.table import NOTHING, Cell, Column, Note, Table, Tone
+from facedeploy.benchmarks.report.table import NOTHING, Column, Note, ReportTable, TableCell, Tone
 
 
-def accuracy_tables(record: Record, called: Mapping[str, str]) -> tuple[Table, ...]:
+def accuracy_tables(record: Record, called: Mapping[str, str]) -> tuple[ReportTable, ...]:
     """One for each data set."""
     return tuple(
         _accuracy(dataset, [s for s in record.scores if s.dataset == dataset], record, called)
@@ -17,14 +17,14 @@ def accuracy_tables(record: Record, called: Mapping[str, str]) -> tuple[Table, .
     )
 
 
-def _accuracy(dataset: str, scores: Sequence[Score], record: Record, called: Mapping[str, str]) -> Table:
+def _accuracy(dataset: str, scores: Sequence[Score], record: Record, called: Mapping[str, str]) -> ReportTable:
     by_key = {(s.artifact, s.measure): s for s in scores}
     measures = list(dict.fromkeys(s.measure for s in scores))
     units = {s.measure: s.unit for s in scores}
     rows = [m for m in record.measurements if any(s.artifact == m.name for s in scores)]
     cells = [
         (
-            Cell(called[m.name]),
+            TableCell(called[m.name]),
             *(_score(by_key.get((m.name, measure)), m is record.measurements[0]) for measure in measures),
         )
         for m in rows
@@ -36,10 +36,10 @@ def _accuracy(dataset: str, scores: Sequence[Score], record: Record, called: Map
         f"{pictures} pictures, {faces} labelled faces. Brackets: 95 % interval. Below: the change against "
         f"{called[record.measurements[0].name]} on the same pictures."
     )
-    return Table(f"Accuracy on {dataset}", (Column("artifact", kind="text"), *columns), tuple(cells), about)
+    return ReportTable(f"Accuracy on {dataset}", (Column("artifact", kind="text"), *columns), tuple(cells), about)
 
 
-def _score(score: Score | None, first: bool) -> Cell:
+def _score(score: Score | None, first: bool) -> TableCell:
     if score is None:
         return NOTHING
     notes = [Note(bounds(score.value, 2))]
@@ -51,4 +51,4 @@ def _score(score: Score | None, first: bool) -> Cell:
         notes.append(Note(f"{text}, within noise" if within else f"{text}, {'better' if better else 'worse'}", tone))
     elif not first:
         notes.append(Note("not paired"))
-    return Cell(number(score.value.value, 2), tuple(notes))
+    return TableCell(number(score.value.value, 2), tuple(notes))

@@ -8,28 +8,32 @@ from collections.abc import Sequence
 from facedeploy.benchmarks.record import Record
 from facedeploy.benchmarks.report.board import FACTS, UNKNOWN, board_facts
 from facedeploy.benchmarks.report.numbers import number, percent
-from facedeploy.benchmarks.report.table import Cell, Column, Table
+from facedeploy.benchmarks.report.table import Column, ReportTable, TableCell
 from facedeploy.core.serialization import to_plain
 
 _ARROW = "\N{RIGHTWARDS ARROW}"
 _GIGABYTE = 1e9
 
 
-def conditions_tables(records: Sequence[Record], headings: Sequence[str]) -> tuple[Table, ...]:
+def conditions_tables(records: Sequence[Record], headings: Sequence[str]) -> tuple[ReportTable, ...]:
     """A row for each fact that is the same for all records; and a row for each record, with the facts that are not."""
     facts = [_facts(record) for record in records]
     # Only boards and phones say these.
     silent = {name for name in FACTS if all(fact[name] == UNKNOWN for fact in facts)}
     differing = [name for name in facts[0] if any(fact[name] != facts[0][name] for fact in facts)]
-    same = [(Cell(name), Cell(text)) for name, text in facts[0].items() if name not in differing and name not in silent]
-    tables = [Table("Conditions", (Column("", kind="text"), Column("", kind="text")), tuple(same))]
+    same = [
+        (TableCell(name), TableCell(text))
+        for name, text in facts[0].items()
+        if name not in differing and name not in silent
+    ]
+    tables = [ReportTable("Conditions", (Column("", kind="text"), Column("", kind="text")), tuple(same))]
     if differing:
         columns = [Column(name, kind="text") for name in ("model", *differing)]
         rows = [
-            (Cell(heading), *(Cell(fact[name]) for name in differing))
+            (TableCell(heading), *(TableCell(fact[name]) for name in differing))
             for heading, fact in zip(headings, facts, strict=True)
         ]
-        tables.append(Table("Conditions that were not the same", tuple(columns), tuple(rows)))
+        tables.append(ReportTable("Conditions that were not the same", tuple(columns), tuple(rows)))
     return tuple(tables)
 
 

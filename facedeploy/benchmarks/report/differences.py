@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.benchmarks.record import Found, Measurement, Record
-from facedeploy.benchmarks.report.table import Cell, Column, Table
+from facedeploy.benchmarks.report.table import Column, ReportTable, TableCell
 from facedeploy.core.boxes import iou_matrix
 from facedeploy.metrics.box_matching import SAME_FACE, match_by_score
 
@@ -66,7 +66,7 @@ def lost_and_gained(record: Record) -> tuple[Compared, ...]:
     return tuple(sorted((c for c in made if c.differences), key=lambda c: -c.count))
 
 
-def difference_table(record: Record, called: Mapping[str, str]) -> Table | None:
+def difference_table(record: Record, called: Mapping[str, str]) -> ReportTable | None:
     """How many faces each artifact found, lost and gained. None where there is nothing to compare."""
     rows = []
     for group in _by_model(record):
@@ -75,13 +75,13 @@ def difference_table(record: Record, called: Mapping[str, str]) -> Table | None:
             pairs = list(zip(first.found, m.found, strict=False))
             lost = sum(len(_unmatched(a, b)) for a, b in pairs)
             gained = sum(len(_unmatched(b, a)) for a, b in pairs)
-            shown = (Cell("-"), Cell("-")) if m is first else (Cell(str(lost)), Cell(str(gained)))
-            rows.append((Cell(called[m.name]), Cell(str(sum(map(len, m.found)))), *shown))
+            shown = (TableCell("-"), TableCell("-")) if m is first else (TableCell(str(lost)), TableCell(str(gained)))
+            rows.append((TableCell(called[m.name]), TableCell(str(sum(map(len, m.found)))), *shown))
     if len(record.measurements) < 2 or not any(m.found for m in record.measurements):
         return None
     columns = (Column("artifact", kind="text"), Column("faces found"), Column("lost"), Column("gained"))
     about = "Against the model's first artifact, which is no truth: a face is the same one from an IoU of"
-    return Table("Faces lost and gained", columns, tuple(rows), f"{about} {SAME_FACE:g}.")
+    return ReportTable("Faces lost and gained", columns, tuple(rows), f"{about} {SAME_FACE:g}.")
 
 
 def _by_model(record: Record) -> list[list[Measurement]]:

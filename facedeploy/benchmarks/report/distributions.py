@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from facedeploy.benchmarks.record import Spread
 from facedeploy.benchmarks.report.numbers import digits, number
 from facedeploy.benchmarks.report.svg import (
-    Axis,
+    ChartAxis,
     Figure,
     drawing,
     element,
@@ -31,7 +31,7 @@ _TAIL = 99.5  # Percent of an artifact's times that the axis must hold.
 
 
 @dataclass(frozen=True)
-class Row:
+class DistributionRow:
     """An artifact.
 
     Attributes:
@@ -47,7 +47,7 @@ class Row:
     colour: str
 
 
-def distributions(rows: Sequence[Row]) -> Figure:
+def distributions(rows: Sequence[DistributionRow]) -> Figure:
     """The chart of all rows."""
     low = min(float(np.percentile(r.samples, 100 - _TAIL)) for r in rows)
     high = max(max(float(np.percentile(r.samples, _TAIL)), r.spread.p99) for r in rows)
@@ -62,7 +62,7 @@ def distributions(rows: Sequence[Row]) -> Figure:
     )
 
 
-def _draw(rows: Sequence[Row], low: float, high: float, width: float) -> str:
+def _draw(rows: Sequence[DistributionRow], low: float, high: float, width: float) -> str:
     roomy, many = width > 600, len(rows) > _MANY
     gutter = min(max(text_width(r.label, 13) for r in rows) + 14, 260.0) if roomy else 4.0
     right = 150.0 if roomy else 4.0
@@ -86,7 +86,7 @@ def _draw(rows: Sequence[Row], low: float, high: float, width: float) -> str:
     return drawing(width, bottom + (26 if roomy else 40), "Distribution of latency", parts)
 
 
-def _shape(row: Row, axis: Axis, base: float, height: float) -> list[str]:
+def _shape(row: DistributionRow, axis: ChartAxis, base: float, height: float) -> list[str]:
     middles, density = _density(row, axis, height)
     shown = np.flatnonzero(density > 0.15)
     first, last = int(shown[0]), int(shown[-1])
@@ -106,7 +106,7 @@ def _shape(row: Row, axis: Axis, base: float, height: float) -> list[str]:
     ]
 
 
-def _density(row: Row, axis: Axis, height: float) -> tuple[Floats, Floats]:
+def _density(row: DistributionRow, axis: ChartAxis, height: float) -> tuple[Floats, Floats]:
     """Pixels along the axis, and how far the shape rises there: `height` at its highest."""
     edges = np.arange(axis.start, axis.end + _BIN, _BIN)
     values = np.clip(row.samples.ravel(), axis.low, axis.high)

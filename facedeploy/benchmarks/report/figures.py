@@ -9,7 +9,7 @@ import numpy as np
 
 from facedeploy.benchmarks.record import Measurement, Record, Score
 from facedeploy.benchmarks.report.display_names import display_names, precision
-from facedeploy.benchmarks.report.distributions import Row, distributions
+from facedeploy.benchmarks.report.distributions import DistributionRow, distributions
 from facedeploy.benchmarks.report.svg import Figure
 from facedeploy.benchmarks.report.tradeoff import Point, tradeoff
 from facedeploy.metrics.interval import Interval
@@ -45,7 +45,7 @@ class Group:
 def spread_of(record: Record, called: Mapping[str, str]) -> Figure | None:
     """How the times of each artifact are spread. None where the record holds none."""
     rows = [
-        Row(called[m.name], np.array(m.samples["whole"]), m.spread["whole"], precision(m))
+        DistributionRow(called[m.name], np.array(m.samples["whole"]), m.spread["whole"], precision(m))
         for m in record.measurements
         if m.samples.get("whole") and m.samples["whole"][0]
     ]

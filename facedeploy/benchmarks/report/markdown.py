@@ -12,7 +12,7 @@ from facedeploy.benchmarks.report.differences import difference_table
 from facedeploy.benchmarks.report.display_names import display_names, headings
 from facedeploy.benchmarks.report.speed import phase_table, speed_table
 from facedeploy.benchmarks.report.summary import overview_table, remarks, verdicts
-from facedeploy.benchmarks.report.table import Cell, Table
+from facedeploy.benchmarks.report.table import ReportTable, TableCell
 from facedeploy.benchmarks.report.vendors import vendor_table
 
 
@@ -49,7 +49,7 @@ def _record(record: Record) -> list[str]:
     return parts
 
 
-def _table(table: Table) -> list[str]:
+def _table(table: ReportTable) -> list[str]:
     """What it is about, and the table. Bars are left out."""
     kept = [i for i, column in enumerate(table.columns) if column.kind != "bar"]
     columns = [table.columns[i] for i in kept]
@@ -62,7 +62,7 @@ def _table(table: Table) -> list[str]:
     return [_escaped(table.about), text] if table.about else [text]
 
 
-def _cell(cell: Cell, marked: bool) -> str:
+def _cell(cell: TableCell, marked: bool) -> str:
     text = f"**{_escaped(cell.text)}**" if marked else _escaped(cell.text)
     return "<br>".join(part for part in (text, *(_escaped(note.text) for note in cell.notes)) if part)
 

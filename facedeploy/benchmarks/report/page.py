@@ -20,7 +20,7 @@ from facedeploy.benchmarks.report.pictures import VIEW, Panel, panels
 from facedeploy.benchmarks.report.speed import phase_table, speed_table
 from facedeploy.benchmarks.report.summary import overview_table, remarks, verdicts
 from facedeploy.benchmarks.report.svg import Figure
-from facedeploy.benchmarks.report.table import Table
+from facedeploy.benchmarks.report.table import ReportTable
 from facedeploy.benchmarks.report.vendors import vendor_table
 from facedeploy.core.optional_imports import require
 
@@ -40,7 +40,7 @@ class Layers:
 
     artifact: str
     about: str
-    tables: tuple[Table, Table]
+    tables: tuple[ReportTable, ReportTable]
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Section:
     anchor: str
     heading: str
     verdicts: tuple[str, ...]
-    speed: Table
+    speed: ReportTable
     tradeoffs: Group | None
     spread: Figure | None
-    tables: tuple[Table, ...]
+    tables: tuple[ReportTable, ...]
     layers: tuple[Layers, ...]
-    differences: Table | None
+    differences: ReportTable | None
     panels: tuple[Panel, ...]
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from facedeploy.benchmarks.record import Measurement, Record
 from facedeploy.benchmarks.report.display_names import input_size
 from facedeploy.benchmarks.report.numbers import MEGABYTE, bounds, counted, digits, number, percent
-from facedeploy.benchmarks.report.table import NOTHING, Cell, Column, Note, Table, plain, with_bounds
+from facedeploy.benchmarks.report.table import NOTHING, Column, Note, ReportTable, TableCell, plain, with_bounds
 
 _PHASES = ("preprocess", "network", "postprocess")
 
 
-def speed_table(record: Record, called: Mapping[str, str]) -> Table:
+def speed_table(record: Record, called: Mapping[str, str]) -> ReportTable:
     """Times, sizes and what else one artifact has one of. Columns that would be empty are left out."""
     rows = record.measurements
     whole = [m.spread["whole"] for m in rows]
@@ -20,8 +20,8 @@ def speed_table(record: Record, called: Mapping[str, str]) -> Table:
     columns = [
         (Column("artifact", kind="text"), [_name(m, called) for m in rows]),
         (Column("p50", "ms"), [with_bounds(s.p50, ms) for s in whole]),
-        (Column("p90", "ms"), [Cell(number(s.p90, ms)) for s in whole]),
-        (Column("p99", "ms"), [Cell(number(s.p99, ms)) for s in whole]),
+        (Column("p90", "ms"), [TableCell(number(s.p90, ms)) for s in whole]),
+        (Column("p99", "ms"), [TableCell(number(s.p99, ms)) for s in whole]),
         *(_against_first(record, called) if len(rows) > 1 else ()),
         _column("size", "MB", rows, lambda m: m.size / MEGABYTE),
         _column("load", "ms", rows, lambda m: m.cold.load if m.cold else None),
@@ -31,7 +31,7 @@ def speed_table(record: Record, called: Mapping[str, str]) -> Table:
         (Column("layers ran as", kind="text"), [_executed(m.executed) for m in rows]),
     ]
     if len({input_size(m) for m in rows}) > 1 and not all(input_size(m) in called[m.name] for m in rows):
-        columns.insert(1, (Column("input", kind="text"), [Cell(input_size(m) or "any") for m in rows]))
+        columns.insert(1, (Column("input", kind="text"), [TableCell(input_size(m) or "any") for m in rows]))
     kept = [(c, cells) for c, cells in columns if any(cell != NOTHING for cell in cells)]
     times = len(record.pictures) * max(len(m.samples.get("whole", ())) for m in rows)
     about = f"Picture in, faces out; {times:,} times for each artifact. Brackets: 95 % interval."
@@ -41,7 +41,7 @@ def speed_table(record: Record, called: Mapping[str, str]) -> Table:
         )
     if any(m.throughput for m in rows):
         about += " Throughput: of the networks, given all pictures at once."
-    return Table(
+    return ReportTable(
         "Latency",
         tuple(c for c, _ in kept),
         tuple(zip(*(cells for _, cells in kept), strict=True)),
@@ -50,7 +50,7 @@ def speed_table(record: Record, called: Mapping[str, str]) -> Table:
     )
 
 
-def phase_table(record: Record, called: Mapping[str, str]) -> Table | None:
+def phase_table(record: Record, called: Mapping[str, str]) -> ReportTable | None:
     """Where a picture's mean time goes; means, since medians do not add up. None where it is not known."""
     rows = [m for m in record.measurements if all(phase in m.spread for phase in _PHASES)]
     if not rows:
@@ -61,18 +61,20 @@ def phase_table(record: Record, called: Mapping[str, str]) -> Table | None:
     for m in rows:
         whole = m.spread["whole"].mean.value
         parts = [(phase, m.spread[phase].mean.value) for phase in _PHASES]
-        cells = [Cell(number(v, ms), (Note(percent(v / whole)),)) for _, v in parts]
-        bar = Cell(bar=tuple((phase, v / longest) for phase, v in parts))
-        made.append((Cell(called[m.name]), bar, *cells, Cell(number(whole, ms))))
+        cells = [TableCell(number(v, ms), (Note(percent(v / whole)),)) for _, v in parts]
+        bar = TableCell(bar=tuple((phase, v / longest) for phase, v in parts))
+        made.append((TableCell(called[m.name]), bar, *cells, TableCell(number(whole, ms))))
     columns = (Column("artifact", kind="text"), Column("", kind="bar"), *(Column(p, "ms") for p in _PHASES))
-    return Table("Where the time goes", (*columns, Column("whole", "ms")), tuple(made), "Means of a picture's time.")
+    return ReportTable(
+        "Where the time goes", (*columns, Column("whole", "ms")), tuple(made), "Means of a picture's time."
+    )
 
 
-def _name(m: Measurement, called: Mapping[str, str]) -> Cell:
-    return Cell(called[m.name], () if m.name == called[m.name] else (Note(m.name),))
+def _name(m: Measurement, called: Mapping[str, str]) -> TableCell:
+    return TableCell(called[m.name], () if m.name == called[m.name] else (Note(m.name),))
 
 
-def _against_first(record: Record, called: Mapping[str, str]) -> list[tuple[Column, list[Cell]]]:
+def _against_first(record: Record, called: Mapping[str, str]) -> list[tuple[Column, list[TableCell]]]:
     rows = record.measurements
     return [
         (Column("faster", f"times {called[rows[0].name]}"), [_ratio(m, record) for m in rows]),
@@ -82,29 +84,29 @@ def _against_first(record: Record, called: Mapping[str, str]) -> list[tuple[Colu
 
 def _column(
     title: str, unit: str, rows: Sequence[Measurement], get: Callable[[Measurement], float | None]
-) -> tuple[Column, list[Cell]]:
+) -> tuple[Column, list[TableCell]]:
     values = [get(m) for m in rows]
     decimals = min(digits(v for v in values if v is not None), 2)
     return Column(title, unit), [plain(v, decimals) for v in values]
 
 
-def _ratio(m: Measurement, record: Record) -> Cell:
+def _ratio(m: Measurement, record: Record) -> TableCell:
     fastest = [Note(f"fastest within {record.max_drop:g} points")] if m.name == record.fastest else []
     if m is record.measurements[0]:
-        return Cell("1", (Note("the first"), *fastest))
+        return TableCell("1", (Note("the first"), *fastest))
     noise = [Note("within noise")] if 1 in m.ratio else []
-    return Cell(number(m.ratio.value, 2), (Note(bounds(m.ratio, 2)), *noise, *fastest))
+    return TableCell(number(m.ratio.value, 2), (Note(bounds(m.ratio, 2)), *noise, *fastest))
 
 
 def _memory(m: Measurement) -> float | None:
     return None if m.cold is None or m.cold.memory is None else m.cold.memory / MEGABYTE
 
 
-def _throughputs(rows: Sequence[Measurement]) -> list[Cell]:
+def _throughputs(rows: Sequence[Measurement]) -> list[TableCell]:
     decimals = min(digits(m.throughput.pictures_per_second.value for m in rows if m.throughput), 1)
     return [with_bounds(m.throughput.pictures_per_second, decimals) if m.throughput else NOTHING for m in rows]
 
 
-def _executed(executed: Mapping[str, int]) -> Cell:
+def _executed(executed: Mapping[str, int]) -> TableCell:
     counts = sorted(executed.items(), key=lambda item: -item[1])
-    return Cell(", ".join(f"{count} {name}" for name, count in counts)) if counts else NOTHING
+    return TableCell(", ".join(f"{count} {name}" for name, count in counts)) if counts else NOTHING

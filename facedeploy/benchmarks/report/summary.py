@@ -8,7 +8,7 @@ from facedeploy.benchmarks.record import Record
 from facedeploy.benchmarks.report.conditions import comparable
 from facedeploy.benchmarks.report.display_names import display_names
 from facedeploy.benchmarks.report.numbers import counted, digits, listed, number
-from facedeploy.benchmarks.report.table import NOTHING, Cell, Column, Note, Table, plain, with_bounds
+from facedeploy.benchmarks.report.table import NOTHING, Column, Note, ReportTable, TableCell, plain, with_bounds
 
 
 def verdicts(record: Record, called: Mapping[str, str]) -> tuple[str, ...]:
@@ -58,7 +58,7 @@ def remarks(records: Sequence[Record], headings: Sequence[str]) -> tuple[str, ..
     return tuple(said)
 
 
-def overview_table(records: Sequence[Record], headings: Sequence[str]) -> Table:
+def overview_table(records: Sequence[Record], headings: Sequence[str]) -> ReportTable:
     """A row for each record: its fastest artifact, and its first. Times stand beside each other only where they may."""
     beside = comparable(records)
     p50 = (Column("p50", "ms"),) if beside else ()
@@ -76,17 +76,17 @@ def overview_table(records: Sequence[Record], headings: Sequence[str]) -> Table:
     for record, heading in zip(records, headings, strict=True):
         called, first = display_names(record), record.measurements[0]
         best = next((m for m in record.measurements if m.name == record.fastest), None)
-        shown: list[Cell] = [NOTHING] * (4 if beside else 3)
+        shown: list[TableCell] = [NOTHING] * (4 if beside else 3)
         if best is not None:
             times = [with_bounds(best.spread["whole"].p50, ms)] if beside else []
-            ratio = Cell("1") if best is first else with_bounds(best.ratio, 2)
-            shown = [Cell(called[best.name]), *times, ratio, plain(best.lost, 2)]
+            ratio = TableCell("1") if best is first else with_bounds(best.ratio, 2)
+            shown = [TableCell(called[best.name]), *times, ratio, plain(best.lost, 2)]
         times = [with_bounds(first.spread["whole"].p50, ms)] if beside else []
         count = Note(counted(len(record.measurements), "artifact"))
-        rows.append((Cell(heading, (count,)), *shown, Cell(called[first.name]), *times))
+        rows.append((TableCell(heading, (count,)), *shown, TableCell(called[first.name]), *times))
     allowed = " or ".join(f"{drop:g}" for drop in sorted({record.max_drop for record in records}))
     about = (
         f"Fastest: beyond doubt, of those that lose at most {allowed} points of AP against the first; - where none is. "
         "Brackets: 95 % interval."
     )
-    return Table("All models", columns, tuple(rows), about)
+    return ReportTable("All models", columns, tuple(rows), about)

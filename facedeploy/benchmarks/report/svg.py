@@ -28,7 +28,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Axis:
+class ChartAxis:
     """Values low to high on pixels start to end; logarithmic or not."""
 
     low: float
@@ -59,13 +59,13 @@ class Axis:
         return [i * step for i in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)]
 
 
-def time_axis(low: float, high: float, start: float, end: float) -> Axis:
+def time_axis(low: float, high: float, start: float, end: float) -> ChartAxis:
     """An axis for times, a little wider than they are; logarithmic where they differ much."""
     low, high = max(low, 1e-6), max(high, 1e-6)
     if high / low >= _DECADE_RATIO:
-        return Axis(low / 1.12, high * 1.12, start, end, log=True)
+        return ChartAxis(low / 1.12, high * 1.12, start, end, log=True)
     room = max(0.06 * (high - low), 0.01 * high)
-    return Axis(max(low - room, 0.0), high + room, start, end)
+    return ChartAxis(max(low - room, 0.0), high + room, start, end)
 
 
 def tick_text(value: float) -> str:

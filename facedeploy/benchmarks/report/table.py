@@ -20,7 +20,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A cell of a table.
 
     Attributes:
@@ -42,7 +42,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table of the report.
 
     Attributes:
@@ -55,17 +55,17 @@ class Table:
 
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     about: str = ""
     marked: int | None = None
 
 
-NOTHING = Cell("-")
+NOTHING = TableCell("-")
 
 
-def plain(value: float | None, decimals: int) -> Cell:
-    return NOTHING if value is None else Cell(number(value, decimals))
+def plain(value: float | None, decimals: int) -> TableCell:
+    return NOTHING if value is None else TableCell(number(value, decimals))
 
 
-def with_bounds(interval: Interval, decimals: int) -> Cell:
-    return Cell(number(interval.value, decimals), (Note(bounds(interval, decimals)),))
+def with_bounds(interval: Interval, decimals: int) -> TableCell:
+    return TableCell(number(interval.value, decimals), (Note(bounds(interval, decimals)),))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from facedeploy.benchmarks.report.label_places import Box, place
 from facedeploy.benchmarks.report.svg import (
-    Axis,
+    ChartAxis,
     Figure,
     drawing,
     element,
@@ -89,15 +89,15 @@ def _draw(
     return drawing(width, height, f"{title} against latency", parts)
 
 
-def _accuracy_axis(points: Sequence[Point], higher_is_better: bool, plot: Box) -> Axis:
+def _accuracy_axis(points: Sequence[Point], higher_is_better: bool, plot: Box) -> ChartAxis:
     """Up is always better."""
     low, high = min(p.y.low for p in points), max(p.y.high for p in points)
     room = max(0.08 * (high - low), 0.002 * max(abs(low), abs(high)), 1e-3)
     low, high = low - room, high + room
-    return Axis(low, high, plot.y2, plot.y1) if higher_is_better else Axis(low, high, plot.y1, plot.y2)
+    return ChartAxis(low, high, plot.y2, plot.y1) if higher_is_better else ChartAxis(low, high, plot.y1, plot.y2)
 
 
-def _frame(plot: Box, x: Axis, y: Axis, unit: str, higher_is_better: bool) -> list[str]:
+def _frame(plot: Box, x: ChartAxis, y: ChartAxis, unit: str, higher_is_better: bool) -> list[str]:
     parts = []
     for tick in y.ticks(6):
         parts += [line(plot.x1, y(tick), plot.x2, y(tick), "grid")]
@@ -116,14 +116,14 @@ def _frame(plot: Box, x: Axis, y: Axis, unit: str, higher_is_better: bool) -> li
     ]
 
 
-def _stairs(best: Sequence[Point], x: Axis, y: Axis, plot: Box) -> str:
+def _stairs(best: Sequence[Point], x: ChartAxis, y: ChartAxis, plot: Box) -> str:
     steps = [f"M{x(best[0].x.value):.1f} {plot.y2:.1f}"]
     for p in best:
         steps += [f"H{x(p.x.value):.1f}", f"V{y(p.y.value):.1f}"]
     return element("path", d=" ".join([*steps, f"H{plot.x2:.1f}"]), class_="front")
 
 
-def _whiskers(p: Point, x: Axis, y: Axis) -> list[str]:
+def _whiskers(p: Point, x: ChartAxis, y: ChartAxis) -> list[str]:
     cx, cy = x(p.x.value), y(p.y.value)
     return [
         line(x.inside(p.x.low), cy, x.inside(p.x.high), cy, f"whisker {p.colour}"),
@@ -146,7 +146,7 @@ def _mark(p: Point, cx: float, cy: float) -> str:
 
 
 def _labels(
-    wanted: Sequence[Point], points: Sequence[Point], best: Sequence[Point], x: Axis, y: Axis, plot: Box
+    wanted: Sequence[Point], points: Sequence[Point], best: Sequence[Point], x: ChartAxis, y: ChartAxis, plot: Box
 ) -> list[str]:
     """A label without a place is left to the mark's title and the table."""
     marks = [Box(x(p.x.value) - 6, y(p.y.value) - 6, x(p.x.value) + 6, y(p.y.value) + 6) for p in points]
@@ -169,7 +169,7 @@ def _labels(
     return parts
 
 
-def _line_boxes(points: Sequence[Point], best: Sequence[Point], x: Axis, y: Axis, plot: Box) -> list[Box]:
+def _line_boxes(points: Sequence[Point], best: Sequence[Point], x: ChartAxis, y: ChartAxis, plot: Box) -> list[Box]:
     """What whiskers and stairs cover."""
     whiskers = [Box(x(p.x.value) - 1, y(p.y.high), x(p.x.value) + 1, y(p.y.low)) for p in points]
     ends = [*(x(p.x.value) for p in best[1:]), plot.x2]

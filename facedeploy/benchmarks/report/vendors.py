@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from facedeploy.benchmarks.latency.vendors import TOLERANCE
 from facedeploy.benchmarks.record import Record, VendorCheck
 from facedeploy.benchmarks.report.numbers import bounds, digits, number, percent
-from facedeploy.benchmarks.report.table import Cell, Column, Note, Table
+from facedeploy.benchmarks.report.table import Column, Note, ReportTable, TableCell
 
 
-def vendor_table(record: Record, called: Mapping[str, str]) -> Table | None:
+def vendor_table(record: Record, called: Mapping[str, str]) -> ReportTable | None:
     """Our clock beside the vendor's tool."""
     checks = [(m, check) for m in record.measurements for check in m.vendors]
     if not checks:
@@ -18,12 +18,12 @@ def vendor_table(record: Record, called: Mapping[str, str]) -> Table | None:
     ms = digits(v for _, check in checks for v in (check.ours, check.theirs))
     rows = [
         (
-            Cell(called[m.name]),
-            Cell(check.network),
-            Cell(check.tool),
-            Cell(number(check.ours, ms)),
-            Cell(number(check.theirs, ms)),
-            Cell(number(check.ratio.value, 3), (Note(bounds(check.ratio, 3)), _agreement(check))),
+            TableCell(called[m.name]),
+            TableCell(check.network),
+            TableCell(check.tool),
+            TableCell(number(check.ours, ms)),
+            TableCell(number(check.theirs, ms)),
+            TableCell(number(check.ratio.value, 3), (Note(bounds(check.ratio, 3)), _agreement(check))),
         )
         for m, check in checks
     ]
@@ -33,7 +33,7 @@ def vendor_table(record: Record, called: Mapping[str, str]) -> Table | None:
         "The network alone, timed in turns by us and by the tool: medians, and the median of the ratios of the turns. "
         f"Agreed: within {percent(TOLERANCE)}; not certain: the interval of the ratio says that it may be otherwise."
     )
-    return Table("Against the vendor's tool", columns, tuple(rows), about)
+    return ReportTable("Against the vendor's tool", columns, tuple(rows), about)
 
 
 def _agreement(check: VendorCheck) -> Note:

@@ -17,7 +17,7 @@ from facedeploy.devices.phone.cooldown import Cooling
 from facedeploy.devices.phone.run import PhoneRun
 from facedeploy.devices.phone.session import set_up
 from facedeploy.devices.python.remote import LIMIT
-from facedeploy.devices.python.request import Settings
+from facedeploy.devices.python.request import MeasurementSettings
 from facedeploy.devices.shell import SILENCE
 
 INTERVAL = 5.0
@@ -27,7 +27,7 @@ def benchmark_on_phone(
     device: AdbDevice,
     artifacts: Sequence[str | os.PathLike[str]],
     images: Sequence[str | os.PathLike[str]],
-    settings: Settings,
+    settings: MeasurementSettings,
     *,
     limit: float = LIMIT,
     silence: float = SILENCE,

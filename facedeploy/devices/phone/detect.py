@@ -11,7 +11,7 @@ from facedeploy.core.progress import Progress, silent
 from facedeploy.devices.adb import AdbDevice
 from facedeploy.devices.phone.session import set_up
 from facedeploy.devices.python.remote import LIMIT
-from facedeploy.devices.python.request import Settings
+from facedeploy.devices.python.request import MeasurementSettings
 from facedeploy.devices.shell import SILENCE
 
 
@@ -19,7 +19,7 @@ def detect_on_phone(
     device: AdbDevice,
     artifact: str | os.PathLike[str] | Artifact,
     images: Sequence[str | os.PathLike[str]],
-    settings: Settings,
+    settings: MeasurementSettings,
     *,
     limit: float = LIMIT,
     silence: float = SILENCE,

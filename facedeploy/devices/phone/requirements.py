@@ -10,7 +10,7 @@ from facedeploy.artifact.folder import Artifact
 from facedeploy.core.errors import InputError
 from facedeploy.devices.adb import AdbDevice
 from facedeploy.devices.phone.state import MARK, listed, mask, sections
-from facedeploy.devices.python.request import Settings
+from facedeploy.devices.python.request import MeasurementSettings
 from facedeploy.devices.shell import readable, talk
 from facedeploy.machine.android_dumpsys import CPUS, PROPERTIES, Phone, big_cores, parse_clusters, parse_properties
 from facedeploy.machine.elf import read_program
@@ -144,7 +144,7 @@ def check_phone(device: AdbDevice, found: PhoneProbe) -> None:
         raise InputError(msg)
 
 
-def check_settings(device: AdbDevice, artifacts: Sequence[Artifact], settings: Settings) -> None:
+def check_settings(device: AdbDevice, artifacts: Sequence[Artifact], settings: MeasurementSettings) -> None:
     """Check that it can be measured on a phone.
 
     Raises:
@@ -162,7 +162,7 @@ def check_settings(device: AdbDevice, artifacts: Sequence[Artifact], settings: S
             raise InputError(msg)
 
 
-def _refused(settings: Settings) -> Iterator[str]:
+def _refused(settings: MeasurementSettings) -> Iterator[str]:
     if settings.runtime is not None:
         yield "--runtime"
     if settings.streams > 1:

@@ -16,7 +16,7 @@ from facedeploy.core.errors import DeviceError, InputError
 from facedeploy.core.face import Face
 from facedeploy.core.serialization import from_plain
 from facedeploy.devices.python.messages import possible
-from facedeploy.metrics.face_loss import Answer
+from facedeploy.metrics.face_loss import Prediction
 
 VERSION = 1
 # The three phases are the whole, but for the digits that are printed.
@@ -66,8 +66,8 @@ class Part:
         return np.array(self.times, np.float64)
 
     @property
-    def answers(self) -> tuple[Answer, ...]:
-        return tuple(Answer(faces) for faces in self.faces)
+    def answers(self) -> tuple[Prediction, ...]:
+        return tuple(Prediction(faces) for faces in self.faces)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from facedeploy.devices.phone.requirements import (
 from facedeploy.devices.phone.run import Runner
 from facedeploy.devices.phone.run_folder import RUNNER, Files, artifact_files, lay_out, picture_files
 from facedeploy.devices.phone.runner_protocol import Picture
-from facedeploy.devices.python.request import Settings
+from facedeploy.devices.python.request import MeasurementSettings
 from facedeploy.devices.shell import beat_of
 from facedeploy.pipelines.load import check_manifest
 
@@ -74,7 +74,7 @@ def set_up(
     device: AdbDevice,
     artifacts: Sequence[str | os.PathLike[str] | Artifact],
     images: Sequence[str | os.PathLike[str]],
-    settings: Settings,
+    settings: MeasurementSettings,
     *,
     limit: float,
     silence: float,

@@ -16,12 +16,12 @@ from facedeploy.artifact.folder import Artifact
 from facedeploy.core.errors import DeviceError, FacedeployError, brief
 from facedeploy.core.hashing import sha256
 from facedeploy.core.serialization import from_plain, to_plain, write_json
-from facedeploy.devices.python.request import MARK, Answer, Built, Engine, File, Folder, Request
+from facedeploy.devices.python.request import MARK, Built, Engine, File, Folder, Request, WorkerMessage
 
 OBJECTS, ENGINES = Path("objects"), Path("engines")
 _KEPT = 30 * 86400  # Seconds since a file was last used.
 
-Say = Callable[[Answer], None]
+Say = Callable[[WorkerMessage], None]
 
 
 def main(folder: Path) -> None:
@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
 
     print(file=out)  # Whatever a login script printed ends here.
 
-    def say(answer: Answer) -> None:
+    def say(answer: WorkerMessage) -> None:
         print(json.dumps({MARK: to_plain(answer)}, allow_nan=False), file=out, flush=True)
 
     try:
@@ -40,20 +40,22 @@ def main(folder: Path) -> None:
         _forget()
         say({"build": _build, "detect": _detect, "benchmark": _benchmark}[request.what](request, folder, say))
     except FacedeployError as error:
-        say(Answer(error=(type(error).__name__, str(error))))
+        say(WorkerMessage(error=(type(error).__name__, str(error))))
     except (Exception, SystemExit) as error:
-        say(Answer(error=(DeviceError.__name__, f"{type(error).__name__}: {brief(error)}")))
+        say(WorkerMessage(error=(DeviceError.__name__, f"{type(error).__name__}: {brief(error)}")))
 
 
-def _benchmark(request: Request, folder: Path, say: Say) -> Answer:
+def _benchmark(request: Request, folder: Path, say: Say) -> WorkerMessage:
     from facedeploy.benchmarks.latency.benchmark import benchmark
 
     artifacts, pictures = _lay_out_folders(request.artifacts, folder), _lay_out_pictures(request, folder)
-    record = benchmark(artifacts, pictures, **request.settings.named(), progress=lambda step: say(Answer(step=step)))
-    return Answer(record=to_plain(record))
+    record = benchmark(
+        artifacts, pictures, **request.settings.named(), progress=lambda step: say(WorkerMessage(step=step))
+    )
+    return WorkerMessage(record=to_plain(record))
 
 
-def _detect(request: Request, folder: Path, say: Say) -> Answer:
+def _detect(request: Request, folder: Path, say: Say) -> WorkerMessage:
     from facedeploy.pipelines.detect_files import detect_files
 
     (artifact,), pictures = _lay_out_folders(request.artifacts, folder), _lay_out_pictures(request, folder)
@@ -64,11 +66,11 @@ def _detect(request: Request, folder: Path, say: Say) -> Answer:
     faces = []
     for i, picture in enumerate(found, 1):
         faces.append(picture.faces)
-        say(Answer(step=f"picture {i} of {len(pictures)}"))
-    return Answer(faces=tuple(faces))
+        say(WorkerMessage(step=f"picture {i} of {len(pictures)}"))
+    return WorkerMessage(faces=tuple(faces))
 
 
-def _build(request: Request, folder: Path, say: Say) -> Answer:
+def _build(request: Request, folder: Path, say: Say) -> WorkerMessage:
     from facedeploy.export.build import build, find_builder
 
     (path,) = _lay_out_folders(request.artifacts, folder)
@@ -79,13 +81,13 @@ def _build(request: Request, folder: Path, say: Say) -> Answer:
     of = json.dumps([request.code, trt.__name__, trt.__version__, gpu, networks], sort_keys=True)
     place = ENGINES / f"{hashlib.sha256(of.encode()).hexdigest()}.json"
     if (kept := _read_kept(place)) is not None:
-        return Answer(built=kept)
-    built = build(path, progress=lambda step: say(Answer(step=step)))
+        return WorkerMessage(built=kept)
+    built = build(path, progress=lambda step: say(WorkerMessage(step=step)))
     engines = tuple(_keep(n.spec.name, built.file(n.spec.name, "engine")) for n in built.manifest.networks)
     answer = Built(engines, trt.__name__, str(trt.__version__), gpu, kept=True)
     ENGINES.mkdir(exist_ok=True)
     write_json(answer, place)
-    return Answer(built=Built(engines, answer.tool, answer.version, gpu, kept=False))
+    return WorkerMessage(built=Built(engines, answer.tool, answer.version, gpu, kept=False))
 
 
 def _lay_out_folders(folders: Sequence[Folder], place: Path) -> list[Path]:

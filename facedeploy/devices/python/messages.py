@@ -13,20 +13,20 @@ from facedeploy.core.face import Face
 from facedeploy.core.progress import Progress
 from facedeploy.core.serialization import from_plain
 from facedeploy.devices.connection import Device
-from facedeploy.devices.python.request import MARK, Answer
+from facedeploy.devices.python.request import MARK, WorkerMessage
 
 _LARGEST = 1e9
 _BEGINNING = json.dumps({MARK: 0})[:-2].encode()
 
 
-def read_answer(device: Device, said: Iterable[bytes], progress: Progress) -> Answer:
+def read_answer(device: Device, said: Iterable[bytes], progress: Progress) -> WorkerMessage:
     """The last line of what a device says; the steps before it are progress. An empty answer where there is none.
 
     Raises:
         FacedeployError: what the device says is wrong, of the class that it names.
         DeviceError: nobody can read it.
     """
-    answer = Answer()
+    answer = WorkerMessage()
     for line in _lines(said):
         answer = _read_line(device, line)
         if answer.step is not None:
@@ -56,9 +56,9 @@ def _lines(said: Iterable[bytes]) -> Iterator[bytes]:
             yield from (line for line in lines if line.startswith(_BEGINNING))
 
 
-def _read_line(device: Device, line: bytes) -> Answer:
+def _read_line(device: Device, line: bytes) -> WorkerMessage:
     try:
-        return from_plain(Answer, _shown(json.loads(line)[MARK]))
+        return from_plain(WorkerMessage, _shown(json.loads(line)[MARK]))
     except (ValueError, KeyError, RecursionError, InputError) as error:
         msg = f"{device.name} answers what cannot be read ({brief(error)}): is its disk or memory full?"
         raise DeviceError(msg) from error

@@ -23,7 +23,7 @@ from facedeploy.core.target import Backend
 from facedeploy.devices.connection import Device
 from facedeploy.devices.file_store import Content, enter, pull, push
 from facedeploy.devices.python.messages import possible, read_answer
-from facedeploy.devices.python.request import Answer, File, Folder, Request, Settings, What
+from facedeploy.devices.python.request import File, Folder, MeasurementSettings, Request, What, WorkerMessage
 from facedeploy.devices.python.requirements import ALWAYS, NEEDED, check, probe
 from facedeploy.devices.python.zipapp import make_bundle
 from facedeploy.devices.shell import SILENCE, beat_of, talk
@@ -39,7 +39,7 @@ def benchmark_on(
     device: Device,
     artifacts: Sequence[str | os.PathLike[str]],
     images: Sequence[str | os.PathLike[str]],
-    settings: Settings,
+    settings: MeasurementSettings,
     *,
     limit: float = LIMIT,
     silence: float = SILENCE,
@@ -73,7 +73,7 @@ def detect_on(
     device: Device,
     artifact: str | os.PathLike[str] | Artifact,
     images: Sequence[str | os.PathLike[str]],
-    settings: Settings,
+    settings: MeasurementSettings,
     *,
     limit: float = LIMIT,
     silence: float = SILENCE,
@@ -134,7 +134,7 @@ def build_on(
     networks = [n.spec.name for n in artifact.manifest.networks]
     work = _Work(device, progress, limit, silence)
     work.check(ALWAYS[:1])
-    asked = work.request("build", [work.add_artifact(artifact, _unbuilt(artifact.manifest))], (), Settings())
+    asked = work.request("build", [work.add_artifact(artifact, _unbuilt(artifact.manifest))], (), MeasurementSettings())
     built = work.ask(asked, "building").built
     if built is None or [e.network for e in built.engines] != networks or built.tool not in NEEDED["trt"]:
         msg = f"{device.name} built something else than {', '.join(networks)}: the artifact stays as it is"
@@ -166,12 +166,14 @@ class _Work:
         files = (File(MANIFEST, self.add(manifest)), *(File(name, self.add(artifact.path / name)) for name in names))
         return Folder(artifact.path.resolve().name, files)
 
-    def request(self, what: What, artifacts: Sequence[Folder], pictures: Sequence[File], settings: Settings) -> Request:
+    def request(
+        self, what: What, artifacts: Sequence[Folder], pictures: Sequence[File], settings: MeasurementSettings
+    ) -> Request:
         beat = beat_of(self._silence)
         code = self._bundle.sha256
         return Request(what, tuple(artifacts), tuple(pictures), settings, code, self._limit, beat, self._silence)
 
-    def ask(self, request: Request, doing: str, most: int = _MOST) -> Answer:
+    def ask(self, request: Request, doing: str, most: int = _MOST) -> WorkerMessage:
         """Send what is missing and the request; the answer, of so many bytes at most.
 
         Raises:
@@ -196,7 +198,7 @@ def _prepare(
     what: What,
     artifacts: Sequence[Artifact],
     images: Sequence[str | os.PathLike[str]],
-    settings: Settings,
+    settings: MeasurementSettings,
 ) -> Request:
     """The request, once the device is known to have what it takes."""
     files = expand([Path(i) for i in images])

@@ -35,7 +35,7 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Settings:
+class MeasurementSettings:
     """What `facedeploy.benchmark` takes under the same names.
 
     Attributes:
@@ -86,7 +86,7 @@ class Request:
     what: What
     artifacts: tuple[Folder, ...]
     pictures: tuple[File, ...]
-    settings: Settings
+    settings: MeasurementSettings
     code: str
     limit: float
     beat: float
@@ -128,7 +128,7 @@ class Built:
 
 
 @dataclass(frozen=True)
-class Answer:
+class WorkerMessage:
     """One line of a device: a step of progress, or what ends the talk.
 
     Attributes:

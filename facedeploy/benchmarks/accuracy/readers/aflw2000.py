@@ -11,7 +11,7 @@ from facedeploy.benchmarks.accuracy.matfile import Value, read_mats
 from facedeploy.benchmarks.accuracy.pose_and_landmarks import Portraits
 from facedeploy.benchmarks.accuracy.tasks import Task
 from facedeploy.core.errors import InputError
-from facedeploy.metrics.labelled_images import Picture, check_boxes, check_pictures
+from facedeploy.metrics.labelled_images import LabelledImage, check_boxes, check_pictures
 from facedeploy.metrics.landmark_schemes import hull, scale_of
 
 WHERE = "AFLW2000-3D is had from the 3DDFA project page (Face Alignment Across Large Poses) as AFLW2000-3D.zip"
@@ -19,7 +19,7 @@ _FOLDERS = ("", "AFLW2000", "AFLW2000-3D")
 _POINTS = 68
 
 
-def read_aflw2000(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture, ...], Task]:
+def read_aflw2000(path: Path, options: Mapping[str, str]) -> tuple[tuple[LabelledImage, ...], Task]:
     """Read a folder of image*.jpg and image*.mat.
 
     Errors of the pose are over the labels of at most 99 degrees, 1969 of the 2000 (Ruiz et al. 2018, "Fine-Grained Head
@@ -37,7 +37,7 @@ def read_aflw2000(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture
     return check_pictures(pictures, path, WHERE), Portraits(normalisation="hull")
 
 
-def _picture(file: Path, content: Mapping[str, Value]) -> Picture:
+def _picture(file: Path, content: Mapping[str, Value]) -> LabelledImage:
     pose, points = content["Pose_Para"], content["pt3d_68"]
     shapes = np.shape(pose), np.shape(points)
     if len(shapes[0]) != 2 or shapes[0][1] < 3 or shapes[1] != (3, _POINTS) or not np.isfinite(points).all():
@@ -48,7 +48,7 @@ def _picture(file: Path, content: Mapping[str, Value]) -> Picture:
     labelled = np.ascontiguousarray(points[:2].T)[None]
     boxes = hull(labelled)
     check_boxes(image.name, boxes, None, file)
-    return Picture(
+    return LabelledImage(
         image,
         image.name,
         boxes,

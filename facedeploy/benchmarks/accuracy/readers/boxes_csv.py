@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from facedeploy.benchmarks.accuracy.tasks import Boxes, Task
+from facedeploy.benchmarks.accuracy.tasks import BoxTask, Task
 from facedeploy.core.errors import InputError
-from facedeploy.metrics.labelled_images import Picture, check_boxes, check_pictures, find_picture
+from facedeploy.metrics.labelled_images import LabelledImage, check_boxes, check_pictures, find_picture
 
 _PICTURE = ("image", "name", "file", "filename", "path", "picture")
 _CORNERS, _SIZED = ("xmin", "ymin", "xmax", "ymax"), ("x", "y", "w", "h")
@@ -19,7 +19,7 @@ _IGNORE, _SIZE = "ignore", ("width", "height")
 _NEEDED = "a column image and the columns xmin, ymin, xmax, ymax (or x1, y1, x2, y2; or x, y, w, h)"
 
 
-def read_csv(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture, ...], Task]:
+def read_csv(path: Path, options: Mapping[str, str]) -> tuple[tuple[LabelledImage, ...], Task]:
     """Read a .csv file with a header: the picture, relative to the file or to the folder `images`, and a box in pixels.
 
     A line without a box stands for a picture without a face. Pictures that are not named are not measured on. ignore: 1
@@ -50,12 +50,12 @@ def read_csv(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture, ...
     if not any(len(p.boxes) for p in pictures):
         msg = f"{path} labels no face, so there is nothing to find"
         raise InputError(msg)
-    return check_pictures(pictures, path, "give their folder with images="), Boxes()
+    return check_pictures(pictures, path, "give their folder with images="), BoxTask()
 
 
 def _picture(
     path: Path, folder: Path, name: str, columns: Sequence[str], lines: Sequence[tuple[int, Mapping[str, str]]]
-) -> Picture:
+) -> LabelledImage:
     boxes: list[list[float]] = []
     ignored: list[list[float]] = []
     for line, row in lines:
@@ -72,7 +72,7 @@ def _picture(
         size = int(width), int(height)
     kept, skipped = (np.array(v, np.float64).reshape(-1, 4) for v in (boxes, ignored))
     check_boxes(name, np.concatenate([kept, skipped]), size, path)
-    return Picture(find_picture(folder, name, path), name, kept, skipped, size=size)
+    return LabelledImage(find_picture(folder, name, path), name, kept, skipped, size=size)
 
 
 def _number(path: Path, line: int, column: str, text: str) -> float:

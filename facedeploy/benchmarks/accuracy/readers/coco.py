@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from facedeploy.benchmarks.accuracy.pose_and_landmarks import Portraits
-from facedeploy.benchmarks.accuracy.tasks import Boxes, Task
+from facedeploy.benchmarks.accuracy.tasks import BoxTask, Task
 from facedeploy.core.errors import InputError
 from facedeploy.core.serialization import from_plain
-from facedeploy.metrics.labelled_images import Floats, Picture, check_boxes, check_pictures, find_picture
+from facedeploy.metrics.labelled_images import Floats, LabelledImage, check_boxes, check_pictures, find_picture
 from facedeploy.metrics.landmark_schemes import DEFAULT, NORMALISATIONS, SIZES, Normalisation, hull, scale_of
 
 _FACE = "face"
@@ -22,7 +22,7 @@ _MAX_BYTES = 2 << 30
 _Annotations = list[dict[str, Any]]
 
 
-def read_coco(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture, ...], Task]:
+def read_coco(path: Path, options: Mapping[str, str]) -> tuple[tuple[LabelledImage, ...], Task]:
     """Read the boxes of a COCO file. Where one is marked iscrowd or ignore, a detection counts as neither right nor
     wrong.
 
@@ -45,10 +45,10 @@ def read_coco(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture, ..
     if not any(len(p.boxes) for p in pictures):
         msg = f"{path} labels no face, so there is nothing to find"
         raise InputError(msg)
-    return check_pictures(pictures, path, "give their folder with images="), Boxes()
+    return check_pictures(pictures, path, "give their folder with images="), BoxTask()
 
 
-def read_landmarks(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture, ...], Task]:
+def read_landmarks(path: Path, options: Mapping[str, str]) -> tuple[tuple[LabelledImage, ...], Task]:
     """Read `keypoints` of 5, 68 or 106 points a face (x, y, visible). Faces without any are left out.
 
     Args:
@@ -93,11 +93,13 @@ def read_landmarks(path: Path, options: Mapping[str, str]) -> tuple[tuple[Pictur
     )
 
 
-def _picture(path: Path, options: Mapping[str, str], image: dict[str, Any], boxes: Floats, **labels: Any) -> Picture:
+def _picture(
+    path: Path, options: Mapping[str, str], image: dict[str, Any], boxes: Floats, **labels: Any
+) -> LabelledImage:
     folder = Path(options.get("images", path.parent))
     name = image["file_name"]
     size = (image["width"], image["height"]) if "width" in image and "height" in image else None
-    picture = replace(Picture(find_picture(folder, name, path), name, boxes, size=size), **labels)
+    picture = replace(LabelledImage(find_picture(folder, name, path), name, boxes, size=size), **labels)
     check_boxes(name, np.concatenate([picture.boxes, picture.ignored]), size, path)
     return picture
 

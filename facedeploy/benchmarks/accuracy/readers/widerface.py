@@ -10,7 +10,7 @@ import numpy as np
 from facedeploy.benchmarks.accuracy.matfile import Value, read_mats
 from facedeploy.benchmarks.accuracy.tasks import Task, WiderFace
 from facedeploy.core.errors import InputError
-from facedeploy.metrics.labelled_images import Bools, Floats, Picture, check_pictures, find_picture
+from facedeploy.metrics.labelled_images import Bools, Floats, LabelledImage, check_pictures, find_picture
 
 WHERE = (
     "WIDER FACE is had from its project page: unpack WIDER_val.zip (pictures) and eval_tools.zip (lists of easy, "
@@ -25,7 +25,7 @@ _INVALID = 7  # Column of the text file: x, y, w, h, blur, expression, illuminat
 _COLUMNS = 10
 
 
-def read_widerface(path: Path, options: Mapping[str, str]) -> tuple[tuple[Picture, ...], Task]:
+def read_widerface(path: Path, options: Mapping[str, str]) -> tuple[tuple[LabelledImage, ...], Task]:
     """Read the validation pictures of WIDER FACE.
 
     Args:
@@ -52,7 +52,9 @@ def read_widerface(path: Path, options: Mapping[str, str]) -> tuple[tuple[Pictur
     assert source is not None
     labels = _read_lists(lists.parent) if lists else _read_text(source)
     folder = _picture_folder(home, options, labels)
-    pictures = [Picture(find_picture(folder, name, source), name, boxes, kept=kept) for name, boxes, kept in labels]
+    pictures = [
+        LabelledImage(find_picture(folder, name, source), name, boxes, kept=kept) for name, boxes, kept in labels
+    ]
     if not any(mask.any() for p in pictures for mask in p.kept.values()):
         msg = f"{source} labels no face that counts: {WHERE}"
         raise InputError(msg)
