@@ -6,9 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
-from facedeploy.core.errors import InputError
 from facedeploy.core.optional_imports import onnx
 from facedeploy.graph.index import GraphIndex
 from facedeploy.graph.operators import INT8_LAYERS, LAYERS
@@ -75,34 +73,6 @@ def _is_layer(node: onnx.NodeProto, index: GraphIndex) -> bool:
     weight = index.weights.get(node.input[1])
     rank = 0 if weight is None else len(weight.dims)
     return rank > 2 if node.op_type == "Conv" else rank == 2
-
-
-def choose(
-    layers: Sequence[QuantizableLayer], keep_float: Sequence[str] = (), allow: Sequence[str] = ()
-) -> tuple[str, ...]:
-    """Names of the layers of a network to quantise: those without a reason against it and those that match `allow`, but
-    for those that match `keep_float`. Both are shell patterns on names. Layers that share a weight are int8 together.
-    """
-
-    def matches(name: str, patterns: Sequence[str]) -> bool:
-        return any(fnmatchcase(name, p) for p in patterns)
-
-    names = dict.fromkeys(v.name for v in layers)
-    reasoned = {v.name for v in layers if v.reason}
-    return tuple(n for n in names if (n not in reasoned or matches(n, allow)) and not matches(n, keep_float))
-
-
-def check_patterns(layers: Sequence[QuantizableLayer], patterns: Sequence[str]) -> None:
-    """Check that the user's patterns mean some of the layers.
-
-    Raises:
-        InputError: a pattern matches no layer.
-    """
-    names = list(dict.fromkeys(v.name for v in layers))
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            msg = f"no layer matches {pattern!r}; layers are {', '.join(names)}"
-            raise InputError(msg)
 
 
 def _final(nodes: Sequence[onnx.NodeProto], decoding: Collection[int]) -> set[int]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from facedeploy.artifact.loss import Loss
 from facedeploy.artifact.manifest import Calibration
-from facedeploy.calibration.observed_graph import open_graphs
+from facedeploy.calibration.observed_graph import Graph, open_graphs
+from facedeploy.calibration.quantizable_layers import QuantizableLayer
 from facedeploy.calibration.sensitivity import fit, judge_on, measure_loss, measure_sensitivity
 from facedeploy.calibration.session import (
     DEFAULT_COUNT,
@@ -16,9 +19,8 @@ from facedeploy.calibration.session import (
     Session,
     calibrate,
     choose_pictures,
-    plan_of,
 )
-from facedeploy.calibration.table import Method, RangeTable, check_table, read_table
+from facedeploy.calibration.table import Method, RangeTable, check_table, range_of, read_table
 from facedeploy.core.errors import InputError, ParityError
 from facedeploy.core.progress import Progress, Watch, silent, unwatched
 from facedeploy.graph.ranges import Range
@@ -128,6 +130,55 @@ def _fit(
         return measure_loss(session, some, sensitivity.judge)
 
     return fit(plan, sensitivity, max_drop, loss_of)
+
+
+def plan_of(
+    graphs: Mapping[str, Graph], table: RangeTable, keep_float: Sequence[str] = (), allow: Sequence[str] = ()
+) -> dict[str, dict[str, Range]]:
+    """The layers that the rules, the user and the table let be int8, network by network.
+
+    Args:
+        graphs: Network -> its graph.
+        table: Ranges of at least the layers that are chosen.
+        keep_float: Shell patterns of layer names, over all networks, to stay in float.
+        allow: The same, of layers to quantise whatever the rules say.
+
+    Raises:
+        InputError: a pattern matches nothing, or the table lacks a layer.
+    """
+    check_patterns([v for g in graphs.values() for v in g.layers], (*keep_float, *allow))
+    return {
+        name: {layer: range_of(table, name, layer) for layer in choose(graph.layers, keep_float, allow)}
+        for name, graph in graphs.items()
+    }
+
+
+def choose(
+    layers: Sequence[QuantizableLayer], keep_float: Sequence[str] = (), allow: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Names of the layers of a network to quantise: those without a reason against it and those that match `allow`, but
+    for those that match `keep_float`. Both are shell patterns on names. Layers that share a weight are int8 together.
+    """
+
+    def matches(name: str, patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(name, p) for p in patterns)
+
+    names = dict.fromkeys(v.name for v in layers)
+    reasoned = {v.name for v in layers if v.reason}
+    return tuple(n for n in names if (n not in reasoned or matches(n, allow)) and not matches(n, keep_float))
+
+
+def check_patterns(layers: Sequence[QuantizableLayer], patterns: Sequence[str]) -> None:
+    """Check that the user's patterns mean some of the layers.
+
+    Raises:
+        InputError: a pattern matches no layer.
+    """
+    names = list(dict.fromkeys(v.name for v in layers))
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            msg = f"no layer matches {pattern!r}; layers are {', '.join(names)}"
+            raise InputError(msg)
 
 
 def check_loss(model: str, loss: Loss, pictures: int) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facedeploy.artifact.loss import Loss
+from facedeploy.calibration.quantize_plan import plan_of
 from facedeploy.calibration.sensitivity import measure_loss, measure_sensitivity
-from facedeploy.calibration.session import DEFAULT_COUNT, DEFAULT_METHOD, calibrate, choose_pictures, plan_of
+from facedeploy.calibration.session import DEFAULT_COUNT, DEFAULT_METHOD, calibrate, choose_pictures
 from facedeploy.calibration.table import Method, RangeTable
 from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import InputSize

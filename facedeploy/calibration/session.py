@@ -11,15 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from facedeploy.calibration.observed_graph import Graph, open_graphs
-from facedeploy.calibration.observer import observe
-from facedeploy.calibration.quantizable_layers import check_patterns, choose
-from facedeploy.calibration.table import Method, RangeTable, range_of
+from facedeploy.calibration.observed_graph import Graph, observe, open_graphs
+from facedeploy.calibration.table import Method, RangeTable
 from facedeploy.core.errors import InputError
 from facedeploy.core.images import expand
 from facedeploy.core.optional_imports import installed_versions
 from facedeploy.core.progress import Progress, Watch, silent, unwatched
-from facedeploy.graph.ranges import Range, Ranges
+from facedeploy.graph.ranges import Ranges
 from facedeploy.sources.source import Source
 
 DEFAULT_METHOD: Method = "mse"
@@ -133,24 +131,3 @@ def calibrate(
         tools=installed_versions(*_TOOLS),
     )
     return Session(source, graphs, table, pictures.held_back, threads)
-
-
-def plan_of(
-    graphs: Mapping[str, Graph], table: RangeTable, keep_float: Sequence[str] = (), allow: Sequence[str] = ()
-) -> dict[str, dict[str, Range]]:
-    """The layers that the rules, the user and the table let be int8, network by network.
-
-    Args:
-        graphs: Network -> its graph.
-        table: Ranges of at least the layers that are chosen.
-        keep_float: Shell patterns of layer names, over all networks, to stay in float.
-        allow: The same, of layers to quantise whatever the rules say.
-
-    Raises:
-        InputError: a pattern matches nothing, or the table lacks a layer.
-    """
-    check_patterns([v for g in graphs.values() for v in g.layers], (*keep_float, *allow))
-    return {
-        name: {layer: range_of(table, name, layer) for layer in choose(graph.layers, keep_float, allow)}
-        for name, graph in graphs.items()
-    }

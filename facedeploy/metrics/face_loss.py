@@ -170,8 +170,7 @@ def _relative_l2(want: Prediction, have: Prediction) -> float:
 
 def _solid(answer: Prediction) -> list[Face]:
     """The faces whose box has an area; one without overlaps nothing, not even itself."""
-    area = areas(boxes_and_scores(answer.faces)[0])
-    return [f for f, size in zip(answer.faces, area.tolist(), strict=True) if size > 0]
+    return [f for f in answer.faces if f.box[0] < f.box[2] and f.box[1] < f.box[3]]
 
 
 def _landmarks(pairs: Sequence[tuple[Face, Face]]) -> float | None:

@@ -22,6 +22,7 @@ from facedeploy.artifact.loss import Loss
 from facedeploy.calibration.chart import chart, write_chart
 from facedeploy.calibration.layer_replay import Capture, Variant, open_variant
 from facedeploy.calibration.observed_graph import Graph, open_graphs
+from facedeploy.calibration.quantize_plan import plan_of
 from facedeploy.calibration.report import CalibrationReport, LayerRow
 from facedeploy.calibration.sensitivity import (
     LayerLoss,
@@ -31,7 +32,7 @@ from facedeploy.calibration.sensitivity import (
     measure_loss,
     measure_sensitivity,
 )
-from facedeploy.calibration.session import FEWEST, Plan, Session, Split, calibrate, choose_pictures, plan_of
+from facedeploy.calibration.session import FEWEST, Plan, Session, Split, calibrate, choose_pictures
 from facedeploy.calibration.table import FORMAT, Method, RangeTable, check_table, read_table, write_table
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
