@@ -35,6 +35,8 @@ GetArtifact = Callable[[str], Artifact]
 GetWeights = Callable[[str], Path]
 
 FILL = Path(filling.__file__)
+OTHER_PRECISIONS = ("openvino-fp16", "ncnn-fp32", "trt-fp32")
+LARGE = ("480x640", "(480, 640)")
 SMALL: Size = (96, 128)  # What the outputs of MOS are recorded for.
 # With the gain of the recorded outputs MOS-S is chaotic on pictures: PyTorch in float32 and float64 give other boxes.
 MOS_GAINS = {"mos-m": GAIN, "mos-s": 1.0}
@@ -171,3 +173,13 @@ def mos_artifact(mos_weights: GetWeights) -> GetMos:
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not hasattr(session.config, "workerinput"):
         store.prune()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to `make test-all`: models at the size that they are deployed at, and each backend's other precision."""
+    for item in items:
+        case = getattr(getattr(item, "callspec", None), "id", "")
+        other = item.name.startswith("test_every_target") and any(target in case for target in OTHER_PRECISIONS)
+        large = "models" in item.path.parts and any(size in case for size in LARGE)
+        if other or large:
+            item.add_marker(pytest.mark.slow)

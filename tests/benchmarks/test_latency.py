@@ -328,6 +328,7 @@ def test_layers_are_those_that_the_backend_ran(record: Record) -> None:
         assert min(times) >= 0 < max(times)
 
 
+@pytest.mark.slow
 def test_precision_is_what_was_run_and_not_what_was_asked_for() -> None:
     """An artifact's name says int8; the layers say where that is so."""
     pytest.importorskip("openvino")

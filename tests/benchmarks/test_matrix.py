@@ -218,6 +218,7 @@ def test_a_damaged_artifact_is_made_anew(here: Path) -> None:
     Artifact.open(folder)
 
 
+@pytest.mark.slow
 def test_a_cell_that_a_backend_refuses_leaves_the_others(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("ncnn")
     pytest.importorskip("pnnx")

@@ -81,6 +81,7 @@ def test_scores_are_in_the_record_and_in_the_report(
     assert "83.3" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limits", "status", "words"),
     [

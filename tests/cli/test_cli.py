@@ -265,6 +265,7 @@ def test_export_into_a_folder_named_after_the_target(
     assert Artifact.open(tmp_path / "mtcnn-torch-fp32").manifest.model == "mtcnn"
 
 
+@pytest.mark.slow
 def test_export_with_converters_prints_only_json(weights: Path, tmp_path: Path) -> None:
     """The converters like to talk; in a pipe, only the answer is heard."""
     out = tmp_path / "out"
@@ -789,6 +790,7 @@ def test_export_of_any_size_for_a_backend_of_one(
     assert tree(tmp_path) == set()
 
 
+@pytest.mark.slow
 def test_export_takes_the_form_of_deformable_convolutions(run: Run, mos_weights: GetWeights, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     to = ("--weights", mos_weights("mos-s"), "-o", tmp_path / "out", "--input-size", "32x32")

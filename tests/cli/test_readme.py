@@ -56,6 +56,7 @@ def test_every_command_with_published_weights_works(workplace: Path, published: 
             run(["sh", "-c", line], workplace)
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_works(workplace: Path) -> None:
     for block in executed_blocks("python"):
         result = run([sys.executable, "-c", block], workplace)

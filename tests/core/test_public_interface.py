@@ -196,6 +196,7 @@ def test_rooms_import_no_backend() -> None:
     assert not HEAVY & {*in_fresh_python(program + "print(*{m.partition('.')[0] for m in sys.modules})").split()}
 
 
+@pytest.mark.slow
 def test_users_program_is_typed(tmp_path: Path) -> None:
     """The package says `py.typed`, so a type checker believes it: each name has its own type, and none is Any."""
     assert (ROOT / "facedeploy" / "py.typed").is_file()

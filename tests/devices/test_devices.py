@@ -256,13 +256,13 @@ DIGEST = "0" * 64
         ),
         ({"error": ["SystemExit", "gone"]}, DeviceError, "on liar: gone"),
         ({"error": ["brief", "gone"]}, DeviceError, "on liar: gone"),
-        ({"record": {"version": 1}}, InputError, "what liar answers is no record"),
-        ({"record": None}, InputError, "what liar answers is no record"),
+        ({"record": {"version": 1}}, InputError, "what liar answers: .* is missing; measure again"),
+        ({"record": None}, InputError, "what liar answers is not a record of a benchmark: measure again"),
         ({"record": {"version": 99}}, InputError, "version 99"),
         ({"unknown": 1}, DeviceError, "cannot be read"),
         ('{"facedeploy": {', DeviceError, "cannot be read"),
         ('{"facedeploy": ' + "[" * 100_000, DeviceError, "cannot be read"),
-        ("nothing of ours", InputError, "what liar answers is no record"),
+        ("nothing of ours", InputError, "what liar answers is not a record of a benchmark: measure again"),
     ],
 )
 def test_no_answer_is_believed(

@@ -564,6 +564,7 @@ def test_text_is_always_json(built: Built) -> None:
             assert text.encode() == word
 
 
+@pytest.mark.slow
 def test_runner_with_things_wrong_is_found_out(
     built: Built, models: dict[str, Artifact], pictures: dict[Path, Pixels]
 ) -> None:

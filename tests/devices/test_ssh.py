@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from tests.support.measured import export_pending, export_tiny
 from tests.support.sshd import Sshd, make_key, serve, write_known
 
 # What a device has not, and what runs there must not miss.
+JOB = "facedeploy.devices.python.job"
 ABSENT = ("torch", "onnx", "onnxscript", "typer", "click", "jinja2", "tqdm", "tomli", "tensorrt", "tensorrt_rtx")
 ONCE = MeasurementSettings(rounds=1, threads=1, cold=False)
 LONG = MeasurementSettings(rounds=10_000_000, threads=1, cold=False)
@@ -249,7 +251,7 @@ def test_a_connection_cut_while_measuring(cut: Cut, message: str, device: Device
 
     def progress(step: str) -> None:
         if "opening 1" in step:
-            assert any("devices.job" in command for command in sshd.processes().values())
+            assert any(JOB in command for command in sshd.processes().values())
             cuts.append(step)
             cut(sshd)
 
@@ -278,8 +280,10 @@ def test_a_killed_command_leaves_nothing(sshd: Sshd, folder: Path) -> None:
     command = [sys.executable, "-m", "facedeploy", "benchmark", folder / "tiny", "--images", folder / "photos"]
     options = ["--rounds", "10000000", "--device", url]
     running = subprocess.Popen([*map(str, command), *options], stdin=subprocess.DEVNULL)
-    while not any("devices.job" in c for c in sshd.processes().values()):
+    deadline = time.monotonic() + 60
+    while not any(JOB in c for c in sshd.processes().values()):
         assert running.poll() is None
+        assert time.monotonic() < deadline
     running.kill()
     running.wait()
     nothing_left(sshd)

@@ -57,6 +57,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, run("detect_faces.py", PHOTO, "--target", "onnx-fp32", *SMALL, folder=folder)
 
 
+@pytest.mark.slow
 def test_detect_faces(found: tuple[Path, str]) -> None:
     folder, out = found
     (face,) = boxes(out)
@@ -75,6 +76,7 @@ def test_own_network(tmp_path: Path) -> None:
     assert out.endswith("verified\n")
 
 
+@pytest.mark.slow
 def test_compare_targets(found: tuple[Path, str]) -> None:
     """One of the artifacts is there already."""
     pytest.importorskip("openvino")
@@ -87,6 +89,7 @@ def test_compare_targets(found: tuple[Path, str]) -> None:
     assert lines[2].startswith("fastest beyond doubt: ")
 
 
+@pytest.mark.slow
 def test_int8_with_your_pictures(photos: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     out = run("int8_with_your_pictures.py", photos, *SMALL, "--force", folder=tmp_path)

@@ -36,9 +36,11 @@ from facedeploy.core.errors import (
 )
 from facedeploy.core.serialization import to_plain
 from facedeploy.export.exporter import export
+from facedeploy.graph import from_torch
 from facedeploy.verification.verify import verify
 from tests.artifact.test_artifact import Edit, edit, one_sentence, tree
 from tests.conftest import GetArtifact
+from tests.support.exported import real_trace
 
 DEADLINE_SECONDS = 120
 
@@ -176,6 +178,7 @@ def test_a_file_where_a_folder_is_needed(checkpoints: Path) -> None:
 def test_backend_that_is_not_installed(
     checkpoints: Path, monkeypatch: pytest.MonkeyPatch, module: str, target: str, extra: str
 ) -> None:
+    monkeypatch.setattr(from_torch, "_trace", real_trace)
     monkeypatch.setitem(sys.modules, module, None)
     message = failure(BackendUnavailableError, checkpoints, target)
     assert module in message

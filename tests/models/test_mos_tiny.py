@@ -137,6 +137,7 @@ def test_every_backend_finds_the_same_face(target: str, size: InputSize) -> None
     assert result.faces.matched == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32"])
 def test_network_of_any_size(reference: Pipeline, photo: Image, target: str) -> None:
     (wanted,) = reference.detect(photo)

@@ -371,6 +371,7 @@ def mutants(driver: Driver, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         return dict(zip(MUTANTS, pool.map(make, MUTANTS), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTANTS)
 def test_library_with_one_thing_wrong_is_found_out(
     name: str, mutants: dict[str, Driver], mos_cases: list[tuple[MosCase, MosPipeline]]

@@ -621,6 +621,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["openvino-fp16", "ncnn-fp16", "trt-fp16"])
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_files(name: str, target: str, assets: Path, here: Path) -> None:

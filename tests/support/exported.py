@@ -22,6 +22,7 @@ from facedeploy.graph import from_torch
 from facedeploy.models import registry
 from tests.support import store
 
+real_trace = from_torch._trace
 # Modules that a backend's targets need.
 MODULES = {"openvino": ("openvino",), "ncnn": ("ncnn", "pnnx"), "trt": ("tensorrt_rtx",)}
 Trace = Callable[[torch.nn.Module, NetworkSpec], onnx.ModelProto]

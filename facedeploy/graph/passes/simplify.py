@@ -22,7 +22,8 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ConversionError: the graph is invalid, or the simplifier says that it changed the answers.
     """
-    run = onnxsim.simplify  # Outside of `try`: that it is not installed is no complaint about the graph.
+    # Outside of `try`: that one of them is not installed is no complaint about the graph.
+    run, _ = onnxsim.simplify, onnx.ModelProto
     try:
         with _quiet():
             simplified: onnx.ModelProto
