@@ -243,6 +243,7 @@ def test_a_compiler_that_gets_a_range_wrong_is_caught(
     assert tree(tmp_path) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["openvino-int8", "ncnn-int8"])
 def test_what_is_slower_is_not_written(target: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require(target)

@@ -442,6 +442,7 @@ def test_networks_of_any_size_find_the_faces_of_pytorch(target: str, thin: GetTh
     assert_same_faces(thin(target, "any"), thin.weights, photo[:133, :171])
 
 
+@pytest.mark.slow
 def test_targets_on_a_sample_picture(thin: GetThin, crowd: Path) -> None:
     image = read_picture(crowd)
     for target in ("openvino-fp32", "ncnn-fp32"):

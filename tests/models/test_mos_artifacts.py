@@ -173,6 +173,7 @@ def look(request: pytest.FixtureRequest) -> Callable[[], NDArray[np.float32]]:
     return get
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", HALF)
 # Random weights of MOS-S are chaotic on pictures; tests/models/test_mos_golden.py holds it on its recorded input.
 @pytest.mark.parametrize("model", ["mos-m"])
@@ -188,6 +189,7 @@ def test_half_precision_moves_no_likely_box(
     assert overlaps(have["boxes"][likely], want["boxes"][likely]).min() >= 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_half_precision_is_half_where_the_model_allows_it(model: str, mos_artifact: GetMos) -> None:
     """What stays in float32 is named, and the rest is really halved: the files are smaller by a part of the model."""

@@ -119,6 +119,7 @@ def test_every_form_gives_the_published_answers(
         assert relative_l2(have[name], golden.float64[name]) <= 3 * own + 1e-5, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["openvino", "ncnn", "trt"])
 def test_half_precision_moves_no_box_that_matters(backend: str, golden: Golden, tmp_path: Path) -> None:
     pytest.importorskip({"trt": "tensorrt_rtx"}.get(backend, backend))

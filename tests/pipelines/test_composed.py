@@ -89,6 +89,7 @@ def test_faces_get_their_points_and_the_pose_of_the_landmarks_network() -> None:
     assert first.closed
 
 
+@pytest.mark.slow
 def test_command_gives_what_the_two_pipelines_give(
     run: Run, detector: Artifact, landmarks: Artifact, tmp_path: Path
 ) -> None:
