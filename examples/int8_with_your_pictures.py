@@ -11,7 +11,6 @@ import argparse
 from pathlib import Path
 
 import facedeploy
-from facedeploy.calibration.quantize_plan import Int8Options
 
 
 def main() -> None:
@@ -30,7 +29,7 @@ def main() -> None:
         args.target,
         output=args.output,
         input_size=(height, width),
-        int8=Int8Options(calibration=args.photos, force=args.force),
+        int8=facedeploy.Int8Options(calibration=args.photos, force=args.force),
     )
     calibration = artifact.manifest.calibration
     assert calibration is not None  # Every int8 artifact has it.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from facedeploy.artifact.folder import Artifact
     from facedeploy.benchmarks.latency.benchmark import benchmark
+    from facedeploy.calibration.quantize_plan import Int8Options
     from facedeploy.core.errors import (
         ArtifactError,
         BackendUnavailableError,
@@ -52,6 +53,7 @@ __all__ = [
     "Face",
     "FacedeployError",
     "InputError",
+    "Int8Options",
     "ParityError",
     "SlowerError",
     "__version__",
@@ -73,6 +75,7 @@ _HOMES = {
     "Face": "facedeploy.core.face",
     "FacedeployError": "facedeploy.core.errors",
     "InputError": "facedeploy.core.errors",
+    "Int8Options": "facedeploy.calibration.quantize_plan",
     "ParityError": "facedeploy.core.errors",
     "SlowerError": "facedeploy.core.errors",
     "benchmark": "facedeploy.benchmarks.latency.benchmark",
