@@ -177,13 +177,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave to `make test-all`: models at the size that they are deployed at, each backend's other precision, and of
-    the two heaviest models all backends but two; the others run on every backend.
+    """Leave to `make test-all`: models at the size that they are deployed at, each backend's other precision, MOS-S
+    beside its larger brother, and of the two heaviest models all backends but two; the others run on every backend.
     """
     for item in items:
         case = getattr(getattr(item, "callspec", None), "id", "")
         left = (*OTHER_PRECISIONS, *(OTHER_BACKENDS if item.path.stem in HEAVIEST else ()))
         other = item.name.startswith("test_every_target") and any(target in case for target in left)
         large = "models" in item.path.parts and any(size in case for size in LARGE)
-        if other or large:
+        if other or large or "mos-s" in case:
             item.add_marker(pytest.mark.slow)
