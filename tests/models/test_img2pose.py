@@ -59,7 +59,6 @@ COUNTS: dict[Size, int] = {
     (800, 1088): 217_413,
 }
 TARGETS = ("onnx-fp32", "openvino-fp32", "openvino-fp16", "ncnn-fp32", "ncnn-fp16", "trt-fp32", "trt-fp16")
-NEEDS = {"openvino": ("openvino",), "ncnn": ("ncnn", "pnnx"), "trt": ("tensorrt_rtx",)}
 # These weights give every proposal a score between 0.5 and 0.7.
 LOW = {"score_threshold": 0.3}
 

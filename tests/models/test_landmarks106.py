@@ -49,7 +49,6 @@ from tests.support.known_faces import SIDE, Blind, chart, known, misses, opened,
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "landmarks106.json").read_text())
 TARGETS = ("onnx-fp32", "openvino-fp32", "openvino-fp16", "ncnn-fp32", "ncnn-fp16", "trt-fp32", "trt-fp16")
 INT8 = ("openvino-int8", "ncnn-int8", "trt-int8")
-BACKENDS = {"openvino": ("openvino",), "ncnn": ("ncnn", "pnnx"), "trt": ("tensorrt_rtx",)}
 HEIGHT, WIDTH = 192, 224
 PIXELS, DEGREES = 0.5, 0.1
 

@@ -46,6 +46,7 @@ from facedeploy.sources import published as source
 from facedeploy.sources.published import load_reference
 from facedeploy.verification.tensors import TOLERANCES
 from facedeploy.verification.verify import FACE_LIMITS
+from tests.support.exported import require
 from tests.support.fill import fill, noise
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "mogface.json").read_text())
@@ -379,9 +380,7 @@ class GetThin:
 
     @functools.cache  # noqa: B019  # It lives as long as the module's fixture.
     def __call__(self, target: str, size: InputSize = SMALL, int8: Int8Options | None = None) -> Artifact:
-        pytest.importorskip(
-            {"openvino": "openvino", "ncnn": "pnnx", "trt": "tensorrt_rtx"}.get(target.split("-")[0], "onnx")
-        )
+        require(target)
         options = {"score_threshold": THRESHOLD}
         output = self.folder / f"{target}-{size}"
         return facedeploy.export(THIN.id, target, self.weights, output, input_size=size, options=options, int8=int8)
