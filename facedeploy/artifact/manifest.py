@@ -144,6 +144,8 @@ class Manifest:
         parity: How far each output was from PyTorch's at export.
         calibration: Of an int8 artifact: where its ranges come from.
         origin: Where the networks come from.
+        settings: Of a user's network: what it wants and what its outputs mean, as its TOML file says it.
+        recognised: Why it was taken for the family of its settings; empty where the user said what it is.
         format: Always "facedeploy-artifact".
         version: Of the format.
     """
@@ -157,6 +159,8 @@ class Manifest:
     parity: tuple[Parity, ...]
     calibration: Calibration | None = None
     origin: Origin = "registry"
+    settings: dict[str, Any] = field(default_factory=dict)
+    recognised: str = ""
     format: str = FORMAT
     version: int = VERSION
 

@@ -61,6 +61,7 @@ def calibrate_model(
     *,
     input_size: InputSize | None = None,
     config: str | os.PathLike[str] | None = None,
+    family: str | None = None,
     method: Method = DEFAULT_METHOD,
     count: int = DEFAULT_COUNT,
     seed: int = 0,
@@ -77,6 +78,7 @@ def calibrate_model(
         weights: As `export` takes them.
         input_size: As `export` takes it.
         config: As `export` takes it.
+        family: As `export` takes it.
         method: How clips are chosen.
         count: How many of the pictures are drawn.
         seed: Of that draw.
@@ -101,6 +103,7 @@ def calibrate_model(
         None if weights is None else Path(weights),
         input_size=input_size,
         config=None if config is None else Path(config),
+        family=family,
     )
     session = calibrate(source, pictures, method=method, threads=threads, progress=progress, watch=watch)
     plan = plan_of(session.graphs, session.table)

@@ -9,6 +9,7 @@ import typer
 
 from facedeploy.cli.output import (
     Config,
+    Family,
     Json,
     Threads,
     Weights,
@@ -41,6 +42,7 @@ def command(
     chart: Annotated[Path | None, typer.Option(help="Picture of the losses to write (.png).")] = None,
     input_size: Annotated[str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Size of the network's input.")] = None,
     config: Config = None,
+    family: Family = None,
     method: Annotated[str, typer.Option(help="How clips are chosen: mse, kl, percentile or minmax.")] = "mse",
     count: Annotated[int, typer.Option(min=1, help="Pictures to draw; a fifth of them are judged on.")] = 300,
     seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
@@ -64,6 +66,7 @@ def command(
         weights,
         input_size=parse_size(input_size),
         config=config,
+        family=family,
         method=parse_method(method),
         count=count,
         seed=seed,

@@ -9,6 +9,7 @@ import typer
 
 from facedeploy.cli.output import (
     Config,
+    Family,
     Json,
     Options,
     Weights,
@@ -76,6 +77,7 @@ def command(
     ] = None,
     force: Annotated[bool, typer.Option(help="int8: write the artifact even if it is slower, or far off.")] = False,
     config: Config = None,
+    family: Family = None,
     option: Options = None,
     json: Json = False,
 ) -> None:
@@ -96,6 +98,7 @@ def command(
         deform_conv=parse_deform_conv(deform_conv),
         config=config,
         options=parse_options(option),
+        family=family,
         int8=None if int8 == Int8Options() else int8,
         progress=step,
         watch=watch,
@@ -110,6 +113,9 @@ def command(
             }
         )
         return
+    if manifest.recognised:
+        taken = manifest.settings["family"]
+        note(f"taken as {taken}: {manifest.recognised}; --family or a TOML file says otherwise")
     worst = max(manifest.parity, key=lambda row: row.max_abs)
     networks = f"{len(manifest.networks)} network{'' if len(manifest.networks) == 1 else 's'}"
     original = "the ONNX file" if manifest.origin == "onnx" else "PyTorch"

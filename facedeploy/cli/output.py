@@ -64,6 +64,14 @@ Config = Annotated[
         show_default=False,
     ),
 ]
+Family = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What the head of your network is, e.g. scrfd. Default: what its TOML file says, or what it looks like.",
+        show_default=False,
+    ),
+]
 
 
 _ENDLESS = 1 << 20  # Characters of a line.

@@ -228,21 +228,31 @@ def read_toml(cls: type[T], path: Path) -> T:
     Raises:
         InputError: the file is missing, is no TOML, or has an unknown key or a wrong value; the sentence names it.
     """
+    plain = read_toml_tables(path)
+    try:
+        return from_plain(cls, plain)
+    except InputError as error:
+        msg = f"{path}: {error}"
+        raise InputError(msg) from error
+
+
+def read_toml_tables(path: Path) -> dict[str, Any]:
+    """Read a TOML file as it stands.
+
+    Raises:
+        InputError: the file is missing, or is no TOML; the sentence names it.
+    """
     tomllib: Any = find("tomllib", "tomli")
     if tomllib is None:
         msg = f"Python before 3.11 needs tomli to read {path}: run `pip install tomli`"
         raise InputError(msg)
     data = _content(path, "file of settings", _MAX_SETTINGS, InputError)
     try:
-        plain = tomllib.loads(data.decode())
+        plain: dict[str, Any] = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError.
         msg = f"{path} is not valid TOML: {error}"
         raise InputError(msg) from error
-    try:
-        return from_plain(cls, plain)
-    except InputError as error:
-        msg = f"{path}: {error}"
-        raise InputError(msg) from error
+    return plain
 
 
 def check_output(path: Path, suffix: str = "") -> None:

@@ -81,6 +81,7 @@ def export(
     deform_conv: DeformConvForm | None = None,
     config: str | os.PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
+    family: str | None = None,
     int8: Int8Options | None = None,
     progress: Progress = silent,
     watch: Watch | None = None,
@@ -99,6 +100,8 @@ def export(
         deform_conv: The form of deformable convolutions; None for what suits the backend.
         config: TOML file that describes your own network; None for `x.toml` beside `x.onnx`, if it is there.
         options: Changes to the pipeline's configuration, such as {"min_face": 20}. The artifact keeps them.
+        family: What the outputs of your own network are, such as "scrfd"; None for what its settings say, or what it
+            looks like.
         int8: For an int8 target: what to calibrate with, and what stays in float. None for the defaults.
         progress: Called with the name of each step.
         watch: Shows the progress over picture files; None for no progress.
@@ -126,6 +129,7 @@ def export(
         input_size=input_size,
         config=None if config is None else Path(config),
         options=options,
+        family=family,
     )
     _check_target(source, target)
     if int8 is not None and target.precision != "int8":
@@ -167,6 +171,8 @@ def export(
                 parity=tuple(rows),
                 calibration=calibration,
                 origin=source.origin,
+                settings=dict(source.settings),
+                recognised=source.recognised,
             ),
         )
     return Artifact.open(output)

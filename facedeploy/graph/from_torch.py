@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from facedeploy.core.errors import ConversionError, brief
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.optional_imports import onnx, require, torch
+from facedeploy.graph.decode.attach import attach
+from facedeploy.graph.decode.build import decoded_spec
 from facedeploy.graph.passes.annotations import name_output_axes, strip_annotations
 from facedeploy.graph.passes.merge_convolutions import merge_convolutions
 from facedeploy.graph.passes.simplify import simplify
@@ -26,40 +28,44 @@ if TYPE_CHECKING:
 OPSET = 20
 
 
-def export_onnx(module: nn.Module, spec: NetworkSpec, path: Path) -> None:
+def export_onnx(module: nn.Module, spec: NetworkSpec, path: Path, head: onnx.ModelProto | None = None) -> None:
     """Write a module as a checked float32 ONNX file.
 
     Args:
         module: The network.
-        spec: Names, shapes and dynamic axes of the file's inputs and outputs.
+        spec: Names, shapes and dynamic axes of the module's inputs and outputs.
         path: The file to write.
+        head: What decodes the outputs, as `graph.decode.build` writes it; None for no decoding.
 
     Raises:
         ConversionError: the exporter, the simplifier or the ONNX checker refuses the module.
     """
     model = _trace(module, spec)
     try:
-        _finish(simplify(model), spec, path)
+        _finish(simplify(model), spec, path, head)
     except ConversionError as error:
         msg = f"{spec.name}: {error}"
         raise ConversionError(msg) from error
 
 
-def convert_onnx(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
-    """Write an ONNX model of any age as the same kind of file, for the fixed shapes of the spec.
+def convert_onnx(model: onnx.ModelProto, spec: NetworkSpec, path: Path, head: onnx.ModelProto | None = None) -> None:
+    """Write an ONNX model of any age as the same kind of file, for the fixed shapes of the spec. head: as above.
 
     Raises:
         ConversionError: its operators cannot be brought to this opset, or the graph is invalid.
     """
-    _finish(upgrade_opset(model, spec, OPSET), spec, path)
+    _finish(upgrade_opset(model, spec, OPSET), spec, path, head)
 
 
-def _finish(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
+def _finish(model: onnx.ModelProto, spec: NetworkSpec, path: Path, head: onnx.ModelProto | None) -> None:
     """What every simplified float32 graph goes through last; `model` is changed.
 
     Raises:
         ConversionError: the ONNX checker refuses the graph.
     """
+    if head is not None:
+        model = simplify(attach(model, head))
+        spec = decoded_spec(spec, head)
     merge_convolutions(model)
     strip_annotations(model)
     name_output_axes(model, spec)

@@ -13,10 +13,11 @@ from facedeploy.core.optional_imports import onnx, require
 from facedeploy.graph.from_torch import convert_onnx
 from facedeploy.graph.index import weight_names
 from facedeploy.pipelines.custom import NETWORK
-from facedeploy.runtimes.base import RuntimeOptions
+from facedeploy.runtimes.base import Opener, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.sources.custom_network import fallback_candidates, measured_spec, model_id, picture_input
-from facedeploy.sources.settings import NetworkSettings, read_settings
+from facedeploy.sources.decoded import Described, check_meaning, describe, from_kept
+from facedeploy.sources.settings import WrittenSettings, read_settings
 from facedeploy.sources.source import Source, SourceNetwork
 
 PART = "onnx"
@@ -24,7 +25,11 @@ _STANDARD = ("", "ai.onnx")
 
 
 def open_source(
-    path: Path, input_size: InputSize | None, config: Path | None, options: Mapping[str, Any] | None
+    path: Path,
+    input_size: InputSize | None,
+    config: Path | None,
+    options: Mapping[str, Any] | None,
+    family: str | None = None,
 ) -> Source:
     """An ONNX file with its settings: `config`, or the file of the same name that ends in .toml, or none.
 
@@ -33,38 +38,56 @@ def open_source(
     """
     beside = path.with_suffix(".toml")
     config = config or (beside if beside.is_file() else None)
-    settings = read_settings(config) if config else NetworkSettings()
+    written = read_settings(config) if config else WrittenSettings()
+    raw = raw_spec(path, written.size(input_size))
+    run: Opener = lambda given: _reference(path, raw, given)  # noqa: E731
+    found = describe(str(path), raw, run, written, family)
+    check_meaning(str(path), found, run)
+    return _source(path, raw, found, found.settings.configure(found.spec, options))
+
+
+def raw_spec(path: Path, size: Size | None) -> NetworkSpec:
+    """The network as it came, with the shapes of the outputs that it gives.
+
+    Raises:
+        InputError: the file is wrong, or does not run.
+    """
     model = read(path)
-    image = _image(model, path, settings.size(input_size))
+    image = _image(model, path, size)
     outputs = tuple(TensorSpec(v.name, ()) for v in model.graph.output)
     with _reference(path, NetworkSpec(NETWORK, (image,), outputs), RuntimeOptions()) as runtime:
         try:
-            spec = measured_spec(str(path), image, runtime.run)
+            return measured_spec(str(path), image, runtime.run)
         except InputError:
             raise
         except FacedeployError as error:
             msg = f"{path} does not run on a picture of {image.shape[2]}x{image.shape[3]}: {error}"
             raise InputError(msg) from error
-    return from_file(path, spec, settings.configure(spec, options))
 
 
-def from_file(path: Path, spec: NetworkSpec, pipeline: PipelineEntry) -> Source:
-    """An ONNX file whose spec and pipeline are known.
+def reopen(path: Path, size: Size, pipeline: PipelineEntry, settings: Mapping[str, Any]) -> Source:
+    """An ONNX file whose settings and pipeline are known.
 
     Raises:
-        InputError: it is not an ONNX file that can be read whole.
+        InputError: it is not an ONNX file that can be read whole, or not one of these settings.
     """
-    read(path)
+    raw = raw_spec(path, size)
+    return _source(path, raw, from_kept(raw, settings), pipeline)
 
+
+def _source(path: Path, raw: NetworkSpec, found: Described, pipeline: PipelineEntry) -> Source:
     def write(target: Path) -> None:
         try:
-            convert_onnx(read(path), spec, target)
+            convert_onnx(read(path), raw, target, found.head)
         except ConversionError as error:
             msg = f"{path} cannot be converted: {error}"
             raise ConversionError(msg) from error
 
-    network = SourceNetwork(spec, lambda options: _reference(path, spec, options), write, fallback_candidates)
-    return Source(model_id(path.stem), "onnx", files(path), pipeline, (network,))
+    reference = found.reference(lambda options: _reference(path, raw, options))
+    network = SourceNetwork(found.spec, reference, write, fallback_candidates)
+    return Source(
+        model_id(path.stem), "onnx", files(path), pipeline, (network,), settings=found.kept(), recognised=found.reason
+    )
 
 
 def files(path: Path) -> dict[str, Path]:

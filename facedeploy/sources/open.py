@@ -29,6 +29,7 @@ def open_source(
     input_size: InputSize | None = None,
     config: Path | None = None,
     options: Mapping[str, Any] | None = None,
+    family: str | None = None,
 ) -> Source:
     """Find what the user means by `model`: the id of a published model, an ONNX file, or `package.module:callable`.
 
@@ -38,6 +39,8 @@ def open_source(
         input_size: (height, width) in pixels, or "any"; None for the model's own.
         config: The TOML file of your own network; None for the one beside an ONNX file, if it is there.
         options: Changes to the pipeline's configuration.
+        family: What the outputs of your own network are, such as "scrfd"; None for what its settings say, or what it
+            looks like.
 
     Raises:
         InputError, CheckpointError, BackendUnavailableError: there is no such model, or its files are wrong.
@@ -50,11 +53,14 @@ def open_source(
             if weights is not None:
                 msg = f"{model} holds its own weights: leave --weights out"
                 raise InputError(msg)
-            return onnx_file.open_source(Path(model), input_size, config, options)
-        return factory.open_source(model, weights, input_size, config, options)
+            return onnx_file.open_source(Path(model), input_size, config, options, family)
+        return factory.open_source(model, weights, input_size, config, options, family)
     known = registry.get(model)
     if config is not None:
         msg = f"{model} needs no --config: that is for an ONNX file or a network of your own"
+        raise InputError(msg)
+    if family is not None:
+        msg = f"{model} needs no --family: that is for an ONNX file or a network of your own"
         raise InputError(msg)
     pipeline = configured(known, weights, options)
     return from_model(known, weights, known.network_specs(input_size), pipeline)
@@ -86,9 +92,11 @@ def reopen(artifact: Artifact, weights: Path | None = None, factory: str | None 
             raise InputError(msg)
         files = onnx_file.files(weights) if factory is None else {factories.PART: weights}
         check_files(artifact, files)
+        size = specs[0].picture_size
+        assert size is not None  # `check_manifest` saw to it.
         if factory is None:
-            return onnx_file.from_file(weights, specs[0], manifest.pipeline)
-        return factories.from_factory(factory, weights, specs[0], manifest.pipeline)
+            return onnx_file.reopen(weights, size, manifest.pipeline, manifest.settings)
+        return factories.reopen(factory, weights, size, manifest.pipeline, manifest.settings)
     known = registry.get(manifest.model)
     check_files(artifact, known.find_files(weights))
     return from_model(known, weights, specs, manifest.pipeline)

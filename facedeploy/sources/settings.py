@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from facedeploy import pipelines
 from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import InputSize, NetworkSpec, Size, read_size
 from facedeploy.core.preprocess import Preprocess
-from facedeploy.core.serialization import read_toml, to_plain
+from facedeploy.core.serialization import from_plain, read_toml_tables, to_plain
+from facedeploy.graph.decode.build import BOXES, LANDMARKS, SCORES
+from facedeploy.graph.decode.description import Decode
 from facedeploy.pipelines.custom import Outputs
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,69 @@ class NetworkSettings:
     """What the TOML file beside a network says.
 
     Attributes:
+        family: The named description that the rest adds to; None for none.
         input: What the network wants.
-        outputs: What it gives; None where that is not said.
+        outputs: What it gives, where it decodes its boxes itself; None where that is not said.
+        decode: What its head gives, where the boxes are still to be decoded; None where that is not said.
         pipeline: Options of the pipeline, such as `protocol` and `score_threshold`.
+        check: Whether it must find the face on a photograph; false for a network that is not for photographs.
+
+    Raises:
+        InputError: both `outputs` and `decode` are there.
     """
 
+    family: str | None = None
     input: InputSettings = field(default_factory=InputSettings)
     outputs: Outputs | None = None
+    decode: Decode | None = None
     pipeline: dict[str, Any] = field(default_factory=dict)
+    check: bool = True
+
+    def __post_init__(self) -> None:
+        if self.outputs is not None and self.decode is not None:
+            msg = "[outputs] is for a network that decodes its boxes itself, [decode] for one that does not: leave one"
+            raise InputError(msg)
+
+    @property
+    def described(self) -> bool:
+        """Whether the outputs have a meaning."""
+        return self.outputs is not None or self.decode is not None
+
+    def configure(self, spec: NetworkSpec, options: Mapping[str, Any] | None) -> PipelineEntry:
+        """The pipeline for a network, with some options changed. spec: with its head decoded.
+
+        Raises:
+            InputError: an option is unknown, or the network has not the outputs that are named.
+        """
+        base = {"preprocess": to_plain(self.input.preprocess())}
+        changes = {**self.pipeline, **(options or {})}
+        outputs = self.outputs
+        if self.decode is not None:
+            landmarks = None if self.decode.landmarks is None else LANDMARKS
+            outputs = Outputs(BOXES, SCORES, "pixels", landmarks=landmarks)
+        if outputs is None:
+            return pipelines.configure("tensors", changes, base)
+        outputs.check(spec)
+        return pipelines.configure("boxes", changes, {**base, "outputs": to_plain(outputs)})
+
+
+@dataclass(frozen=True)
+class WrittenSettings:
+    """A TOML file as it stands: what it leaves out may come from a family.
+
+    plain: its tables. where: its path, for messages.
+    """
+
+    plain: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
+
+    @property
+    def family(self) -> str | None:
+        name = self.plain.get("family")
+        if name is not None and not isinstance(name, str):
+            msg = f"{self.where}: family must be a name, not {name!r}"
+            raise InputError(msg)
+        return name
 
     def size(self, asked: InputSize | None) -> Size | None:
         """The (height, width) that the user asks for, on the command line or here.
@@ -65,26 +124,38 @@ class NetworkSettings:
         if asked == "any":
             msg = "a network of your own is compiled for one size: give --input-size HEIGHTxWIDTH"
             raise InputError(msg)
-        return asked or (read_size(self.input.size) if self.input.size else None)
+        size = self._read(InputSettings, self.plain.get("input", {}), "input").size
+        return asked or (read_size(size) if size else None)
 
-    def configure(self, spec: NetworkSpec, options: Mapping[str, Any] | None) -> PipelineEntry:
-        """The pipeline for a network, with some options changed.
+    def read(self, base: Mapping[str, Any] | None = None) -> NetworkSettings:
+        """The settings, over those of `base`.
 
         Raises:
-            InputError: an option is unknown, or the network has not the outputs that are named.
+            InputError: a key is unknown or a value wrong.
         """
-        base = {"preprocess": to_plain(self.input.preprocess())}
-        if self.outputs is None:
-            return pipelines.configure("tensors", {**self.pipeline, **(options or {})}, base)
-        self.outputs.check(spec)
-        base["outputs"] = to_plain(self.outputs)
-        return pipelines.configure("boxes", {**self.pipeline, **(options or {})}, base)
+        return self._read(NetworkSettings, _over(base or {}, self.plain))
+
+    def _read(self, kind: type[T], plain: Any, where: str = "") -> T:
+        try:
+            return from_plain(kind, plain, where)
+        except InputError as error:
+            msg = f"{self.where}: {error}" if self.where else str(error)
+            raise InputError(msg) from error
 
 
-def read_settings(path: Path) -> NetworkSettings:
+def read_settings(path: Path) -> WrittenSettings:
     """Read a TOML file.
 
     Raises:
         InputError: the file is missing, is no TOML, or has an unknown key or a wrong value.
     """
-    return read_toml(NetworkSettings, path)
+    return WrittenSettings(read_toml_tables(path), str(path))
+
+
+def _over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings, with those of `changes` winning key by key."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _over(merged[key], value) if both else value
+    return merged

@@ -62,6 +62,8 @@ class Source:
         networks: The networks.
         modules: Part -> module in PyTorch, for the torch target.
         ranges: The table of ranges that comes with the model, or None.
+        settings: Of a user's network: what it wants and gives, plain.
+        recognised: Why it was taken for the family of its settings; empty where the user said what it is.
     """
 
     model: str
@@ -71,6 +73,8 @@ class Source:
     networks: tuple[SourceNetwork, ...]
     modules: Modules = field(default_factory=dict)
     ranges: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    recognised: str = ""
 
     @property
     def digests(self) -> dict[str, str]:

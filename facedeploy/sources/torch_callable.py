@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.core.errors import InputError, brief
-from facedeploy.core.network_spec import InputSize, NetworkSpec
+from facedeploy.core.network_spec import InputSize, NetworkSpec, Size
 from facedeploy.core.optional_imports import require, torch
 from facedeploy.graph.from_torch import export_onnx
-from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
+from facedeploy.runtimes.base import Array, Arrays, Opener
 from facedeploy.runtimes.torch import TorchRuntime
 from facedeploy.sources.custom_network import fallback_candidates, measured_spec, model_id, picture_input
-from facedeploy.sources.settings import NetworkSettings, read_settings
+from facedeploy.sources.decoded import Described, check_meaning, describe, from_kept
+from facedeploy.sources.settings import WrittenSettings, read_settings
 from facedeploy.sources.source import Source, SourceNetwork
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def open_source(
     input_size: InputSize | None,
     config: Path | None,
     options: Mapping[str, Any] | None,
+    family: str | None = None,
 ) -> Source:
     """What `name`, a callable without arguments, makes, with the weights of a checkpoint.
 
@@ -45,8 +47,8 @@ def open_source(
         InputError: the callable cannot be had or makes no module, or no size is given.
         CheckpointError: the weights are not those of the module.
     """
-    settings = read_settings(config) if config else NetworkSettings()
-    size = settings.size(input_size)
+    written = read_settings(config) if config else WrittenSettings()
+    size = written.size(input_size)
     if size is None:
         msg = f"give --input-size HEIGHTxWIDTH, or input.size in a --config file: {name} does not say its input size"
         raise InputError(msg)
@@ -54,21 +56,40 @@ def open_source(
         msg = f"give --weights the checkpoint of the network that {name} makes"
         raise InputError(msg)
     module = _load(name, weights)
-    spec = measured_spec(name, picture_input(_INPUT, size), lambda feed: _named_outputs(module, feed, name))
-    return _source(name, module, weights, spec, settings.configure(spec, options))
+    raw = _raw_spec(name, module, size)
+    run: Opener = lambda given: TorchRuntime(_flat(module), raw, given)  # noqa: E731
+    found = describe(name, raw, run, written, family)
+    check_meaning(name, found, run)
+    return _source(name, module, weights, raw, found, found.settings.configure(found.spec, options))
 
 
-def from_factory(name: str, weights: Path, spec: NetworkSpec, pipeline: PipelineEntry) -> Source:
-    """The same for a spec and a pipeline that are known. Raises as `open_source` does."""
-    return _source(name, _load(name, weights), weights, spec, pipeline)
+def reopen(name: str, weights: Path, size: Size, pipeline: PipelineEntry, settings: Mapping[str, Any]) -> Source:
+    """The same with settings and a pipeline that are known. Raises as `open_source` does."""
+    module = _load(name, weights)
+    raw = _raw_spec(name, module, size)
+    return _source(name, module, weights, raw, from_kept(raw, settings), pipeline)
 
 
-def _source(name: str, module: nn.Module, weights: Path, spec: NetworkSpec, pipeline: PipelineEntry) -> Source:
-    def reference(options: RuntimeOptions) -> Runtime:
-        return TorchRuntime(_flat(module), spec, options)
+def _raw_spec(name: str, module: nn.Module, size: Size) -> NetworkSpec:
+    return measured_spec(name, picture_input(_INPUT, size), lambda feed: _named_outputs(module, feed, name))
 
-    network = SourceNetwork(spec, reference, lambda path: export_onnx(module, spec, path), fallback_candidates)
-    return Source(model_id(name.rpartition(".")[2]), "factory", {PART: weights}, pipeline, (network,))
+
+def _source(
+    name: str, module: nn.Module, weights: Path, raw: NetworkSpec, found: Described, pipeline: PipelineEntry
+) -> Source:
+    reference = found.reference(lambda options: TorchRuntime(_flat(module), raw, options))
+    network = SourceNetwork(
+        found.spec, reference, lambda path: export_onnx(module, raw, path, found.head), fallback_candidates
+    )
+    return Source(
+        model_id(name.rpartition(".")[2]),
+        "factory",
+        {PART: weights},
+        pipeline,
+        (network,),
+        settings=found.kept(),
+        recognised=found.reason,
+    )
 
 
 def _load(name: str, weights: Path) -> nn.Module:

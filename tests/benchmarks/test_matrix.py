@@ -28,6 +28,8 @@ from facedeploy.core.errors import ArtifactError, InputError
 from tests.support.own_networks import SIZE, convolution, decoded, node, weights, write
 
 CONFIG = """
+check = false
+
 [outputs]
 boxes = "boxes"
 scores = "scores"

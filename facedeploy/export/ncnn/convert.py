@@ -19,6 +19,7 @@ from facedeploy.formats.ncnn import bin as weights
 from facedeploy.formats.ncnn import calibration_table as table
 from facedeploy.formats.ncnn import param as graph
 from facedeploy.formats.ncnn.shared_weights import share
+from facedeploy.graph.decode.writer import PREFIX
 from facedeploy.graph.lowering import DeformConvForm, lower
 from facedeploy.graph.passes.float16 import exact_weights
 from facedeploy.graph.sampling_positions import Step, exact_steps, spread
@@ -168,8 +169,17 @@ def _kept_layers(job: Job, converted: Converted) -> set[str]:
                 msg = f"{job.spec.name}: pnnx changed {tensor.name}, which must stay in float32"
                 raise ConversionError(msg)
             kept |= found
+    kept |= _decoding(converted)
     learned = {i for i, v in enumerate(layers) if weights.has_weights(v)}
     return {layers[i].name for i in spread(steps, {i for i, v in enumerate(layers) if v.name in kept}, learned)}
+
+
+def _decoding(converted: Converted) -> set[str]:
+    """Names of the layers that turn the numbers of a head into pixels, by the constants that they read."""
+    constants = [t for t in converted.model.graph.initializer if t.name.startswith(PREFIX) and len(t.dims) > 1]
+    found = set().union(*(find_layers(onnx.numpy_helper.to_array(t), converted.arrays) for t in constants))
+    read = {output for v in converted.layers if v.name in found for output in v.outputs}
+    return found | {v.name for v in converted.layers if not read.isdisjoint(v.inputs)}
 
 
 def _check_layers(layers: tuple[graph.NcnnLayer, ...], name: str) -> None:

@@ -10,7 +10,8 @@ Inputs and outputs stay float32, so that every target has the same interface.
 
     weight (fp32)    becomes    weight (fp16) -> Cast
 
-In both, what computes offsets, masks and sampling positions stays in float32 (`sampling_positions`).
+In both, what computes offsets, masks and sampling positions stays in float32 (`sampling_positions`), and so does the
+decoding of a head (`graph/decode`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from facedeploy.core.errors import ConversionError
 from facedeploy.core.optional_imports import onnx
+from facedeploy.graph.decode.writer import PREFIX
 from facedeploy.graph.index import GraphIndex, tensor_of
 from facedeploy.graph.operators import LAYERS
 from facedeploy.graph.passes.constants import store_constants
@@ -88,7 +90,7 @@ def store_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.Mode
 
 
 def exact_weights(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Names of the float constants that offsets, masks and sampling positions are computed with."""
+    """Names of the float constants that sampling positions, and the pixels of boxes, are computed with."""
     nodes = model.graph.node
     floats = {w.name for w in model.graph.initializer if w.data_type == onnx.TensorProto.FLOAT}
     used = {n for i in exact_nodes(model) if nodes[i].op_type not in _WITH_CONTRACTION for n in nodes[i].input}
@@ -96,8 +98,13 @@ def exact_weights(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def exact_nodes(model: onnx.ModelProto) -> set[int]:
-    """Positions, in the graph's list of nodes, of those that must compute in float32."""
-    return exact_steps(_steps(model), _SAMPLERS, LAYERS, _MODULATORS)
+    """Positions, in the graph's list of nodes, of those that must compute in float32: sampling positions, and what
+    turns the numbers of a head into pixels.
+    """
+    steps = _steps(model)
+    decoding = {i for i, step in enumerate(steps) if any(name.startswith(PREFIX) for name in step.inputs)}
+    exact = exact_steps(steps, _SAMPLERS, LAYERS, _MODULATORS) | decoding
+    return spread(steps, exact, {i for i, step in enumerate(steps) if step.op in LAYERS})
 
 
 def _steps(model: onnx.ModelProto) -> list[Step]:

@@ -1,0 +1,112 @@
+"""Whether what a network's outputs are said to mean can be true: of drawn faces and of a photograph of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facedeploy.artifact.manifest import PipelineEntry
+from facedeploy.core.preprocess import Pixels
+from facedeploy.core.serialization import from_plain
+from facedeploy.core.synthetic_faces import portrait
+from facedeploy.pipelines.custom import BoxesConfig, BoxesPipeline, Outputs
+from facedeploy.runtimes.base import Array, Runtime
+
+# A portrait of Eileen Collins by NASA, in the public domain, as in the examples.
+_SAMPLE = Path(__file__).with_name("sample.jpg")
+_OVER = 1e-3  # By which a probability may leave 0..1.
+_MOST_FACES = 0.3  # Of all boxes, on a picture with one face.
+_MOST_TURNED = 0.1
+_SMALL = 3.0  # Boxes whose corners are all below so many pixels are in other units.
+_FAR = 4.0  # Boxes whose corners go beyond so many widths are.
+
+
+def implausible(runtime: Runtime, entry: PipelineEntry, *, counted: bool = True) -> str:
+    """What cannot be true of the faces of a network, as a phrase that names the setting; empty where all can.
+
+    Args:
+        runtime: The network with its head.
+        entry: The pipeline over it.
+        counted: Whether it must find something, and not everything.
+    """
+    if entry.family != "boxes":
+        return ""
+    config = from_plain(BoxesConfig, entry.config)
+    pipeline = BoxesPipeline({runtime.spec.name: runtime}, config)
+    answers = [pipeline.look(picture)[0] for picture in _pictures()]
+    named = config.outputs
+    scores = [_scores(a[named.scores], a[named.boxes].shape[1], named) for a in answers]
+    boxes = np.concatenate([a[named.boxes][0] for a in answers]).astype(np.float64)
+    return (
+        _wrong_numbers([*scores, boxes])
+        or _wrong_scores(np.concatenate(scores), named.scores)
+        or _wrong_corners(boxes, named)
+        or _wrong_unit(boxes, named, pipeline.size)
+        or (_wrong_counts(scores, config) if counted else "")
+    )
+
+
+def _pictures() -> list[Pixels]:
+    sample = cv2.imread(str(_SAMPLE))
+    assert sample is not None
+    rng = np.random.default_rng(0)
+    return [sample.astype(np.uint8), portrait(rng, 96), portrait(rng, 160)]
+
+
+def _scores(values: Array, boxes: int, named: Outputs) -> NDArray[np.float64]:
+    return values.reshape(boxes, -1)[:, named.face_class or 0].astype(np.float64)
+
+
+def _wrong_numbers(values: list[NDArray[np.float64]]) -> str:
+    if all(np.isfinite(v).all() for v in values):
+        return ""
+    return "the network gives numbers that are not finite: are mean and scale under [input] right?"
+
+
+def _wrong_scores(scores: NDArray[np.float64], name: str) -> str:
+    low, high = scores.min(), scores.max()
+    if low >= -_OVER and high <= 1 + _OVER:
+        return ""
+    return (
+        f"{name} lie between {low:.3g} and {high:.3g} and are no probabilities: set activation under [decode] to "
+        '"sigmoid" or "softmax", or name another output'
+    )
+
+
+def _wrong_corners(boxes: NDArray[np.float64], named: Outputs) -> str:
+    turned = float((boxes[:, 2:] < boxes[:, :2]).any(axis=1).mean())
+    if turned <= _MOST_TURNED:
+        return ""
+    return (
+        f"{turned:.0%} of {named.boxes} have x2 < x1 or y2 < y1, so they are no corners: describe them under [decode], "
+        'such as with box = "centre-size"'
+    )
+
+
+def _wrong_unit(boxes: NDArray[np.float64], named: Outputs, size: tuple[int, int]) -> str:
+    largest = float(np.quantile(np.abs(boxes), 0.9))
+    if named.boxes_in == "pixels" and largest < _SMALL:
+        return f'{named.boxes} end at {largest:.2g} pixels: set the unit to "unit", if 1 is the whole width'
+    if named.boxes_in == "unit" and largest > _FAR:
+        return f'{named.boxes} go to {largest:.3g} times the width: set the unit to "pixels"'
+    return ""
+
+
+def _wrong_counts(scores: list[NDArray[np.float64]], config: BoxesConfig) -> str:
+    share = max(float((s > config.score_threshold).mean()) for s in scores)
+    if share > _MOST_FACES:
+        return (
+            f"{share:.0%} of all boxes are faces on a picture with one: is face_class that of the background, or "
+            "activation missing?"
+        )
+    best = max(float(s.max()) for s in scores)
+    if best <= config.score_threshold:
+        return (
+            f"no face is found on a photograph of one (the best score is {best:.2g}, the threshold "
+            f"{config.score_threshold:g}): are colours, mean and scale under [input], face_class and score_threshold "
+            "right? Of a network that is not for photographs, say check = false"
+        )
+    return ""

@@ -1,0 +1,186 @@
+"""Which family a network is, by the shapes of its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from facedeploy.core.errors import InputError
+from facedeploy.core.network_spec import NetworkSpec, Shape, Size
+from facedeploy.core.serialization import from_plain
+from facedeploy.graph.decode.description import ROLES, Decode
+from facedeploy.graph.decode.priors import Level, levels
+from facedeploy.graph.decode.rows import layout_of
+from facedeploy.sources.families import Family, Head, families, family
+
+_NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A family that a network may be.
+
+    Attributes:
+        family: Its name.
+        settings: What a TOML file would say, plain: `family`, `input`, `pipeline`, `decode` with the network's own
+            names.
+        reason: Why it may be.
+    """
+
+    family: str
+    settings: dict[str, Any]
+    reason: str
+
+
+def matches(spec: NetworkSpec, known: Mapping[str, Family] | None = None) -> tuple[Match, ...]:
+    """Every form of every family that a network's outputs can be.
+
+    Args:
+        spec: The network, with the shapes of its outputs.
+        known: The families to try; None for all.
+    """
+    size = spec.picture_size
+    assert size is not None
+    shapes = {t.name: tuple(d for d in t.shape if isinstance(d, int)) for t in spec.outputs}
+    return tuple(
+        match
+        for name, described in (families() if known is None else known).items()
+        for head in described.heads
+        if (match := _match(name, described, head, shapes, size)) is not None
+    )
+
+
+def as_family(name: str, spec: NetworkSpec) -> tuple[Match, ...]:
+    """The forms of one family that a network can be.
+
+    Raises:
+        InputError: there is no such family, or the network has not its outputs.
+    """
+    found = matches(spec, {name: family(name)})
+    if not found:
+        outputs = ", ".join(f"{t.name} {t.shape}" for t in spec.outputs)
+        msg = (
+            f"the network is no {name}: that has {' or '.join(map(_wants, family(name).heads))}, and the network gives "
+            f"{outputs}; describe its head under [decode] in a TOML file"
+        )
+        raise InputError(msg)
+    return found
+
+
+def _wants(head: Head) -> str:
+    held = ", ".join(f"{role} ({width} a box)" for role, width in head.outputs.items())
+    strides = head.decode.get("strides") or (head.boxes_of.strides if head.boxes_of else ())
+    return f"{held} at strides {', '.join(map(str, strides))}"
+
+
+def _match(name: str, described: Family, head: Head, shapes: Mapping[str, Shape], size: Size) -> Match | None:
+    if head.size not in (None, size):
+        return None
+    template = _template(head)
+    counted = template if head.boxes_of is None else from_plain(Decode, _counting(head))
+    grid = levels(counted, size)
+    for roles in _roles(head):
+        for parts in _splits(template, grid):
+            found = _assign({r: head.outputs[r] for r in roles}, shapes, parts, sum(v.boxes for v in grid))
+            if found is not None:
+                settings = {
+                    "family": name,
+                    "input": described.input,
+                    "pipeline": described.pipeline,
+                    "decode": _named(head, found),
+                }
+                return Match(name, settings, _reason(shapes, parts, counted, grid))
+    return None
+
+
+def _splits(template: Decode, grid: tuple[Level, ...]) -> tuple[tuple[Level, ...], ...]:
+    """Whether there is an output for each level, or one for all of them."""
+    if not template.strides:
+        return ((),)
+    return (grid,) if template.score_channels == "class" else (grid, ())
+
+
+def _roles(head: Head) -> Iterator[tuple[str, ...]]:
+    """What there may be outputs of: everything, or everything but what is optional."""
+    everything = tuple(head.outputs)
+    yield everything
+    if head.optional:
+        yield tuple(role for role in everything if role not in head.optional)
+
+
+def _assign(
+    widths: Mapping[str, int], shapes: Mapping[str, Shape], parts: Sequence[Level], boxes: int
+) -> dict[str, list[str]] | None:
+    """Role -> its outputs, one for each of `parts`, or one alone; None where the shapes are others.
+
+    Outputs of the same shape go to their roles in the order of the file, unless a name says otherwise.
+    """
+    wanted: list[tuple[str, Level | None]] = [(role, part) for role in widths for part in (parts or (None,))]
+    if len(wanted) != len(shapes):
+        return None
+    free = dict(shapes)
+    found: dict[str, list[str]] = {role: [] for role in widths}
+    for role, part in wanted:
+        count = boxes if part is None else part.boxes
+        fits = [n for n, shape in free.items() if _holds(shape, count, part, widths[role])]
+        if not fits:
+            return None
+        named = [n for n in fits if role[:3] in n.lower()]
+        taken = (named or fits)[0]
+        del free[taken]
+        found[role].append(taken)
+    return found
+
+
+def _holds(shape: Shape, boxes: int, part: Level | None, width: int) -> bool:
+    found = layout_of(shape, boxes, part)
+    return found is not None and found[1] == width
+
+
+def _template(head: Head) -> Decode:
+    """The head with placeholders for its outputs."""
+    return from_plain(Decode, {"boxes": "*", "scores": "*", **head.decode})
+
+
+def _counting(head: Head) -> dict[str, Any]:
+    assert head.boxes_of is not None
+    rows = head.boxes_of
+    anchors = rows.anchors if isinstance(rows.anchors, int) else list(rows.anchors)
+    return {"boxes": "*", "scores": "*", "box": "distances", "strides": list(rows.strides), "anchors": anchors}
+
+
+def _named(head: Head, found: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The head's description with the network's own names."""
+    decode = dict(head.decode)
+    for role in ROLES:
+        text = decode.pop(role, "*" if role in head.outputs else None)
+        own = role if role in found else "all"
+        if text is None or (role in head.outputs and role not in found):
+            continue
+        count = max(len(names) for names in found.values())
+        texts = [_with_names(text, own, {r: names[i] for r, names in found.items()}) for i in range(count)]
+        decode[role] = texts if count > 1 else texts[0]
+    return decode
+
+
+def _with_names(text: str, own: str, names: Mapping[str, str]) -> str:
+    def named(piece: str) -> str:
+        name, bracket, columns = piece.partition("[")
+        return names[own if name == "*" else name] + bracket + columns
+
+    return " + ".join(map(named, text.split(" + ")))
+
+
+def _reason(shapes: Mapping[str, Shape], parts: Sequence[Level], decode: Decode, grid: Sequence[Level]) -> str:
+    per_cell = [v.anchors for v in grid]
+    alike = len(set(per_cell)) == 1
+    anchors = _word(per_cell[0]) if alike else ", ".join(map(str, per_cell))
+    at = f"stride{'' if len(per_cell) == 1 else 's'} {', '.join(map(str, decode.strides))}"
+    where = f"at {at}" if parts else f"of {sum(v.boxes for v in grid)} boxes, for {at}"
+    outputs = f"{_word(len(shapes))} output{'' if len(shapes) == 1 else 's'}"
+    return f"{outputs} {where}, {anchors} {'box' if per_cell == [1] * len(per_cell) else 'boxes'} a cell"
+
+
+def _word(number: int) -> str:
+    return _NUMBERS[number] if number < len(_NUMBERS) else str(number)
