@@ -23,7 +23,7 @@ class Preprocess:
         mean: Of each channel, in the order of `colours`, in pixel values 0..255.
         scale: Of all channels, or of each in the order of `colours`.
         resize: How a picture gets the network's size: "bilinear" is OpenCV's INTER_LINEAR on the 8-bit picture, before
-            the arithmetic.
+            the arithmetic; "area" is the mean of the pixels that each new one touches, in float32.
 
     Raises:
         InputError: a scale is not positive and finite, or a mean is not finite.
@@ -32,7 +32,7 @@ class Preprocess:
     colours: Literal["bgr", "rgb"] = "bgr"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scale: float | tuple[float, float, float] = 1.0
-    resize: Literal["bilinear"] = "bilinear"
+    resize: Literal["bilinear", "area"] = "bilinear"
 
     def __post_init__(self) -> None:
         if not all(0 < v < math.inf for v in self.scales):
@@ -48,16 +48,21 @@ class Preprocess:
         return self.scale if isinstance(self.scale, tuple) else (self.scale,) * 3
 
     @property
+    def eight_bits(self) -> bool:
+        """Whether pictures still have 8 bits when they have the network's size."""
+        return self.resize == "bilinear"
+
+    @property
     def blank(self) -> tuple[int, int, int]:
         """The BGR pixel that comes closest to zero in the tensor."""
         first, second, third = (round(min(max(v, 0), 255)) for v in self.mean)
         return (first, second, third) if self.colours == "bgr" else (third, second, first)
 
-    def tensor(self, pixels: Pixels) -> NDArray[np.float32]:
+    def tensor(self, pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float32]:
         """Normalise pictures of the network's size.
 
         Args:
-            pixels: (N, H, W, 3) uint8, BGR.
+            pixels: (N, H, W, 3) uint8 or float32 in 0..255, BGR.
 
         Returns:
             (N, 3, H, W) float32.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facedeploy.core.errors import InputError
+from facedeploy.core.errors import CheckpointError, InputError
 from facedeploy.core.network_spec import InputSize, NetworkSpec, Size
 from facedeploy.core.optional_imports import require
 
@@ -42,6 +42,7 @@ class Model:
             go into the artifact.
         float32: Network -> what fp16 targets leave in float32, as beginnings of names of weights; "" is all. Of several
             candidates the first is taken that gives the same boxes.
+        layouts: The same model once for each layout that checkpoints of it have; none where there is only this one.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Model:
     options: Mapping[str, Any] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
     float32: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    layouts: tuple[Model, ...] = ()
 
     def network_specs(self, input_size: InputSize | None = None) -> tuple[NetworkSpec, ...]:
         """Names, shapes and ranges of the model's networks.
@@ -104,6 +106,40 @@ class Model:
     def fold(self, networks: Modules) -> Modules:
         """The same networks, as they are exported."""
         return {name: module.eval() for name, module in self.define().fold(networks).items()}
+
+    def of(self, path: Path | None) -> Model:
+        """The model in the layout of the checkpoint at `path`.
+
+        Raises:
+            InputError, CheckpointError: no such checkpoint, it cannot be read, or its files are of different layouts.
+        """
+        return self.of_files(self.find_weights(path)) if self.layouts else self
+
+    def of_files(self, files: Mapping[str, Path]) -> Model:
+        """The model in the layout that shares the most keys with each of the checkpoint's files.
+
+        Args:
+            files: By part.
+
+        Raises:
+            CheckpointError: a file cannot be read, or two are of different layouts.
+        """
+        if not self.layouts:
+            return self
+        from facedeploy.models import checkpoint
+
+        layouts = [(m, m.build()) for m in self.layouts]
+        found = {}
+        for part, file in files.items():
+            keys = checkpoint.read_state_dict(file).keys()
+            found[part], _ = max(layouts, key=lambda layout: len(keys & layout[1][part].state_dict().keys()))
+        first, *others = found
+        for part in others:
+            if found[part] != found[first]:
+                names = ", ".join(f"{files[p]} is of {found[p].weights}" for p in (first, part))
+                msg = f"these networks do not belong together: {names}; give --weights the files of one of them"
+                raise CheckpointError(msg)
+        return found[first]
 
     def find_weights(self, path: Path | None) -> dict[str, Path]:
         """The checkpoint file of each part, by name; without a path, the embedded one.

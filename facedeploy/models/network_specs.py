@@ -11,6 +11,15 @@ _ANY_LARGEST = 4096
 
 def mtcnn(size: InputSize) -> tuple[NetworkSpec, ...]:
     """Three small networks; the first takes every level of an image pyramid, so any size up to `size`."""
+    return _mtcnn(size, 0)
+
+
+def mtcnn_facenet(size: InputSize) -> tuple[NetworkSpec, ...]:
+    """The same; levels of that pyramid are a pixel longer."""
+    return _mtcnn(size, 1)
+
+
+def _mtcnn(size: InputSize, extra: int) -> tuple[NetworkSpec, ...]:
     if size == "any":
         msg = "MTCNN takes pictures of any size: --input-size is the largest one that TensorRT is built for"
         raise InputError(msg)
@@ -18,7 +27,7 @@ def mtcnn(size: InputSize) -> tuple[NetworkSpec, ...]:
 
     def level(name: str, maximum: int) -> Axis:
         # P-Net sees every level of the pyramid; the first of a 20-pixel face search is 12/20 of the picture.
-        return Axis(name, 12, max(12, maximum * 12 // 20), max(12, maximum))
+        return Axis(name, 12, max(12, maximum * 12 // 20 + extra), max(12, maximum + extra))
 
     def crops(name: str, side: int, batch: Axis, outputs: dict[str, int]) -> NetworkSpec:
         return NetworkSpec(

@@ -43,6 +43,34 @@ def _mos(size: str, backbone: str) -> tuple[Model, Model]:
     return deployed, published
 
 
+_MTCNN = Model(
+    id="mtcnn",
+    title="MTCNN: three-stage cascade, boxes and 5 landmarks",
+    architecture="mtcnn:MTCNN",
+    specs=specs.mtcnn,
+    family="mtcnn",
+    input_size=(1080, 1920),
+    weights="github.com/Enderfga/mtCNN_sysu, model_store/ (pnet, rnet and onet_epoch_20.pt)",
+    licence="none stated",
+    # Suppression ranks thousands of windows whose scores differ by less than half precision resolves, and each exchange
+    # moves a crop: over 12 pictures the same faces come back with scores off by 0.001 and boxes by 0.04 pixels like
+    # this, by 0.14 and 19 pixels with all three networks in fp16.
+    float32={"pnet": (("",),), "rnet": (("",),), "onet": (("pre_layer.0.",),)},
+)
+_MTCNN_FACENET = replace(
+    _MTCNN,
+    architecture="mtcnn_facenet:MTCNN_FACENET",
+    specs=specs.mtcnn_facenet,
+    weights="github.com/timesler/facenet-pytorch, data/ (pnet.pt, rnet.pt and onet.pt)",
+    licence="MIT",
+    options={
+        "conventions": "facenet",
+        "min_face": 20.0,
+        "preprocess": {"colours": "rgb", "mean": [127.5] * 3, "scale": 1 / 128, "resize": "area"},
+    },
+    float32={"pnet": (("",),), "rnet": (("",),), "onet": (("body.0.",),)},
+)
+
 DEFAULT = "mos-tiny"  # What a command means when it names no model.
 
 MODELS = {
@@ -65,19 +93,11 @@ MODELS = {
                 "pose": (("bins.",), ("",)),
             },
         ),
-        Model(
-            id="mtcnn",
-            title="MTCNN: three-stage cascade, boxes and 5 landmarks",
-            architecture="mtcnn:MTCNN",
-            specs=specs.mtcnn,
-            family="mtcnn",
-            input_size=(1080, 1920),
-            weights="github.com/Enderfga/mtCNN_sysu, model_store/ (pnet, rnet and onet_epoch_20.pt)",
-            licence="none stated",
-            # Suppression ranks thousands of windows whose scores differ by less than half precision resolves, and
-            # each exchange moves a crop: over 12 pictures the same faces come back with scores off by 0.001 and boxes
-            # by 0.04 pixels like this, by 0.14 and 19 pixels with all three networks in fp16.
-            float32={"pnet": (("",),), "rnet": (("",),), "onet": (("pre_layer.0.",),)},
+        replace(
+            _MTCNN,
+            weights=f"{_MTCNN.weights}, or {_MTCNN_FACENET.weights}",
+            licence=f"{_MTCNN.licence}, or {_MTCNN_FACENET.licence}",
+            layouts=(_MTCNN, _MTCNN_FACENET),
         ),
         *_mos("m", "MobileNetV2"),
         *_mos("s", "ShuffleNetV2"),

@@ -56,12 +56,15 @@ def configure(family: str, changes: Mapping[str, Any], base: Mapping[str, Any] |
     if family not in _FAMILIES:
         msg = f"there is no pipeline family {family!r}; families are {', '.join(_FAMILIES)}"
         raise InputError(msg)
-    config_type, _ = _FAMILIES[family]
+    config_type, pipeline = _FAMILIES[family]
     known = [f.name for f in dataclasses.fields(config_type)]
     if unknown := sorted(set(changes) - set(known)):
         msg = f"{family} has no option {unknown[0]!r}; options are {', '.join(known)}"
         raise InputError(msg)
     config: Any = from_plain(config_type, {**(base or {}), **to_plain(changes)})
+    if config.preprocess.resize not in pipeline.resizes:
+        msg = f"{family} resizes pictures {' or '.join(sorted(pipeline.resizes))}, not {config.preprocess.resize}"
+        raise InputError(msg)
     return PipelineEntry(family, to_plain(config))
 
 
@@ -134,4 +137,6 @@ def _options(family: str, pixels: Preprocess, network: str, threads: int) -> Run
     _, pipeline = _FAMILIES[family]
     options = RuntimeOptions(threads)
     streams = options.threads if network in pipeline.many else 1
-    return RuntimeOptions(options.threads, streams, pixels if network in pipeline.pictures else None)
+    return RuntimeOptions(
+        options.threads, streams, pixels if network in pipeline.pictures and pixels.eight_bits else None
+    )

@@ -23,11 +23,13 @@ class Pipeline(abc.ABC):
         pictures: Names of the networks whose input is a picture.
         many: Names of the networks that get several inputs for each picture, so that a runtime may compute them at
             once.
+        resizes: How pictures may get the network's size, as `Preprocess.resize` names it.
         decodes: Whether faces come out. Without that, `detect` runs the network and gives no faces.
     """
 
     pictures: ClassVar[frozenset[str]] = frozenset()
     many: ClassVar[frozenset[str]] = frozenset()
+    resizes: ClassVar[frozenset[str]] = frozenset({"bilinear"})
     decodes: ClassVar[bool] = True
 
     def __init__(self, runtimes: Mapping[str, Runtime]) -> None:

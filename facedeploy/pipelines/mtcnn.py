@@ -1,15 +1,17 @@
-"""The MTCNN cascade, as published in Enderfga/mtCNN_sysu (detect.py), vectorised.
+"""The MTCNN cascade, as published in Enderfga/mtCNN_sysu and in timesler/facenet-pytorch, vectorised.
 
-Kept on purpose, because the published weights and numbers go with them: pictures are BGR and never converted;
-suppression ranks boxes by the previous stage's score and comes before calibration; a crop is cut from the
-squared box with zeros outside the picture, and then the box itself is clipped, so later stages calibrate the
-clipped box.
+What differs between the two is in `mtcnn_conventions`. Kept on purpose, because the published weights and numbers go
+with them: mtCNN_sysu never converts pictures from BGR; there suppression ranks boxes by the previous stage's score and
+comes before calibration; a crop is cut from the squared box with zeros outside the picture, and then the box itself is
+clipped, so later stages calibrate the clipped box.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,15 +21,13 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.preprocess import Image, Preprocess
 from facedeploy.pipelines.base import Pipeline
+from facedeploy.pipelines.mtcnn_conventions import CELL, CONVENTIONS, Boxes, Conventions, Mask, Name, calibrate
 from facedeploy.pipelines.nms import nms
-from facedeploy.pipelines.resize import crops, picture
+from facedeploy.pipelines.resize import Area, crops, picture
 from facedeploy.runtimes.base import Array, Arrays, Runtime
 
-Boxes = NDArray[np.float64]
 Scores = NDArray[np.float32]
-
-_CELL = 12  # P-Net's field of view and the stride of its output, in pixels of a level.
-_STRIDE = 2
+Resized = NDArray[np.uint8] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class MtcnnConfig:
         rnet_nms: Overlap (IoU) of suppression after R, 0..1.
         onet_nms: Overlap of suppression after O, 0..1, relative to the smaller box.
         preprocess: How pixels become the network's input.
+        conventions: The published cascade that the weights go with.
     """
 
     min_face: float = 12.0
@@ -53,6 +54,7 @@ class MtcnnConfig:
     rnet_nms: float = 0.7
     onet_nms: float = 0.7
     preprocess: Preprocess = Preprocess(colours="bgr", scale=1 / 255)
+    conventions: Name = "sysu"
 
     def __post_init__(self) -> None:
         if not self.min_face >= 1:
@@ -81,7 +83,7 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, index: Array) -> Candidates:
+    def __getitem__(self, index: Array | Mask) -> Candidates:
         return Candidates(self.boxes[index], self.scores[index])
 
 
@@ -89,10 +91,12 @@ class MtcnnPipeline(Pipeline):
     """P-Net proposes over an image pyramid, R-Net refines, O-Net decides and adds five landmarks."""
 
     pictures = many = frozenset({"pnet", "rnet", "onet"})
+    resizes = frozenset({"bilinear", "area"})
 
     def __init__(self, runtimes: Mapping[str, Runtime], config: MtcnnConfig) -> None:
         super().__init__(runtimes)
         self.config = config
+        self._how: Conventions = CONVENTIONS[config.conventions]
 
     def detect(self, image: Image) -> list[Face]:
         candidates = self.refine(image, self.propose(image))
@@ -110,53 +114,67 @@ class MtcnnPipeline(Pipeline):
 
     def propose(self, image: Image) -> Candidates:
         """Stage P: windows of every pyramid level that may hold a face."""
-        levels = pyramid(image.shape[0], image.shape[1], self.config)
-        outputs = self.runtimes["pnet"].run_pictures(picture(image, v.height, v.width) for v in levels)
-        windows, scores, offsets, level = _windows(outputs, levels, self.config.thresholds[0])
-        kept = nms(windows, scores, self.config.pnet_level_nms, groups=level)
+        how, (height, width) = self._how, image.shape[:2]
+        levels = pyramid(height, width, self.config)
+        resized, _ = _resizers(image, self.config.preprocess)
+        outputs = self._run("pnet", (resized(v.height, v.width) for v in levels))
+        windows, scores, offsets, level = _windows(outputs, levels, self.config.thresholds[0], how)
+        kept = nms(windows, scores, self.config.pnet_level_nms, groups=level, pixel=how.pixel, exact=how.exact)
         # The published order: level by level, best first.
         kept = kept[np.argsort(level[kept], kind="stable")]
-        kept = kept[nms(windows[kept], scores[kept], self.config.pnet_nms)]
-        calibrated = Candidates(calibrate(windows[kept], offsets[kept]), scores[kept])
-        return calibrated[plausible(calibrated.boxes, image.shape[0], image.shape[1])]
+        kept = kept[nms(windows[kept], scores[kept], self.config.pnet_nms, pixel=how.pixel, exact=how.exact)]
+        calibrated = Candidates(calibrate(windows[kept], offsets[kept], how.pixel), scores[kept])
+        return calibrated[how.plausible(calibrated.boxes, height, width)]
 
     def refine(self, image: Image, candidates: Candidates) -> Candidates:
         """Stage R: keep and calibrate the windows that still look like faces."""
+        how = self._how
         kept, outputs = self._look(image, candidates, "rnet", 24, self.config.thresholds[1])
-        best = nms(kept.boxes, kept.scores, self.config.rnet_nms)
+        best = nms(kept.boxes, kept.scores, self.config.rnet_nms, pixel=how.pixel, exact=how.exact)
         boxes = calibrate(kept.boxes[best], outputs["box"][best])
         refined = Candidates(boxes, outputs["score"][best, 0])
-        return refined[plausible(boxes, image.shape[0], image.shape[1])]
+        return refined[how.plausible(boxes, image.shape[0], image.shape[1])]
 
     def decide(self, image: Image, candidates: Candidates) -> tuple[Candidates, Boxes]:
         """Stage O: the faces, and their landmarks (N, 5, 2) in pixels."""
+        how = self._how
         kept, outputs = self._look(image, candidates, "onet", 48, self.config.thresholds[2])
-        best = nms(kept.boxes, kept.scores, self.config.onet_nms, mode="minimum")
+        calibrated = calibrate(kept.boxes, outputs["box"])
+        overlapping = calibrated if how.calibrated_first else kept.boxes
+        best = nms(overlapping, kept.scores, self.config.onet_nms, mode="minimum", exact=how.exact)
         boxes = kept.boxes[best]
         size = boxes[:, 2:] - boxes[:, :2] + 1
         landmarks = boxes[:, None, :2] + outputs["landmarks"][best].reshape(-1, 5, 2) * size[:, None]
-        return Candidates(calibrate(boxes, outputs["box"][best]), outputs["score"][best, 0]), landmarks
+        return Candidates(calibrated[best], outputs["score"][best, 0]), landmarks - how.first_pixel
 
     def _look(
         self, image: Image, candidates: Candidates, name: str, side: int, threshold: float
     ) -> tuple[Candidates, Arrays]:
-        """Run a crop network; keep the candidates above the threshold, with the scores that they came with."""
-        runtime = self.runtimes[name]
-        squares = square(candidates.boxes)
+        """Run a crop network; keep the candidates above the threshold, with the scores that they are ranked by."""
+        how, runtime = self._how, self.runtimes[name]
+        squares = how.square(candidates.boxes)
         height, width = image.shape[:2]
-        # The published code has no such limit and runs out of memory where a regression runs away.
-        sane = (squares[:, 2] - squares[:, 0] < 4 * max(height, width)) & np.isfinite(squares).all(axis=1)
-        squares, candidates = squares[sane], candidates[sane]
+        visible = how.visible(squares, height, width)
+        squares, candidates = squares[visible], candidates[visible]
         if len(squares) == 0:
             sizes = {t.name: int(t.shape[1]) for t in runtime.spec.outputs}
             return candidates, {name: np.zeros((0, size), np.float32) for name, size in sizes.items()}
-        padded, corners = _pad(image, squares.astype(np.int64))
+        padded, corners = _pad(image, how.cut(squares, height, width))
+        _, cropped = _resizers(padded, self.config.preprocess)
         batches = np.array_split(corners, _batch_count(len(corners), runtime))
-        outputs = runtime.run_pictures(crops(padded, batch, side) for batch in batches)
+        outputs = self._run(name, (cropped(batch, side) for batch in batches))
         merged = {k: np.concatenate([o[k] for o in outputs]) for k in outputs[0]}
         above = np.flatnonzero(merged["score"][:, 0] > threshold)
-        clipped = Candidates(clip(squares[above], height, width), candidates.scores[above])
-        return clipped, {k: v[above] for k, v in merged.items()}
+        scores = merged["score"][above, 0] if how.own_scores else candidates.scores[above]
+        boxes = how.after_cut(squares[above], height, width)
+        return Candidates(boxes, scores), {k: v[above] for k, v in merged.items()}
+
+    def _run(self, name: str, pictures: Iterable[Any]) -> list[Arrays]:
+        """Run a network over stacks of pictures that have its size."""
+        runtime, pixels = self.runtimes[name], self.config.preprocess
+        if pixels.eight_bits:
+            return runtime.run_pictures(pictures)
+        return runtime.run_many({runtime.spec.inputs[0].name: pixels.tensor(stack)} for stack in pictures)
 
 
 @dataclass(frozen=True)
@@ -175,43 +193,24 @@ class Level:
 
 
 def pyramid(height: int, width: int, config: MtcnnConfig) -> list[Level]:
-    """Levels of the image pyramid: sides truncated, as long as the shorter one exceeds P-Net's field."""
+    """Levels of the image pyramid, sides truncated, as long as the shorter one holds P-Net's field."""
+    how = CONVENTIONS[config.conventions]
     levels = []
-    scale = _CELL / config.min_face
-    while min(int(height * scale), int(width * scale)) > _CELL:
-        levels.append(Level(int(height * scale), int(width * scale), scale))
+    scale = CELL / config.min_face
+    while min(height, width) * scale >= how.smallest:
+        levels.append(Level(int(height * scale + how.longer), int(width * scale + how.longer), scale))
         scale *= config.scale_factor
     return levels
 
 
-def calibrate(boxes: Boxes, offsets: Array) -> Boxes:
-    """Move the corners (N, 4) by offsets (N, 4), fractions of the box's sides."""
-    size = boxes[:, 2:] - boxes[:, :2] + 1
-    moved: Boxes = boxes + offsets * np.hstack([size, size])
-    return moved
-
-
-def square(boxes: Boxes) -> Boxes:
-    """The square around the centre with the longer side, rounded half to even to whole pixels."""
-    size = boxes[:, 2:] - boxes[:, :2] + 1
-    side = size.max(axis=1, keepdims=True)
-    corner = boxes[:, :2] + size * 0.5 - side * 0.5
-    return np.round(np.hstack([corner, corner + side - 1]))
-
-
-def clip(boxes: Boxes, height: int, width: int) -> Boxes:
-    """Clip the corners: the first to the top and left edge, the second to the bottom and right one."""
-    low = np.maximum(boxes[:, :2], 0)
-    high = np.minimum(boxes[:, 2:], (width - 1, height - 1))
-    return np.hstack([low, high])
-
-
-def plausible(boxes: Boxes, height: int, width: int) -> NDArray[np.bool_]:
-    """Which boxes are larger than 3 pixels and touch the inside of the picture."""
-    x1, y1, x2, y2 = boxes.T
-    inside = (x2 >= 1) & (x1 <= width - 2) & (y2 >= 1) & (y1 <= height - 2)
-    kept: NDArray[np.bool_] = (x2 - x1 > 3) & (y2 - y1 > 3) & inside
-    return kept
+def _resizers(
+    image: Image, pixels: Preprocess
+) -> tuple[Callable[[int, int], Resized], Callable[[Array, int], Resized]]:
+    """What resizes a picture to a height and a width, and cuts crops of corners and a side out of it."""
+    if pixels.eight_bits:
+        return functools.partial(picture, image), functools.partial(crops, image)
+    area = Area(image)
+    return area.picture, area.crops
 
 
 def _batch_count(crops: int, runtime: Runtime) -> int:
@@ -221,18 +220,17 @@ def _batch_count(crops: int, runtime: Runtime) -> int:
 
 
 def _windows(
-    outputs: list[Arrays], levels: list[Level], threshold: float
+    outputs: list[Arrays], levels: list[Level], threshold: float, how: Conventions
 ) -> tuple[Boxes, Scores, NDArray[np.float32], NDArray[np.intp]]:
     """Windows (N, 4) above the threshold, their scores, box offsets (N, 4) and level numbers."""
-    cells = [np.flatnonzero(out["score"] > threshold) for out in outputs]
+    cells = [np.flatnonzero(how.above(out["score"], threshold)) for out in outputs]
     level = np.repeat(np.arange(len(levels)), [len(c) for c in cells])
     scores = [out["score"].ravel()[c] for out, c in zip(outputs, cells, strict=True)]
     offsets = [out["box"].reshape(4, -1)[:, c].T for out, c in zip(outputs, cells, strict=True)]
     columns = np.array([out["score"].shape[3] for out in outputs], np.intp)[level]
     scale = np.array([v.scale for v in levels])[level]
     row, column = np.divmod(_concatenate(cells, (0,), np.intp), columns)
-    corner = np.stack([column, row], axis=1) * _STRIDE
-    windows = np.hstack([np.round(corner / scale[:, None]), np.round((corner + _CELL) / scale[:, None])])
+    windows = how.windows(np.stack([column, row], axis=1), scale)
     return windows, _concatenate(scores, (0,)), _concatenate(offsets, (0, 4)), level
 
 

@@ -22,11 +22,13 @@ def nms(
     mode: Mode = "union",
     groups: NDArray[np.integer] | None = None,
     pixel: float = 1.0,
+    exact: bool = False,
 ) -> Indices:
     """Drop every box that overlaps a better one too much.
 
     Scores within 1e-5 count as equal, and of equal scores the last box is the better one. A sigmoid near 1 orders its
-    windows by rounding noise, and each backend would otherwise keep another window of a pair.
+    windows by rounding noise, and each backend would otherwise keep another window of a pair. With `exact` scores count
+    as they are, and of equal ones the first box is the better one, as torchvision has it.
 
     Args:
         boxes: (N, 4), corners in pixels.
@@ -35,11 +37,12 @@ def nms(
         mode: What the intersection is divided by: the union, or the smaller area.
         groups: (N,). Boxes of different groups never suppress each other; None for one group.
         pixel: 1 for inclusive corners, so that a width is x2 - x1 + 1; 0 for corners between pixels.
+        exact: Whether scores are compared to the last bit.
 
     Returns:
         Indices of the kept boxes, best score first.
     """
-    order = np.argsort(np.round(scores, 5), kind="stable")[::-1]
+    order = np.argsort(-scores, kind="stable") if exact else np.argsort(np.round(scores, 5), kind="stable")[::-1]
     groups = np.zeros(len(boxes), np.intp) if groups is None else groups
     better, worse = overlapping_pairs(boxes[order], threshold, mode, groups[order], pixel)
     return order[resolve(len(order), better, worse)]

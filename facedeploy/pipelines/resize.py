@@ -1,4 +1,4 @@
-"""Resize whole pictures and crops, in 8 bits, to the size that a network takes."""
+"""Resize whole pictures and crops to the size that a network takes: in 8 bits, or by area."""
 
 from __future__ import annotations
 
@@ -67,3 +67,51 @@ def crops(image: Pixels, corners: NDArray[np.integer], side: int) -> Pixels:
     resized = np.empty((len(corners), side, side, 3), np.uint8)
     deque(map(cv2.resize, views, repeat((side, side)), resized), maxlen=0)
     return resized
+
+
+class Area:
+    """Means of the pixels under each new one, whole or not: PyTorch's `interpolate(mode="area")`.
+
+    The sums of one picture serve any number of sizes and crops, and are exact.
+    """
+
+    def __init__(self, image: Pixels) -> None:
+        """Sum up a picture (H, W, 3) uint8."""
+        height, width = self._size = image.shape[:2]
+        depth = cv2.CV_32S if height * width * 255 < 2**31 else cv2.CV_64F
+        self._sums = cv2.integral(image, sdepth=depth)
+
+    def picture(self, height: int, width: int) -> NDArray[np.float32]:
+        """The whole picture, (1, height, width, 3) float32 in 0..255."""
+        (top, bottom), (left, right) = (
+            _cells(np.zeros(1, int), np.array([n]), m) for n, m in zip(self._size, (height, width), strict=True)
+        )
+        rows = self._sums[bottom[0]] - self._sums[top[0]]
+        return _mean(rows[:, right[0]] - rows[:, left[0]], (bottom - top)[0], (right - left)[0])[None]
+
+    def crops(self, corners: NDArray[np.integer], side: int) -> NDArray[np.float32]:
+        """Crops of the picture, resized.
+
+        Args:
+            corners: (N, 4), inclusive corners inside of the picture, pixels.
+            side: Of the crops, pixels.
+
+        Returns:
+            (N, side, side, 3) float32 in 0..255.
+        """
+        (left, right), (top, bottom) = (_cells(corners[:, i], corners[:, i + 2] + 1, side) for i in (0, 1))
+        across, down = right - left, bottom - top
+        left, right, top, bottom = left[:, None], right[:, None], top[:, :, None], bottom[:, :, None]
+        sums = self._sums
+        return _mean(sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left], down, across)
+
+
+def _cells(first: NDArray[np.integer], end: NDArray[np.integer], count: int) -> NDArray[np.integer]:
+    """First pixels and ends (2, N, count) of `count` cells of pixels first..end, both (N,)."""
+    number, length = np.arange(count), (end - first)[:, None]
+    return first[:, None] + np.stack([number * length // count, -(-(number + 1) * length // count)])
+
+
+def _mean(sums: NDArray[np.floating], down: NDArray[np.integer], across: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Sums (..., rows, columns, 3) over the pixels of cells, down (..., rows) and across (..., columns)."""
+    return (sums / (down[..., :, None] * across[..., None, :])[..., None]).astype(np.float32)

@@ -54,7 +54,7 @@ def open_network(
         from facedeploy.models import checkpoint, registry
         from facedeploy.runtimes.torch import TorchRuntime
 
-        known = registry.get(model)
+        known = registry.get(model).of_files(files)
         modules = known.build()
         for part, file in files.items():
             checkpoint.load(modules[part], checkpoint.read_state_dict(file), str(file))

@@ -62,6 +62,7 @@ def open_source(
     if family is not None:
         msg = f"{model} needs no --family: that is for an ONNX file or a network of your own"
         raise InputError(msg)
+    known = known.of(weights)
     pipeline = configured(known, weights, options)
     return from_model(known, weights, known.network_specs(input_size), pipeline)
 
@@ -99,7 +100,7 @@ def reopen(artifact: Artifact, weights: Path | None = None, factory: str | None 
         return factories.reopen(factory, weights, size, manifest.pipeline, manifest.settings)
     known = registry.get(manifest.model)
     check_files(artifact, known.find_files(weights))
-    return from_model(known, weights, specs, manifest.pipeline)
+    return from_model(known.of(weights), weights, specs, manifest.pipeline)
 
 
 _ORIGINS: dict[Origin, str] = {

@@ -88,6 +88,6 @@ def load_reference(
         threads: CPU threads per network; 0 for every core of this process.
         options: Changes to the pipeline's configuration.
     """
-    known = registry.get(model)
+    known = registry.get(model).of(weights)
     entry = configured(known, weights, options)
     return from_model(known, weights, specs or known.network_specs(), entry).open(threads)

@@ -18,7 +18,8 @@ from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.models import model_size as statistics
 from facedeploy.models import registry
 from facedeploy.pipelines.load import load
-from facedeploy.pipelines.mtcnn import MtcnnConfig, MtcnnPipeline, calibrate, clip, plausible, pyramid, square
+from facedeploy.pipelines.mtcnn import MtcnnConfig, MtcnnPipeline, pyramid
+from facedeploy.pipelines.mtcnn_conventions import calibrate, clip, plausible, square
 from facedeploy.pipelines.nms import Mode, nms
 from facedeploy.runtimes import Substitute
 from facedeploy.sources.published import load_reference
