@@ -15,7 +15,7 @@ def mtcnn(size: InputSize) -> tuple[NetworkSpec, ...]:
 
 
 def mtcnn_facenet(size: InputSize) -> tuple[NetworkSpec, ...]:
-    """The same; levels of that pyramid are a pixel longer."""
+    """The same; levels of that pyramid are a pixel longer, so P-Net never sees 12x12 (wrong in OpenVINO's int8)."""
     return _mtcnn(size, 1)
 
 
@@ -27,7 +27,7 @@ def _mtcnn(size: InputSize, extra: int) -> tuple[NetworkSpec, ...]:
 
     def level(name: str, maximum: int) -> Axis:
         # P-Net sees every level of the pyramid; the first of a 20-pixel face search is 12/20 of the picture.
-        return Axis(name, 12, max(12, maximum * 12 // 20 + extra), max(12, maximum + extra))
+        return Axis(name, *(side + extra for side in (12, max(12, maximum * 12 // 20), max(12, maximum))))
 
     def crops(name: str, side: int, batch: Axis, outputs: dict[str, int]) -> NetworkSpec:
         return NetworkSpec(
