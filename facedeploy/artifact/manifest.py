@@ -146,6 +146,7 @@ class Manifest:
         origin: Where the networks come from.
         settings: Of a user's network: what it wants and what its outputs mean, as its TOML file says it.
         recognised: Why it was taken for the family of its settings; empty where the user said what it is.
+        notes: What was changed of a user's own file before it was compiled, a line each.
         format: Always "facedeploy-artifact".
         version: Of the format.
     """
@@ -161,6 +162,7 @@ class Manifest:
     origin: Origin = "registry"
     settings: dict[str, Any] = field(default_factory=dict)
     recognised: str = ""
+    notes: tuple[str, ...] = ()
     format: str = FORMAT
     version: int = VERSION
 

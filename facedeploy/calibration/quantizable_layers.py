@@ -22,7 +22,7 @@ FINAL = "a final layer"
 # A product of these is decoding, not a layer.
 _PROBABILITIES = frozenset({"Softmax", "Sigmoid", "Exp"})
 # Ops that only move values.
-_SHAPES = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity"})
+SHAPES = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity"})
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def find_layers(model: onnx.ModelProto) -> tuple[QuantizableLayer, ...]:
 
     def source(name: str) -> str:
         """The op that made a tensor, through what only moves values."""
-        while index.op_before(name) in _SHAPES:
+        while index.op_before(name) in SHAPES:
             name = index.producers[name].input[0]
         return index.op_before(name)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from facedeploy.artifact.loss import Loss
 from facedeploy.artifact.manifest import Calibration
 from facedeploy.calibration.observed_graph import Graph, open_graphs
-from facedeploy.calibration.quantizable_layers import QuantizableLayer
+from facedeploy.calibration.quantizable_layers import SHAPES, QuantizableLayer
 from facedeploy.calibration.sensitivity import fit, judge_on, measure_loss, measure_sensitivity
 from facedeploy.calibration.session import (
     DEFAULT_COUNT,
@@ -23,7 +23,8 @@ from facedeploy.calibration.session import (
 from facedeploy.calibration.table import Method, RangeTable, check_table, range_of, read_table
 from facedeploy.core.errors import InputError, ParityError
 from facedeploy.core.progress import Progress, Watch, silent, unwatched
-from facedeploy.graph.ranges import Range
+from facedeploy.graph.index import GraphIndex
+from facedeploy.graph.ranges import Range, Ranges, union
 from facedeploy.sources.source import Source
 
 _MOST_AP, _MOST_OUTPUTS = 5.0, 30.0
@@ -86,6 +87,8 @@ def quantisation(
         InputError: nothing to calibrate with, or a table for another model or other weights.
     """
     path = options.calibration or source.ranges
+    if path is None and source.known_ranges:
+        return _from_file(source, options, progress)
     if path is None:
         msg = (
             f"{source.model} has no table of ranges: give --calibration a folder of pictures such as it will see, "
@@ -116,6 +119,44 @@ def _from_table(source: Source, path: Path, options: Int8Options, progress: Prog
     progress("the float32 graphs")
     plan = plan_of(open_graphs(source), table, options.keep_float, options.allow)
     return Quantisation(plan, _entry(table))
+
+
+def _from_file(source: Source, options: Int8Options, progress: Progress) -> Quantisation:
+    """From the ranges of a file that is quantised already; what it has in float stays so."""
+    if options.max_drop is not None:
+        msg = "--max-drop needs pictures to judge on: give --calibration a folder of them"
+        raise InputError(msg)
+    progress("the float32 graphs")
+    graphs = open_graphs(source)
+    check_patterns([v for g in graphs.values() for v in g.layers], (*options.keep_float, *options.allow))
+    plan = {}
+    for name, tensors in source.known_ranges.items():
+        known = _known(graphs[name], tensors)
+        chosen = choose(graphs[name].layers, options.keep_float, options.allow)
+        plan[name] = {v: known[v] for v in chosen if v in known}
+    if not any(plan.values()):
+        msg = (
+            f"no layer of {source.model} may be int8 by the rules, though the file has some: name them with "
+            "--int8-layer, or take a float target"
+        )
+        raise InputError(msg)
+    return Quantisation(plan, Calibration("file", 0, ""))
+
+
+def _known(graph: Graph, tensors: Ranges) -> dict[str, Range]:
+    """Layer -> its range, of those whose every input has one."""
+    index = GraphIndex.of(graph.model)
+    found: dict[str, Range] = {}
+    without = set()
+    for layer in graph.layers:
+        name = layer.input
+        while name not in tensors and index.op_before(name) in (*SHAPES, "MaxPool"):
+            name = index.producers[name].input[0]
+        if name not in tensors:
+            without.add(layer.name)
+        else:
+            found[layer.name] = union(found.get(layer.name, tensors[name]), tensors[name])
+    return {name: values for name, values in found.items() if name not in without}
 
 
 def _fit(

@@ -104,6 +104,8 @@ def command(
         watch=watch,
     )
     manifest = artifact.manifest
+    for text in manifest.notes:
+        note(text)
     if json:
         print_json(
             {

@@ -173,6 +173,7 @@ def export(
                 origin=source.origin,
                 settings=dict(source.settings),
                 recognised=source.recognised,
+                notes=source.notes,
             ),
         )
     return Artifact.open(output)

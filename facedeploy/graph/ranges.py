@@ -39,6 +39,11 @@ class Range:
             msg = f"{values} is no range of activations"
             raise InputError(msg)
 
+    def times(self, factor: float) -> Range:
+        """The range of the same values times something positive."""
+        low, high = self.low * factor, self.high * factor
+        return Range(self.minimum * factor, self.maximum * factor, self.threshold * factor, low, high, self.divided)
+
 
 Ranges = Mapping[str, Range]
 

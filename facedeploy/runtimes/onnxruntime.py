@@ -19,11 +19,11 @@ from facedeploy.runtimes.base import Array, Arrays, LayerTime, Runtime, RuntimeO
 _FEWEST_RUNS = 10  # Of layers that are timed, so that the profiler's microseconds do not show.
 
 
-def open_session(path: Path, threads: int, profile: Path | None = None) -> Any:
+def open_session(path: Path | bytes, threads: int, profile: Path | None = None) -> Any:
     """Open a session on the CPU.
 
     Args:
-        path: The ONNX file.
+        path: The ONNX file, or what is in it.
         threads: CPU threads.
         profile: Beginning of the name of the file that the profiler writes; None for no profile.
 
@@ -42,9 +42,11 @@ def open_session(path: Path, threads: int, profile: Path | None = None) -> Any:
         settings.enable_profiling = True
         settings.profile_file_prefix = str(profile)
     try:
-        return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        model = path if isinstance(path, bytes) else str(path)
+        return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no public base class.
-        msg = f"ONNX Runtime does not load {path}: {brief(error)}"
+        what = "it" if isinstance(path, bytes) else path
+        msg = f"ONNX Runtime does not load {what}: {brief(error)}"
         raise ConversionError(msg) from error
 
 
@@ -54,7 +56,7 @@ class OnnxRuntimeRuntime(Runtime):
     backend = "onnxruntime"
     concurrent = True
 
-    def __init__(self, path: Path, spec: NetworkSpec, options: RuntimeOptions) -> None:
+    def __init__(self, path: Path | bytes, spec: NetworkSpec, options: RuntimeOptions) -> None:
         super().__init__(spec, options)
         self._path = path
         self._session: Any = open_session(path, options.threads)
@@ -63,7 +65,8 @@ class OnnxRuntimeRuntime(Runtime):
         have = [t.name for t in (*self._session.get_inputs(), *self._session.get_outputs())]
         want = [t.name for t in spec.inputs] + self._names
         if have != want:
-            msg = f"{path} is not {spec.name}: it has the tensors {have}, not {want}"
+            what = "the graph" if isinstance(path, bytes) else path
+            msg = f"{what} is not {spec.name}: it has the tensors {have}, not {want}"
             raise ConversionError(msg)
 
     def _run(self, inputs: Mapping[str, Array]) -> Arrays:

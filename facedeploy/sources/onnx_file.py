@@ -1,27 +1,30 @@
-"""A user's ONNX file, of any age. The file as it came, in ONNX Runtime, is what everything is held against."""
+"""A user's ONNX file, of any age. Everything is held against that file in ONNX Runtime, behind its one interface."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from facedeploy import pipelines
 from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.core.errors import ConversionError, FacedeployError, InputError, brief
 from facedeploy.core.network_spec import InputSize, NetworkSpec, Size, TensorSpec
 from facedeploy.core.optional_imports import onnx, require
+from facedeploy.core.serialization import from_plain
 from facedeploy.graph.from_torch import convert_onnx
-from facedeploy.graph.index import weight_names
 from facedeploy.pipelines.custom import NETWORK
-from facedeploy.runtimes.base import Opener, RuntimeOptions
-from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
-from facedeploy.sources.custom_network import fallback_candidates, measured_spec, model_id, picture_input
+from facedeploy.runtimes.base import RuntimeOptions
+from facedeploy.sources.adapt import Adapted, adapt
+from facedeploy.sources.as_it_came import distance
+from facedeploy.sources.custom_network import fallback_candidates, measured_spec, model_id
 from facedeploy.sources.decoded import Described, check_meaning, describe, from_kept
-from facedeploy.sources.settings import WrittenSettings, read_settings
+from facedeploy.sources.probes import probe_inputs
+from facedeploy.sources.settings import InputSettings, NetworkSettings, WrittenSettings, read_settings
 from facedeploy.sources.source import Source, SourceNetwork
 
 PART = "onnx"
-_STANDARD = ("", "ai.onnx")
 
 
 def open_source(
@@ -39,30 +42,16 @@ def open_source(
     beside = path.with_suffix(".toml")
     config = config or (beside if beside.is_file() else None)
     written = read_settings(config) if config else WrittenSettings()
-    raw = raw_spec(path, written.size(input_size))
-    run: Opener = lambda given: _reference(path, raw, given)  # noqa: E731
+    adapted = _adapted(path, written.size(input_size), written.input)
+    raw = raw_spec(adapted)
+    run = functools.partial(adapted.open, raw)
     found = describe(str(path), raw, run, written, family)
+    found.settings.input.check(adapted.picture)
+    if adapted.picture.channels == 1:  # The order of the colours that make its grey may be that of a family.
+        adapted = _adapted(path, adapted.size, found.settings.input)
     check_meaning(str(path), found, run)
-    return _source(path, raw, found, found.settings.configure(found.spec, options))
-
-
-def raw_spec(path: Path, size: Size | None) -> NetworkSpec:
-    """The network as it came, with the shapes of the outputs that it gives.
-
-    Raises:
-        InputError: the file is wrong, or does not run.
-    """
-    model = read(path)
-    image = _image(model, path, size)
-    outputs = tuple(TensorSpec(v.name, ()) for v in model.graph.output)
-    with _reference(path, NetworkSpec(NETWORK, (image,), outputs), RuntimeOptions()) as runtime:
-        try:
-            return measured_spec(str(path), image, runtime.run)
-        except InputError:
-            raise
-        except FacedeployError as error:
-            msg = f"{path} does not run on a picture of {image.shape[2]}x{image.shape[3]}: {error}"
-            raise InputError(msg) from error
+    pipeline = found.settings.configure(found.spec, options)
+    return _source(adapted, raw, found, pipeline, _compared(adapted, raw, pipeline))
 
 
 def reopen(path: Path, size: Size, pipeline: PipelineEntry, settings: Mapping[str, Any]) -> Source:
@@ -71,23 +60,74 @@ def reopen(path: Path, size: Size, pipeline: PipelineEntry, settings: Mapping[st
     Raises:
         InputError: it is not an ONNX file that can be read whole, or not one of these settings.
     """
-    raw = raw_spec(path, size)
-    return _source(path, raw, from_kept(raw, settings), pipeline)
+    adapted = _adapted(path, size, from_plain(NetworkSettings, dict(settings)).input)
+    raw = raw_spec(adapted)
+    return _source(adapted, raw, from_kept(raw, settings), pipeline)
 
 
-def _source(path: Path, raw: NetworkSpec, found: Described, pipeline: PipelineEntry) -> Source:
+def raw_spec(adapted: Adapted) -> NetworkSpec:
+    """The network without its head decoded, with the shapes of the outputs that it gives.
+
+    Raises:
+        InputError: it does not run, or not as one that can be compiled.
+    """
+    image = adapted.image
+    outputs = tuple(TensorSpec(v.name, ()) for v in adapted.model.graph.output)
+    with adapted.open(NetworkSpec(NETWORK, (image,), outputs), RuntimeOptions()) as runtime:
+        try:
+            return measured_spec(str(adapted.path), image, runtime.run)
+        except InputError:
+            raise
+        except FacedeployError as error:
+            size = f"{image.shape[2]}x{image.shape[3]}"
+            msg = f"{adapted.path} does not run on a picture of {size}: {error}{adapted.suspect}"
+            raise InputError(msg) from error
+
+
+def _adapted(path: Path, size: Size | None, settings: InputSettings) -> Adapted:
+    return adapt(path, read(path), size, settings.preprocess().colours, settings.constants)
+
+
+def _source(
+    adapted: Adapted, raw: NetworkSpec, found: Described, pipeline: PipelineEntry, notes: tuple[str, ...] = ()
+) -> Source:
+    path = adapted.path
+
     def write(target: Path) -> None:
         try:
-            convert_onnx(read(path), raw, target, found.head)
+            convert_onnx(adapted.model, raw, target, found.head)
         except ConversionError as error:
             msg = f"{path} cannot be converted: {error}"
             raise ConversionError(msg) from error
 
-    reference = found.reference(lambda options: _reference(path, raw, options))
+    reference = found.reference(functools.partial(adapted.open, raw))
     network = SourceNetwork(found.spec, reference, write, fallback_candidates)
     return Source(
-        model_id(path.stem), "onnx", files(path), pipeline, (network,), settings=found.kept(), recognised=found.reason
+        model_id(path.stem),
+        "onnx",
+        files(path),
+        pipeline,
+        (network,),
+        settings=found.kept(),
+        recognised=found.reason,
+        known_ranges={raw.name: adapted.ranges} if adapted.ranges else {},
+        notes=notes,
     )
+
+
+def _compared(adapted: Adapted, spec: NetworkSpec, pipeline: PipelineEntry) -> tuple[str, ...]:
+    """The notes, with how far off the deployed network is where its numbers are not those of the file."""
+    if not adapted.rounded and adapted.picture.batch == 1:
+        return adapted.notes
+    height, width = (own or asked for own, asked in zip(adapted.picture.size, adapted.size, strict=True))
+    if (height, width) != adapted.size:
+        adapted = adapted.resized((height, width))
+        spec = raw_spec(adapted)
+    off = distance(adapted, spec, probe_inputs(spec, pipelines.preprocess(pipeline)))
+    if not adapted.rounded:
+        return adapted.notes
+    said = "ONNX Runtime does not run the file as it came, so the two are not compared"
+    return (*adapted.notes, said if off is None else f"that changes its outputs by {off} at most, of {off.output}")
 
 
 def files(path: Path) -> dict[str, Path]:
@@ -116,10 +156,6 @@ def read(path: Path) -> onnx.ModelProto:
     except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
         msg = f"the weights beside {path} cannot be read: {brief(error)}"
         raise InputError(msg) from error
-    half = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-    if found := [t.name for t in _tensors(model) if t.data_type in half]:
-        msg = f"{path} holds weights of 16 bits ({found[0]}): give the float32 file that it was made from"
-        raise InputError(msg)
     return model
 
 
@@ -181,45 +217,3 @@ def _inside(path: Path, location: str) -> Path:
         msg = f"{path} keeps weights in {location}, which is not beside it: copy that file as well"
         raise InputError(msg)
     return found
-
-
-def _image(model: onnx.ModelProto, path: Path, asked: Size | None) -> TensorSpec:
-    """The only input, a picture, for a batch of one.
-
-    Raises:
-        InputError: the network takes something else, or no size is known, or another one.
-    """
-    weights = weight_names(model)
-    inputs = [v for v in model.graph.input if v.name not in weights]
-    shown = ", ".join(f"{v.name} ({', '.join(str(d or '?') for d in _dimensions(v))})" for v in inputs) or "nothing"
-    takes = f"{path} takes {shown}; what can be deployed takes one picture (1, 3, height, width), float32"
-    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        raise InputError(takes)
-    batch, channels, *size = _dimensions(inputs[0]) or (None, None, None, None)
-    if len(size) != 2 or channels not in (3, None) or batch not in (1, None):
-        raise InputError(takes)
-    if None in size and asked is None:
-        msg = f"{path} leaves its input size open: give --input-size HEIGHTxWIDTH, or input.size in {path.stem}.toml"
-        raise InputError(msg)
-    height, width = (have if have is not None else want for have, want in zip(size, asked or (0, 0), strict=True))
-    if asked not in (None, (height, width)):
-        msg = f"{path} takes pictures of {height}x{width} and no other size, not {asked[0]}x{asked[1]}"
-        raise InputError(msg)
-    return picture_input(inputs[0].name, (height, width))
-
-
-def _dimensions(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
-    """Sizes, with None for what the file leaves open."""
-    return tuple(d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim)
-
-
-def _reference(path: Path, spec: NetworkSpec, options: RuntimeOptions) -> OnnxRuntimeRuntime:
-    try:
-        return OnnxRuntimeRuntime(path, spec, options)
-    except ConversionError as error:
-        foreign = sorted({f"{n.domain}:{n.op_type}" for n in _parse(path).graph.node if n.domain not in _STANDARD})
-        if named := [name for name in foreign if name in str(error)]:
-            msg = f"{path} uses the operator {named[0]}, which is no standard one, and ONNX Runtime does not have it"
-            raise InputError(msg) from error
-        msg = f"{path} cannot be used: {error}"
-        raise InputError(msg) from error

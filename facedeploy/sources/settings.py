@@ -15,6 +15,7 @@ from facedeploy.core.preprocess import Preprocess
 from facedeploy.core.serialization import from_plain, read_toml_tables, to_plain
 from facedeploy.graph.decode.build import BOXES, LANDMARKS, SCORES
 from facedeploy.graph.decode.description import Decode
+from facedeploy.graph.interface import PictureInput
 from facedeploy.pipelines.custom import Outputs
 
 T = TypeVar("T")
@@ -26,15 +27,17 @@ class InputSettings:
 
     Attributes:
         size: HEIGHTxWIDTH in pixels, for a network that leaves it open.
-        colours: As in `Preprocess`.
-        mean: As in `Preprocess`.
+        colours: As in `Preprocess`; or "grey" for a network of one channel.
+        mean: As in `Preprocess`, or one number for all colours.
         scale: As in `Preprocess`.
+        constants: Values of inputs that are no picture, by name.
     """
 
     size: str | None = None
-    colours: Literal["bgr", "rgb"] = "bgr"
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    colours: Literal["bgr", "rgb", "grey"] = "bgr"
+    mean: float | tuple[float, float, float] = 0.0
     scale: float | tuple[float, float, float] = 1.0
+    constants: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.size is not None and read_size(self.size) is None:
@@ -43,7 +46,26 @@ class InputSettings:
         self.preprocess()
 
     def preprocess(self) -> Preprocess:
-        return Preprocess(self.colours, self.mean, self.scale)
+        """What is done to the three channels of a picture; a network of one makes grey of them itself."""
+        mean = self.mean if isinstance(self.mean, tuple) else (self.mean,) * 3
+        return Preprocess("bgr" if self.colours == "grey" else self.colours, mean, self.scale)
+
+    def check(self, picture: PictureInput) -> None:
+        """Check that this can be said of a network.
+
+        Raises:
+            InputError: it takes another number of channels, or pixels as they are.
+        """
+        if self.colours == "grey" and picture.channels != 1:
+            msg = f"input.colours is grey, and the network takes {picture.channels} channels: say bgr or rgb"
+            raise InputError(msg)
+        preprocess = self.preprocess()
+        if picture.channels == 1 and (len(set(preprocess.mean)) > 1 or len(set(preprocess.scales)) > 1):
+            msg = "the network takes one channel: give input.mean and input.scale one number each"
+            raise InputError(msg)
+        if picture.unsigned and (any(preprocess.mean) or any(v != 1 for v in preprocess.scales)):
+            msg = "the network takes pixels of 8 bits and normalises them itself: leave input.mean and input.scale out"
+            raise InputError(msg)
 
 
 @dataclass(frozen=True)
@@ -124,8 +146,13 @@ class WrittenSettings:
         if asked == "any":
             msg = "a network of your own is compiled for one size: give --input-size HEIGHTxWIDTH"
             raise InputError(msg)
-        size = self._read(InputSettings, self.plain.get("input", {}), "input").size
+        size = self.input.size
         return asked or (read_size(size) if size else None)
+
+    @property
+    def input(self) -> InputSettings:
+        """What the file itself says of the input, without a family."""
+        return self._read(InputSettings, self.plain.get("input", {}), "input")
 
     def read(self, base: Mapping[str, Any] | None = None) -> NetworkSettings:
         """The settings, over those of `base`.

@@ -14,6 +14,7 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.hashing import sha256
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.preprocess import Preprocess
+from facedeploy.graph.ranges import Ranges
 from facedeploy.metrics.box_overlap import BoxOutputs
 from facedeploy.pipelines.base import Pipeline
 from facedeploy.runtimes.base import Arrays, Opener
@@ -64,6 +65,8 @@ class Source:
         ranges: The table of ranges that comes with the model, or None.
         settings: Of a user's network: what it wants and gives, plain.
         recognised: Why it was taken for the family of its settings; empty where the user said what it is.
+        known_ranges: Network -> tensor -> the range that the file itself gives it, where it is quantised already.
+        notes: What was changed of a file, a line each, for a person.
     """
 
     model: str
@@ -75,6 +78,8 @@ class Source:
     ranges: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     recognised: str = ""
+    known_ranges: Mapping[str, Ranges] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def digests(self) -> dict[str, str]:

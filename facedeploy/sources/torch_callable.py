@@ -48,6 +48,9 @@ def open_source(
         CheckpointError: the weights are not those of the module.
     """
     written = read_settings(config) if config else WrittenSettings()
+    if written.input.colours == "grey" or written.input.constants:
+        msg = f"grey and input.constants are for ONNX files: let what {name} makes take one picture of three channels"
+        raise InputError(msg)
     size = written.size(input_size)
     if size is None:
         msg = f"give --input-size HEIGHTxWIDTH, or input.size in a --config file: {name} does not say its input size"

@@ -123,11 +123,13 @@ def test_open_axes_need_a_size(here: Path) -> None:
     assert (
         export(str(path), "onnx-fp32", output="c", input_size=SIZE).manifest.networks[0].spec.inputs[0].shape[2] == 32
     )
-    assert "does not run on a picture of 33x40" in refusal(path, input_size=(33, 40))
+    assert "cannot be used for a picture of 33x40" in refusal(path, input_size=(33, 40))
 
 
 def test_a_file_of_one_size_takes_no_other(here: Path) -> None:
-    path = plain(here / "fixed.onnx")
+    nodes = [convolution("x", "c", "w"), node("Resize", ["c", "", "", "sizes"], ["y"])]
+    constants = {"w": weights(4, 3, 3, 3), "sizes": np.array([1, 4, 8, 8])}
+    path = write(here / "fixed.onnx", nodes, constants, {"y": [1, 4, 8, 8]})
     assert "32x40 and no other size, not 320x320" in refusal(path, input_size=(320, 320))
     assert export(str(path), "onnx-fp32", input_size=SIZE).manifest.networks[0].spec.inputs[0].shape[2:] == SIZE
 
@@ -146,7 +148,7 @@ def test_an_operator_that_a_backend_lacks_is_named(here: Path) -> None:
     )
     text = message(ConversionError, lambda: export(str(path), require("ncnn-fp32")), here, status=1)
     assert "ArgMax" in text
-    assert export(str(path), "onnx-fp32").manifest.networks[0].spec.outputs[0].dtype == "int64"
+    assert export(str(path), "onnx-fp32").manifest.networks[0].spec.outputs[0].dtype == "float32"
 
 
 @pytest.mark.parametrize("keepdims", [0, 1])
@@ -208,12 +210,8 @@ def test_networks_that_cannot_be_used(here: Path) -> None:
     assert "my.ops:Swirl" in refusal(write(here / "custom.onnx", swirl, weight, out, domains=["my.ops"]))
     vector = write(here / "vector.onnx", [node("Relu", ["x"], ["y"])], {}, {"y": [1, 9]}, shape=(1, 9))
     assert "x (1, 9)" in refusal(vector)
-    grey = write(here / "grey.onnx", [node("Relu", ["x"], ["y"])], {}, {"y": [1, 1, *SIZE]}, shape=(1, 1, *SIZE))
-    assert "one picture" in refusal(grey)
-    batch = plain(here / "batch.onnx", shape=(8, 3, *SIZE))
-    assert "x (8, 3, 32, 40)" in refusal(batch)
-    half = write(here / "half.onnx", [convolution("x", "y", "w")], {"w": weight["w"].astype(np.float16)}, out)
-    assert "float32 file" in refusal(half)
+    colours = write(here / "cmyk.onnx", [node("Relu", ["x"], ["y"])], {}, {"y": [1, 4, *SIZE]}, shape=(1, 4, *SIZE))
+    assert "one picture" in refusal(colours)
     found = write(
         here / "found.onnx",
         [convolution("x", "c", "w"), node("NonZero", ["c"], ["y"])],
