@@ -57,18 +57,8 @@ _SLOWER = 0.97  # Of fp32's speed; the best rounds of a busy machine are good to
 # Their forms of DeformConv and of the priors are constants of one size.
 _FIXED_SIZE: tuple[Backend, ...] = ("ncnn", "trt")
 _NAME_LIMIT = 200  # ncnn reads a name into 256 bytes.
-_TOOLS = (
-    "facedeploy",
-    "torch",
-    "onnx",
-    "onnxsim",
-    "onnxruntime",
-    "openvino",
-    "ncnn",
-    "pnnx",
-    "tensorrt",
-    "tensorrt-rtx-cu13",
-)
+_TOOLS = ("facedeploy", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "ncnn", "pnnx")
+_TENSORRT = ("tensorrt", "tensorrt-rtx-cu13")
 
 
 def export(
@@ -167,7 +157,7 @@ def export(
                 networks=tuple(networks),
                 pipeline=source.pipeline,
                 source=tuple(SourceFile(n, source.files[n].name, digest) for n, digest in source.digests.items()),
-                tools=installed_versions(*_TOOLS),
+                tools=installed_versions(*_TOOLS, *_TENSORRT),
                 parity=tuple(rows),
                 calibration=calibration,
                 origin=source.origin,

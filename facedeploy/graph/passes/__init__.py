@@ -6,9 +6,13 @@ __all__ = [
     "deform_conv",
     "flat_split",
     "float16",
+    "fold_scales",
     "hoist_qdq",
     "insert_qdq",
     "merge_convolutions",
+    "qoperator",
+    "remove_qdq",
     "simplify",
     "upgrade_opset",
+    "widen",
 ]
