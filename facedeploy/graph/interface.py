@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from facedeploy.core.optional_imports import onnx
 from facedeploy.graph.index import GraphIndex, attributes, infer_shapes, tensor_of, weight_names
-from facedeploy.graph.rewrite import FreeNames, replace_nodes
+from facedeploy.graph.rewrite import FreeNames, rename_reads, replace_nodes
 
 Layout = Literal["NCHW", "NHWC", "CHW", "HWC"]
 GREY = (0.299, 0.587, 0.114)  # Red, green, blue: ITU-R BT.601, as OpenCV's COLOR_RGB2GRAY.
@@ -152,7 +152,7 @@ def take_picture(model: onnx.ModelProto, picture: PictureInput, height: int, wid
         add("Reshape", np.array(picture.shape(height, width), np.int64))
     if not floats:
         add("Cast", to=picture.kind)
-    _rename_reads(graph, picture.name, inner)
+    rename_reads(graph.node, {picture.name: inner})
     nodes[-1].output[0] = inner
     replace_nodes(model, [*nodes, *graph.node])
 
@@ -172,13 +172,13 @@ def give_floats(model: onnx.ModelProto) -> None:
         for weight in graph.initializer:
             if weight.name == value.name:
                 weight.name = inner
-        _rename_reads(graph, value.name, inner)
+        rename_reads(graph.node, {value.name: inner})
         cast = onnx.helper.make_node("Cast", [inner], [value.name], name=inner, to=onnx.TensorProto.FLOAT)
         graph.node.append(cast)
         kind.elem_type = onnx.TensorProto.FLOAT
 
 
-def size_inside(model: onnx.ModelProto, picture: PictureInput) -> str:
+def size_inside(model: onnx.ModelProto) -> str:
     """What in a network belongs to the one size that its file says; empty where nothing is seen that does."""
     index = GraphIndex.of(model)
     constants = {*index.weights, *(n for n in index.producers if index.op_before(n) == "Constant")}
@@ -196,7 +196,7 @@ def size_inside(model: onnx.ModelProto, picture: PictureInput) -> str:
         shape = shapes.get(node.input[0], ()) if node.op_type in ("AveragePool", "MaxPool") else ()
         if len(shape) == 4 and tuple(window) == shape[2:] and max(window) > 1:
             return f"the {node.op_type} {node.output[0]} takes a whole map of {shape[2]}x{shape[3]}"
-        if node.op_type == "Slice" and (cut := _cut(index, node, given)):
+        if node.op_type == "Slice" and len(shapes.get(node.input[0], ())) == 4 and (cut := _cut(index, node, given)):
             return f"the Slice {node.output[0]} ends at {cut}"
     return ""
 
@@ -265,13 +265,3 @@ def _cast_before_use(model: onnx.ModelProto, name: str) -> bool:
             todo += [out for out in node.output if out not in seen]
             seen.update(node.output)
     return True
-
-
-def _rename_reads(graph: Any, old: str, new: str) -> None:
-    for node in graph.node:
-        for i, name in enumerate(node.input):
-            if name == old:
-                node.input[i] = new
-        for attribute in node.attribute:
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                _rename_reads(inner, old, new)

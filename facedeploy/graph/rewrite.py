@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from facedeploy.core.optional_imports import onnx
 from facedeploy.graph.index import reads
@@ -40,6 +40,16 @@ def in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
                 later.append(node)
         waiting = later
     return result
+
+
+def rename_reads(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> None:
+    """Have nodes, and those of their subgraphs, read other tensors, in place. names: old -> new."""
+    for node in nodes:
+        for i, name in enumerate(node.input):
+            node.input[i] = names.get(name, name)
+        for attribute in node.attribute:
+            for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                rename_reads(graph.node, names)
 
 
 class FreeNames:

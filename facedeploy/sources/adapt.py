@@ -134,6 +134,9 @@ def adapt(
     model.CopyFrom(came)
     if model.functions:
         model = onnx_inliner.inline_local_functions(model)
+    if strange := [v.name for v in model.graph.output if not v.type.HasField("tensor_type")]:
+        msg = f"{path} gives {strange[0]}, which is no tensor: export it without what comes behind the network"
+        raise InputError(msg)
     bits = widen(model)
     kinds = kinds_of(model)
     ranges: Mapping[str, Range] = {}
@@ -204,6 +207,8 @@ def _value(name: str, given: Any, value: onnx.ValueInfoProto) -> NDArray[Any]:
 def _picture(path: Path, model: onnx.ModelProto) -> PictureInput:
     inputs = free_inputs(model)
     pictures = {v.name: p for v in inputs if (p := read_picture(v)) is not None}
+    # Of one with a batch and one without, the first is the picture and the second may be anything.
+    pictures = {k: p for k, p in pictures.items() if len(p.layout) == 4} or pictures
     others = [v for v in inputs if v.name not in pictures]
     if len(pictures) == 1 and others:
         first = others[0]
@@ -231,7 +236,7 @@ def _size(path: Path, model: onnx.ModelProto, picture: PictureInput, asked: Size
     if asked in (None, (height, width)):
         return height, width
     assert asked is not None
-    if found := size_inside(model, picture):
+    if found := size_inside(model):
         msg = f"{path} takes pictures of {height}x{width} and no other size, not {asked[0]}x{asked[1]}: {found}"
         raise InputError(msg)
     notes.append(

@@ -353,11 +353,22 @@ def test_a_number_of_pictures_that_is_built_in(here: Path) -> None:
         export(str(mean), "onnx-fp32")
 
 
+def _reading(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same, which reads its points."""
+    model.graph.node.insert(0, node("ReduceMean", ["points"], ["k"], keepdims=0))
+    return model
+
+
 def test_inputs_that_are_no_picture(here: Path) -> None:
     for shape in ((1, 4, *SIZE), (1, *SIZE, 4), (1, 9), (1, 3, 4, *SIZE)):
         path = build(here / "net.onnx", name="x", shape=shape)
         with pytest.raises(InputError, match="takes one picture of one or three channels"):
             export(str(path), "onnx-fp32")
+    points = {"points": (TensorProto.FLOAT, (1, 68, 3))}
+    both = build(here / "both.onnx", after=[node("Mul", ["m", "k"], ["y"])], name="x", inputs=points)
+    onnx.save(_reading(onnx.load(both)), both)
+    with pytest.raises(InputError, match=r"takes points \(1, 68, 3\) as well as a picture"):
+        export(str(both), "onnx-fp32")
     two = build(here / "two.onnx", [node("Add", ["x", "z"], ["c"])], inputs={"z": (TensorProto.FLOAT, (1, 3, *SIZE))})
     with pytest.raises(InputError, match=r"takes x \(1, 3, 32, 40\), z \(1, 3, 32, 40\)"):
         export(str(two), "onnx-fp32")

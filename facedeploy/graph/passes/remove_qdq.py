@@ -22,7 +22,7 @@ from facedeploy.graph.passes.constants import store_constants
 from facedeploy.graph.passes.fold_scales import fold_scales
 from facedeploy.graph.passes.qoperator import to_qdq
 from facedeploy.graph.ranges import Range, union
-from facedeploy.graph.rewrite import FreeNames, replace_nodes, replace_weights
+from facedeploy.graph.rewrite import FreeNames, rename_reads, replace_nodes, replace_weights
 
 # Operators that give of integers what they give of the values these stand for.
 _SAME = frozenset(
@@ -32,6 +32,7 @@ _SAME = frozenset(
 _NOT_NEGATIVE = frozenset({"Relu", "Sigmoid", "Softmax", "Exp", "Abs", "HardSigmoid", "Sqrt"})
 _KEEP_SIGN = frozenset({*_SAME, "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Add", "Mul", "ReduceMean"})
 _SIX = 6.0  # Of ReLU6, which a quantiser drops as well.
+_CLIP_WITH_INPUTS = 11
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class _Rewrite:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self.names = FreeNames(model)
+        self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
         self.weights = {w.name: w for w in model.graph.initializer}
         # Integers that give their name to what they stand for, because nothing else reads them.
         readers = GraphIndex.of(model).readers
@@ -115,8 +117,7 @@ class _Rewrite:
         return Dequantized(self.model, self.ranges)
 
     def _keep(self, node: onnx.NodeProto) -> None:
-        for i, name in enumerate(node.input):
-            node.input[i] = self.alias.get(name, name)
+        rename_reads([node], self.alias)
         self._append(node)
 
     def _know(self, name: str, found: Range) -> None:
@@ -154,6 +155,8 @@ class _Rewrite:
         self.real[node.output[0]] = x, scale
 
     def _clip(self, x: str) -> str:
+        if self.opset < _CLIP_WITH_INPUTS:
+            return self._make("Clip", [x], f"{x}_relu6", min=0.0, max=_SIX)
         ends = [self._store(np.float32(v), f"{x}_{v:g}") for v in (0, _SIX)]
         return self._make("Clip", [x, *ends], f"{x}_relu6")
 
