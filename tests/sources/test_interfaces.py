@@ -183,8 +183,16 @@ def check(path: Path, target: str, limit: float = 2e-5, **options: Any) -> Any:
     return made
 
 
-@pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32", "ncnn-fp32"])
-@pytest.mark.parametrize("kind", KINDS)
+# What is left to ncnn in `make test` puts an operator in front of the network that ncnn then has to have.
+_FRONT = ("one channel", "channels last", "no batch", "bytes")
+_EVERY = [
+    pytest.param(kind, target, marks=[pytest.mark.slow] if target == "ncnn-fp32" and kind not in _FRONT else [])
+    for kind in KINDS
+    for target in ("onnx-fp32", "openvino-fp32", "ncnn-fp32")
+]
+
+
+@pytest.mark.parametrize(("kind", "target"), _EVERY)
 def test_every_interface_gives_the_same_numbers(kind: str, target: str, here: Path) -> None:
     made = check(KINDS[kind](here / "net.onnx"), target, input_size=SIZE)
     changed = {"several": "at once", "one": "grey", "doubles": "64 bits", "an unused": "im_info"}
@@ -193,7 +201,7 @@ def test_every_interface_gives_the_same_numbers(kind: str, target: str, here: Pa
     assert str(here) not in " ".join(made.manifest.notes)
 
 
-@pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32", "ncnn-fp32", "trt-fp16"])
+@pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32", pytest.param("ncnn-fp32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", HALVES)
 def test_floats_of_16_bits_are_widened(kind: str, target: str, here: Path) -> None:
     made = check(HALVES[kind](here / "net.onnx"), target, limit=1e-2)

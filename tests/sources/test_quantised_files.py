@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,15 @@ FORMS = {
     "dynamic": ("dynamic",),
 }
 INT8 = [form for form in FORMS if form != "dynamic"]
+
+
+def _pairs(forms: Iterable[str], targets: Sequence[str], whole: str) -> list[Any]:
+    """Each form on each target; `make test` takes one form on all of them, and the others on the first."""
+    return [
+        pytest.param(f, t, marks=[] if f == whole or t == targets[0] else [pytest.mark.slow])
+        for f in forms
+        for t in targets
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -158,8 +167,9 @@ def rounded(plain: Path, file: Path, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32", "ncnn-fp32", "trt-fp16"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "target"), _pairs(FORMS, ["onnx-fp32", "openvino-fp32", "ncnn-fp32", "trt-fp16"], whole="qoperator")
+)
 def test_a_file_is_read_as_the_float_network_with_its_weights(
     form: str, target: str, made: dict[str, Path], here: Path
 ) -> None:
@@ -176,8 +186,9 @@ def test_a_file_is_read_as_the_float_network_with_its_weights(
     assert not verify(artifact, made[form], runtime="onnxruntime" if target.startswith("trt") else None).problems
 
 
-@pytest.mark.parametrize("target", ["openvino-int8", "ncnn-int8", "trt-int8"])
-@pytest.mark.parametrize("form", INT8)
+@pytest.mark.parametrize(
+    ("form", "target"), _pairs(INT8, ["openvino-int8", "ncnn-int8", "trt-int8"], whole="qdq-symmetric")
+)
 def test_int8_takes_the_ranges_of_the_file_and_no_pictures(form: str, target: str, made: dict[str, Path]) -> None:
     require(target)
     artifact = export(str(made[form]), target, int8=Int8Options(force=True))
@@ -276,7 +287,7 @@ def test_an_integer_convolution_alone(kinds: tuple[int, int], target: str, here:
     assert np.abs(have - want)[inside].max() <= 8 / 2 + 0.5
 
 
-@pytest.mark.parametrize("target", ["openvino-int8", "ncnn-int8", "trt-int8"])
+@pytest.mark.parametrize("target", ["openvino-int8", pytest.param("ncnn-int8", marks=pytest.mark.slow), "trt-int8"])
 def test_a_network_of_one_layer_has_no_int8_by_the_rules(target: str, here: Path) -> None:
     require(target)
     path = integers(here / "net.onnx")
