@@ -32,6 +32,7 @@ from facedeploy.export.ncnn.find_layers import find_int8_layers
 from facedeploy.formats.ncnn import bin as weights
 from facedeploy.formats.ncnn import calibration_table as table
 from facedeploy.formats.ncnn import param as graph
+from facedeploy.formats.ncnn.layouts import INT8_TERM, INT8_TYPES
 from facedeploy.formats.ncnn.param import NcnnLayer
 from facedeploy.graph.from_torch import export_onnx
 from facedeploy.graph.ranges import Range
@@ -316,7 +317,7 @@ def chain(convs: Sequence[Conv], seed: int = 0) -> Model:
 
 
 def terms(layers: Sequence[NcnnLayer]) -> dict[str, str]:
-    return {v.name: dict(v.params)[weights.INT8_TERM] for v in layers if weights.INT8_TERM in dict(v.params)}
+    return {v.name: dict(v.params)[INT8_TERM] for v in layers if INT8_TERM in dict(v.params)}
 
 
 CHAINS = [
@@ -644,7 +645,7 @@ def test_network(small: Path, feed: Floats, ranges: dict[str, Range], tmp_path: 
     made, layers = compiled(small, tmp_path, ranges)
     assert made.int8 == tuple(n for n in ranges if n in ABLE)
     assert made.float32 == ()
-    types = sorted((v.type, dict(v.params)[8]) for v in layers if v.type in weights.INT8_TYPES and 8 in dict(v.params))
+    types = sorted((v.type, dict(v.params)[8]) for v in layers if v.type in INT8_TYPES and 8 in dict(v.params))
     assert types == [
         ("Convolution", "102"),  # second, which only the depthwise one reads
         ("Convolution", "2"),

@@ -274,7 +274,7 @@ def test_weights_of_another_network_are_refused(artifact: GetArtifact) -> None:
 
 
 def test_layer_with_weights_that_is_not_known() -> None:
-    layers = (tagged("conv", 1), NcnnLayer("Scale", "scale", (), (), ((0, "2"),)))
+    layers = (tagged("conv", 1), NcnnLayer("Swirl", "swirl", (), (), ((0, "2"),)))
     with pytest.raises(ConversionError, match="8 bytes"):
         weights.read(layers, bytes(16))
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from facedeploy.formats.ncnn.bin import FEATURE_MASK, NO_HALF, NO_WINOGRAD, groups, number
+from facedeploy.formats.ncnn.bin import FEATURE_MASK, NO_HALF, NO_WINOGRAD
+from facedeploy.formats.ncnn.layouts import groups, number
 from facedeploy.formats.ncnn.param import NcnnLayer
 
 _IN_FLOAT32 = ("Input", "MemoryData")

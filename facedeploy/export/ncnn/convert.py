@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facedeploy.core.errors import ConversionError
@@ -18,6 +19,7 @@ from facedeploy.export.ncnn.reductions import repeat_axes
 from facedeploy.formats.ncnn import bin as weights
 from facedeploy.formats.ncnn import calibration_table as table
 from facedeploy.formats.ncnn import param as graph
+from facedeploy.formats.ncnn.layouts import blocks
 from facedeploy.formats.ncnn.shared_weights import share
 from facedeploy.graph.decode.writer import PREFIX
 from facedeploy.graph.lowering import DeformConvForm, lower
@@ -95,7 +97,7 @@ def convert(spec: NetworkSpec, path: Path, form: DeformConvForm | None = None) -
         param, data = run_pnnx(spec, source, Path(work))
         text, binary = param.read_bytes(), data.read_bytes()
     try:
-        layers = graph.parse(text.decode(errors="replace"))
+        layers = _name_apart(graph.parse(text.decode(errors="replace")))
         _check_layers(layers, spec.name)
         layers, arrays = deform_conv.restore(layers, weights.read(layers, binary), model)
         names = _names(spec)
@@ -104,6 +106,19 @@ def convert(spec: NetworkSpec, path: Path, form: DeformConvForm | None = None) -
     except ConversionError as error:
         msg = f"pnnx wrote unusable files for {spec.name}: {error}"
         raise ConversionError(msg) from error
+
+
+def _name_apart(layers: Sequence[graph.NcnnLayer]) -> tuple[graph.NcnnLayer, ...]:
+    """The layers, of which each that holds weights has a name of its own: pnnx may give one to several."""
+    taken: set[str] = set()
+    named = []
+    for layer in layers:
+        name = layer.name
+        while name in taken and blocks(layer):
+            name += "_"
+        taken.add(name)
+        named.append(replace(layer, name=name))
+    return tuple(named)
 
 
 def run_pnnx(spec: NetworkSpec, source: Path, work: Path) -> tuple[Path, Path]:
@@ -170,7 +185,7 @@ def _kept_layers(job: Job, converted: Converted) -> set[str]:
                 raise ConversionError(msg)
             kept |= found
     kept |= _decoding(converted)
-    learned = {i for i, v in enumerate(layers) if weights.has_weights(v)}
+    learned = {i for i, v in enumerate(layers) if blocks(v)}
     return {layers[i].name for i in spread(steps, {i for i, v in enumerate(layers) if v.name in kept}, learned)}
 
 

@@ -62,4 +62,8 @@ def find_layers(weight: NDArray[Any], arrays: Mapping[str, weights.Arrays]) -> s
     forms = [weight.ravel()]
     if weight.ndim > 1:
         forms.append(np.swapaxes(weight, 0, 1).ravel())
-    return {name for name, (have, *_) in arrays.items() if any(np.array_equal(have, form) for form in forms)}
+    return {
+        name
+        for name, held in arrays.items()
+        if any(np.array_equal(have, form) for have in held if have.size == weight.size for form in forms)
+    }

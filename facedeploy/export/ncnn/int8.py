@@ -18,18 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.core.errors import ConversionError
-from facedeploy.formats.ncnn.bin import (
-    FEATURE_MASK,
-    INT8_STEPS,
-    INT8_TERM,
-    INT8_TYPES,
-    NO_WINOGRAD,
-    REQUANTIZE,
-    Arrays,
-    groups,
-    is_dynamic,
-    number,
-)
+from facedeploy.formats.ncnn.bin import FEATURE_MASK, INT8_STEPS, NO_WINOGRAD, Arrays
+from facedeploy.formats.ncnn.layouts import INT8_TERM, INT8_TYPES, REQUANTIZE, groups, is_dynamic, number
 from facedeploy.formats.ncnn.param import NcnnLayer
 
 _KERNEL_WIDTH, _KERNEL_HEIGHT, _WEIGHT_SIZE, _PAD_VALUE = 1, 11, 6, 18

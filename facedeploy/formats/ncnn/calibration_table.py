@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from facedeploy.core.errors import InputError
-from facedeploy.formats.ncnn.bin import INT8_STEPS, INT8_TERM, INT8_TYPES, Arrays, has_bias, number
+from facedeploy.formats.ncnn.bin import INT8_STEPS, Arrays
+from facedeploy.formats.ncnn.layouts import INT8_TERM, INT8_TYPES, has_bias, number
 from facedeploy.formats.ncnn.param import NcnnLayer
 
 _MAX_BYTES = 64 << 20

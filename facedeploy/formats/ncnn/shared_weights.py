@@ -20,7 +20,8 @@ from pathlib import Path
 
 from facedeploy.formats.ncnn import bin as weights
 from facedeploy.formats.ncnn import param as graph
-from facedeploy.formats.ncnn.bin import DYNAMIC_WEIGHT, FEATURE_MASK, INT8_TERM, Arrays, has_bias, is_dynamic, number
+from facedeploy.formats.ncnn.bin import FEATURE_MASK, Arrays
+from facedeploy.formats.ncnn.layouts import DYNAMIC_WEIGHT, INT8_TERM, LOAD_TYPE, has_bias, is_dynamic, number
 from facedeploy.formats.ncnn.param import NcnnLayer
 
 _FEWEST_BYTES = 1 << 16  # A smaller weight is not worth it.
@@ -66,7 +67,7 @@ def unshare(
     changed: list[NcnnLayer] = []
     dropped: set[str] = set()
     for layer in layers:
-        if not is_dynamic(layer):
+        if not is_dynamic(layer) or not layer.inputs[1].startswith(f"{_SHARED}_weight_"):
             changed.append(layer)
             continue
         splits = [made_by[blob] for blob in layer.inputs[1:]]
@@ -112,5 +113,5 @@ def _sides(layer: NcnnLayer, kind: str, size: int) -> tuple[tuple[int, str], ...
         return ((0, str(size)),)
     outputs, width = number(layer, _OUTPUTS), number(layer, _KERNEL_WIDTH)
     height = number(layer, _KERNEL_HEIGHT, width)
-    sides = {0: width, 1: height, 11: size // (outputs * width * height), 2: outputs, weights.LOAD_TYPE: 0}
+    sides = {0: width, 1: height, 11: size // (outputs * width * height), 2: outputs, LOAD_TYPE: 0}
     return tuple((key, str(value)) for key, value in sides.items())
