@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from facedeploy.core.errors import ConversionError, brief
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.optional_imports import onnx, require, torch
+from facedeploy.graph.complaints import complaint
 from facedeploy.graph.decode.attach import attach
 from facedeploy.graph.decode.build import decoded_spec
 from facedeploy.graph.passes.annotations import name_output_axes, strip_annotations
@@ -72,7 +73,7 @@ def _finish(model: onnx.ModelProto, spec: NetworkSpec, path: Path, head: onnx.Mo
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        msg = f"the ONNX graph is not valid: {brief(error)}"
+        msg = f"the ONNX graph is not valid: {complaint(error, model)}"
         raise ConversionError(msg) from error
     onnx.save(model, path)
 

@@ -81,7 +81,7 @@ class NcnnRuntime(Runtime):
         with self._net.create_extractor() as extractor:
             for name, array in inputs.items():
                 self._checked(extractor.input(name, self._to_mat(array)), name)
-            return {t.name: self._extract(extractor, t.name, batch) for t in self.spec.outputs}
+            return {t.name: _shaped(self._extract(extractor, t.name, batch), t.shape) for t in self.spec.outputs}
 
     def _to_mat(self, array: Array) -> Any:
         mat = self._mat(array[0]) if array.shape[0] == 1 else self._mat(array, batch_index=0)
@@ -109,3 +109,10 @@ class NcnnRuntime(Runtime):
             "version": ncnn.__version__,
             "precision": self._precision,
         }
+
+
+def _shaped(array: Array, shape: tuple[int | str, ...]) -> Array:
+    """An output as the spec has it, where only axes of one differ: ncnn knows no batch, and no tensor without axes."""
+    known = tuple(d for d in shape if isinstance(d, int))
+    same = len(known) == len(shape) and [d for d in known if d != 1] == [d for d in array.shape if d != 1]
+    return array.reshape(known) if same else array

@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Iterator
 
-from facedeploy.core.errors import ConversionError, brief
+from facedeploy.core.errors import ConversionError
 from facedeploy.core.optional_imports import onnx, onnxsim
+from facedeploy.graph.complaints import complaint
 from facedeploy.graph.index import GraphIndex
 from facedeploy.graph.operators import LAYERS
 
@@ -29,7 +30,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
             simplified: onnx.ModelProto
             simplified, equal = run(model)
     except Exception as error:  # It is C++ underneath, and raises what that throws.
-        msg = f"onnxsim does not take the graph: {brief(error)}"
+        msg = f"onnxsim does not take the graph: {complaint(error, model)}"
         raise ConversionError(msg) from error
     if not equal:
         msg = "the simplified ONNX graph gives other answers than the original one"

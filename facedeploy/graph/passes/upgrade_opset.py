@@ -10,11 +10,14 @@ import copy
 
 import numpy as np
 
-from facedeploy.core.errors import ConversionError, brief
+from facedeploy.core.errors import ConversionError
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.optional_imports import onnx, onnx_inliner
+from facedeploy.graph.index import infer_values
 from facedeploy.graph.passes.annotations import strip_annotations
 from facedeploy.graph.passes.constants import store_constants
+from facedeploy.graph.passes.explicit_pads import explicit_pads
+from facedeploy.graph.passes.old_attributes import drop_old_attributes
 from facedeploy.graph.passes.simplify import simplify
 
 _FIRST_IR_WITH_FREE_WEIGHTS = 4  # Before it, every weight had to be an input as well.
@@ -39,6 +42,7 @@ def upgrade_opset(model: onnx.ModelProto, spec: NetworkSpec, opset: int) -> onnx
     # First with the operators of its own opset: shapes that were computed become constants, which is the form in
     # which the version converter knows Upsample, Reshape and others.
     model.ir_version = max(model.ir_version, _FIRST_IR_WITH_FREE_WEIGHTS)
+    drop_old_attributes(model)
     model = simplify(model)
     old = _opset(model) <= _LAST_OPSET_WITH_ONE_RESIZE
     model = _to_opset(model, opset)
@@ -46,6 +50,7 @@ def upgrade_opset(model: onnx.ModelProto, spec: NetworkSpec, opset: int) -> onnx
         _sample_as_before(model)
     model = simplify(model)
     store_constants(model)  # pnnx, for one, looks for scales and axes there only.
+    explicit_pads(model)
     return model
 
 
@@ -91,6 +96,23 @@ def _opset(model: onnx.ModelProto) -> int:
     return next((o.version for o in model.opset_import if o.domain in _STANDARD), 1)
 
 
+def _stops_at(model: onnx.ModelProto, opset: int) -> str:
+    """The first node that the version converter does not take by itself."""
+    values = infer_values(model)
+    weights = {w.name: w for w in model.graph.initializer}
+    for node in model.graph.node:
+        held = [weights[name] for name in node.input if name in weights]
+        inputs = [values[name] for name in node.input if name in values and name not in weights]
+        outputs = [values.get(name) or onnx.ValueInfoProto(name=name) for name in node.output if name]
+        graph = onnx.helper.make_graph([node], "node", inputs, outputs, held)
+        alone = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+        try:
+            onnx.version_converter.convert_version(alone, opset)
+        except Exception:
+            return f"{node.op_type} (node {node.name or node.output[0]})"
+    return "a combination of its operators"
+
+
 def _to_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     have = _opset(model)
     if have != opset:
@@ -98,7 +120,10 @@ def _to_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
             model = onnx.version_converter.convert_version(model, opset)
         except Exception as error:  # The converter's assertions reach Python as RuntimeError and others.
             if have < opset:
-                msg = f"its operators of opset {have} cannot be brought to opset {opset}: {brief(error)}"
+                what = _stops_at(model, opset)
+                msg = (
+                    f"{what} of opset {have} cannot be brought to opset {opset}: export it with opset 13 or later"
+                )
                 raise ConversionError(msg) from error
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
     return model
