@@ -36,8 +36,8 @@ def first_wrong(onnx_path: Path, spec: NetworkSpec, feed: Arrays, compile_networ
     def wrong(count: int) -> bool:
         with tempfile.TemporaryDirectory() as work:
             folder = Path(work)
-            part = _beginning(model, count)
-            job = Job(_spec(part, spec), folder / f"{spec.name}.onnx", "fp32", folder)
+            part = beginning(model, count)
+            job = Job(spec_of(part, spec), folder / f"{spec.name}.onnx", "fp32", folder)
             if not job.spec.outputs:
                 return False
             onnx.save(part, job.onnx_path)
@@ -64,7 +64,7 @@ def first_wrong(onnx_path: Path, spec: NetworkSpec, feed: Arrays, compile_networ
     return f"{node.op_type} (node {node.name or node.output[0]})"
 
 
-def _beginning(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
+def beginning(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
     """The first nodes of a graph as a network; its outputs are the float tensors that the rest, or the user, reads."""
     graph = model.graph
     made = {name for node in graph.node[:count] for name in node.output}
@@ -81,6 +81,7 @@ def _beginning(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
     return onnx.helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
-def _spec(model: onnx.ModelProto, spec: NetworkSpec) -> NetworkSpec:
+def spec_of(model: onnx.ModelProto, spec: NetworkSpec) -> NetworkSpec:
+    """The spec of such a beginning of a network."""
     outputs = tuple(TensorSpec(v.name, shape_of(v)) for v in model.graph.output)
     return NetworkSpec(spec.name, spec.inputs, outputs)

@@ -15,7 +15,10 @@ from facedeploy.export.compiler import Compiled, Job
 from facedeploy.export.ncnn import deform_conv, int8
 from facedeploy.export.ncnn.arm_fp16 import for_arm_fp16
 from facedeploy.export.ncnn.find_layers import find_int8_layers, find_layers
+from facedeploy.export.ncnn.forms.outputs import put_back, set_aside
+from facedeploy.export.ncnn.forms.prepare import prepare
 from facedeploy.export.ncnn.reductions import repeat_axes
+from facedeploy.export.ncnn.refusals import operators, stops_at
 from facedeploy.formats.ncnn import bin as weights
 from facedeploy.formats.ncnn import calibration_table as table
 from facedeploy.formats.ncnn import param as graph
@@ -28,6 +31,7 @@ from facedeploy.graph.sampling_positions import Step, exact_steps, spread
 from facedeploy.runtimes.ncnn import ncnn_options
 
 _TIMEOUT_SECONDS = 900
+_WAY_OUT = "write this part of the network in another way, or export for another backend"
 # layer type -> the inputs that say where, and how much, it samples
 _SAMPLERS = {"DeformableConv2D": (1, 2), "GridSample": (1,)}
 _MODULATORS = {"GridSample": "BinaryOp"}
@@ -92,16 +96,19 @@ def convert(spec: NetworkSpec, path: Path, form: DeformConvForm | None = None) -
     model, lowerings = lower(onnx.load(path), form, "gridsample", deform_conv.refuse)
     with tempfile.TemporaryDirectory() as work:
         source = Path(work) / f"{spec.name}.onnx"
+        aside = set_aside(model, spec.name)
+        prepare(model)
         repeat_axes(model)
         onnx.save(model, source)
-        param, data = run_pnnx(spec, source, Path(work))
+        param, data = _run_pnnx(model, spec, source, Path(work))
         text, binary = param.read_bytes(), data.read_bytes()
     try:
         layers = _name_apart(graph.parse(text.decode(errors="replace")))
-        _check_layers(layers, spec.name)
+        _check_layers(layers, spec.name, model)
         layers, arrays = deform_conv.restore(layers, weights.read(layers, binary), model)
-        names = _names(spec)
+        names = _names(spec, [v.name for v in model.graph.output])
         layers = graph.rename_blobs(graph.make_room(layers, names), names)
+        layers, arrays = put_back(layers, arrays, aside, spec)
         return Converted(model, lowerings, layers, arrays)
     except ConversionError as error:
         msg = f"pnnx wrote unusable files for {spec.name}: {error}"
@@ -119,6 +126,25 @@ def _name_apart(layers: Sequence[graph.NcnnLayer]) -> tuple[graph.NcnnLayer, ...
         taken.add(name)
         named.append(replace(layer, name=name))
     return tuple(named)
+
+
+def _run_pnnx(model: onnx.ModelProto, spec: NetworkSpec, source: Path, work: Path) -> tuple[Path, Path]:
+    """As `run_pnnx`, with the operator named at which it stops."""
+
+    def runs(part: NetworkSpec, path: Path, folder: Path) -> bool:
+        try:
+            run_pnnx(part, path, folder)
+        except ConversionError:
+            return False
+        return True
+
+    try:
+        return run_pnnx(spec, source, work)
+    except ConversionError as error:
+        if not (found := stops_at(model, spec, runs)):
+            raise
+        msg = f"pnnx cannot convert {found} of {spec.name}: {_WAY_OUT}"
+        raise ConversionError(msg) from error
 
 
 def run_pnnx(spec: NetworkSpec, source: Path, work: Path) -> tuple[Path, Path]:
@@ -139,8 +165,7 @@ def run_pnnx(spec: NetworkSpec, source: Path, work: Path) -> tuple[Path, Path]:
         msg = f"pnnx did not finish {spec.name} in {_TIMEOUT_SECONDS} seconds"
         raise ConversionError(msg) from error
     if not all(path.is_file() and path.stat().st_size for path in files.values()):
-        tail = " | ".join((result.stdout + result.stderr).strip().splitlines()[-3:])
-        msg = f"pnnx wrote no ncnn files for {spec.name} (exit status {result.returncode}): {tail}"
+        msg = f"pnnx wrote no ncnn files for {spec.name} (exit status {result.returncode}): {_WAY_OUT}"
         raise ConversionError(msg)
     return files["param"], files["bin"]
 
@@ -158,10 +183,10 @@ def _shape_arguments(spec: NetworkSpec) -> list[str]:
     return arguments
 
 
-def _names(spec: NetworkSpec) -> dict[str, str]:
+def _names(spec: NetworkSpec, outputs: Sequence[str]) -> dict[str, str]:
     """How pnnx names inputs and outputs, to how the network does."""
     names = {f"in{i}": t.name for i, t in enumerate(spec.inputs)}
-    return names | {f"out{i}": t.name for i, t in enumerate(spec.outputs)}
+    return names | {f"out{i}": name for i, name in enumerate(outputs)}
 
 
 def _kept_layers(job: Job, converted: Converted) -> set[str]:
@@ -197,8 +222,9 @@ def _decoding(converted: Converted) -> set[str]:
     return found | {v.name for v in converted.layers if not read.isdisjoint(v.inputs)}
 
 
-def _check_layers(layers: tuple[graph.NcnnLayer, ...], name: str) -> None:
+def _check_layers(layers: tuple[graph.NcnnLayer, ...], name: str, model: onnx.ModelProto) -> None:
     unknown = sorted({v.type for v in layers if v.type != deform_conv.COPIED and ncnn.create_layer(v.type) is None})
     if unknown:
-        msg = f"pnnx wrote layers for {name} that ncnn does not have: {', '.join(unknown)}"
+        named = ", ".join(operators(unknown, model))
+        msg = f"pnnx wrote layers for {name} that ncnn does not have: {named}; {_WAY_OUT}"
         raise ConversionError(msg)

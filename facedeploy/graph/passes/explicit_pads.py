@@ -48,7 +48,10 @@ def window(node: onnx.NodeProto, kernel: Sequence[int]) -> tuple[Sizes, Sizes]:
 
 
 def _by_rule(given: Mapping[str, Any]) -> bool:
-    return given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"") or bool(given.get("output_shape"))
+    """Whether padding is left to a rule; or to a size that is rounded up, where ONNX and ONNX Runtime differ."""
+    moves = zip(given.get("strides", ()), given.get("kernel_shape", ()), strict=False)
+    beyond = given.get("ceil_mode", 0) and any(stride > extent for stride, extent in moves)
+    return bool(beyond) or given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"") or bool(given.get("output_shape"))
 
 
 def _pads(node: onnx.NodeProto, size: Sizes, kernel: Sizes) -> dict[str, Any]:
@@ -56,6 +59,8 @@ def _pads(node: onnx.NodeProto, size: Sizes, kernel: Sizes) -> dict[str, Any]:
     rule = given.get("auto_pad", b"NOTSET")
     reach, strides = window(node, kernel)
     before, after, more = [], [], list(given.get("output_padding") or [0] * len(size))
+    if rule in (b"NOTSET", b"") and node.op_type in POOLS:
+        return _rounded_up(given, size, reach, strides)
     for i, (have, extent, stride) in enumerate(zip(size, reach, strides, strict=True)):
         if node.op_type == "ConvTranspose":
             wanted = have * stride if rule != b"VALID" else (have - 1) * stride + extent + more[i]
@@ -73,3 +78,15 @@ def _pads(node: onnx.NodeProto, size: Sizes, kernel: Sizes) -> dict[str, Any]:
     result: dict[str, Any] = dict.fromkeys(_RULES)
     result["pads"] = [*before, *after]
     return {**result, "output_padding": more} if any(more) else result
+
+
+def _rounded_up(given: Mapping[str, Any], size: Sizes, reach: Sizes, strides: Sizes) -> dict[str, Any]:
+    """A window may hang over the end, but must begin before it: ONNX Runtime's rule, and PyTorch's."""
+    count = len(size)
+    pads = list(given.get("pads") or [0] * 2 * count)
+    for i, (have, extent, stride) in enumerate(zip(size, reach, strides, strict=True)):
+        room = have + pads[i] + pads[count + i] - extent
+        last = -(-room // stride) * stride
+        last -= stride if last >= have + pads[i] else 0
+        pads[count + i] = max(pads[count + i] + last - room, 0)
+    return {"pads": pads, "ceil_mode": None}

@@ -17,7 +17,7 @@ from facedeploy.graph.index import infer_values
 from facedeploy.graph.passes.annotations import strip_annotations
 from facedeploy.graph.passes.constants import store_constants
 from facedeploy.graph.passes.explicit_pads import explicit_pads
-from facedeploy.graph.passes.old_attributes import drop_old_attributes
+from facedeploy.graph.passes.old_forms import rewrite_old_forms
 from facedeploy.graph.passes.simplify import simplify
 
 _FIRST_IR_WITH_FREE_WEIGHTS = 4  # Before it, every weight had to be an input as well.
@@ -42,7 +42,7 @@ def upgrade_opset(model: onnx.ModelProto, spec: NetworkSpec, opset: int) -> onnx
     # First with the operators of its own opset: shapes that were computed become constants, which is the form in
     # which the version converter knows Upsample, Reshape and others.
     model.ir_version = max(model.ir_version, _FIRST_IR_WITH_FREE_WEIGHTS)
-    drop_old_attributes(model)
+    rewrite_old_forms(model)
     model = simplify(model)
     old = _opset(model) <= _LAST_OPSET_WITH_ONE_RESIZE
     model = _to_opset(model, opset)
@@ -121,9 +121,7 @@ def _to_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         except Exception as error:  # The converter's assertions reach Python as RuntimeError and others.
             if have < opset:
                 what = _stops_at(model, opset)
-                msg = (
-                    f"{what} of opset {have} cannot be brought to opset {opset}: export it with opset 13 or later"
-                )
+                msg = f"{what} of opset {have} cannot be brought to opset {opset}: export it with opset 13 or later"
                 raise ConversionError(msg) from error
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
     return model
