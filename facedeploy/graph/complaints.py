@@ -24,6 +24,7 @@ _CODE = (
     r"Assertion `.*?' failed:?|Assertion `.*?` failed:?",
     r"\[\w*Error\]|\[ONNXRuntimeError\] : \d+ : \w+ :",
     r"==> Context:.*",
+    r"Inference error\(s\):|\(op_type:[^)]*\):?",
 )
 
 

@@ -69,6 +69,11 @@ class OnnxRuntimeRuntime(Runtime):
             msg = f"{what} is not {spec.name}: it has the tensors {have}, not {want}"
             raise ConversionError(msg)
 
+    @property
+    def path(self) -> Path:
+        """The file that is run."""
+        return self._path
+
     def _run(self, inputs: Mapping[str, Array]) -> Arrays:
         try:
             outputs = self._session.run(self._names, dict(inputs))

@@ -96,8 +96,8 @@ def convert(spec: NetworkSpec, path: Path, form: DeformConvForm | None = None) -
     model, lowerings = lower(onnx.load(path), form, "gridsample", deform_conv.refuse)
     with tempfile.TemporaryDirectory() as work:
         source = Path(work) / f"{spec.name}.onnx"
-        aside = set_aside(model, spec.name)
         prepare(model)
+        aside = set_aside(model, spec.name)  # What was not the same may be, in its new form.
         repeat_axes(model)
         onnx.save(model, source)
         param, data = _run_pnnx(model, spec, source, Path(work))
@@ -111,7 +111,7 @@ def convert(spec: NetworkSpec, path: Path, form: DeformConvForm | None = None) -
         layers, arrays = put_back(layers, arrays, aside, spec)
         return Converted(model, lowerings, layers, arrays)
     except ConversionError as error:
-        msg = f"pnnx wrote unusable files for {spec.name}: {error}"
+        msg = f"pnnx wrote unusable files for {spec.name}: {error}; {_WAY_OUT}"
         raise ConversionError(msg) from error
 
 
@@ -226,5 +226,5 @@ def _check_layers(layers: tuple[graph.NcnnLayer, ...], name: str, model: onnx.Mo
     unknown = sorted({v.type for v in layers if v.type != deform_conv.COPIED and ncnn.create_layer(v.type) is None})
     if unknown:
         named = ", ".join(operators(unknown, model))
-        msg = f"pnnx wrote layers for {name} that ncnn does not have: {named}; {_WAY_OUT}"
+        msg = f"pnnx wrote layers for {name} that ncnn does not have: {named}"
         raise ConversionError(msg)

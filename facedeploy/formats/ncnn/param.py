@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from facedeploy.core.errors import ConversionError
 
 _MAGIC = "7767517"
+_SHOWN = 20  # Blobs that a message lists.
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def rename_blobs(layers: tuple[NcnnLayer, ...], names: Mapping[str, str]) -> tup
     blobs = [b for layer in layers for b in layer.outputs]
     renamed = [names.get(b, b) for b in blobs]
     if missing := sorted(set(names) - set(blobs)):
-        msg = f"the ncnn graph has no blob {missing[0]}; it has {', '.join(blobs)}"
+        msg = f"the ncnn graph has no blob {missing[0]}; it has {', '.join(blobs[:_SHOWN])}"
         raise ConversionError(msg)
     if len(set(renamed)) != len(renamed):
         msg = f"renaming {dict(names)} gives two blobs of the ncnn graph one name"

@@ -22,6 +22,8 @@ from facedeploy.graph.passes.simplify import simplify
 
 _FIRST_IR_WITH_FREE_WEIGHTS = 4  # Before it, every weight had to be an input as well.
 _LAST_OPSET_WITH_ONE_RESIZE = 10
+_FIRST_OPSET = 7
+_AGAIN = "export it with opset 13 or later"
 _STANDARD = ("", "ai.onnx")
 
 
@@ -43,7 +45,7 @@ def upgrade_opset(model: onnx.ModelProto, spec: NetworkSpec, opset: int) -> onnx
     # which the version converter knows Upsample, Reshape and others.
     model.ir_version = max(model.ir_version, _FIRST_IR_WITH_FREE_WEIGHTS)
     rewrite_old_forms(model)
-    model = simplify(model)
+    model = _simplify_old(model)
     old = _opset(model) <= _LAST_OPSET_WITH_ONE_RESIZE
     model = _to_opset(model, opset)
     if old:
@@ -52,6 +54,21 @@ def upgrade_opset(model: onnx.ModelProto, spec: NetworkSpec, opset: int) -> onnx
     store_constants(model)  # pnnx, for one, looks for scales and axes there only.
     explicit_pads(model)
     return model
+
+
+def _simplify_old(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Simplify a graph of its own opset.
+
+    Raises:
+        ConversionError: as `simplify`; or the tools know this opset no more.
+    """
+    try:
+        return simplify(model)
+    except ConversionError as error:
+        if (opset := _opset(model)) >= _FIRST_OPSET:
+            raise
+        msg = f"opset {opset} is older than the tools know: {_AGAIN}"
+        raise ConversionError(msg) from error
 
 
 def _use_one_domain(model: onnx.ModelProto) -> None:
@@ -121,7 +138,7 @@ def _to_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         except Exception as error:  # The converter's assertions reach Python as RuntimeError and others.
             if have < opset:
                 what = _stops_at(model, opset)
-                msg = f"{what} of opset {have} cannot be brought to opset {opset}: export it with opset 13 or later"
+                msg = f"{what} of opset {have} cannot be brought to opset {opset}: {_AGAIN}"
                 raise ConversionError(msg) from error
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
     return model

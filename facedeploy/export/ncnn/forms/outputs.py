@@ -5,6 +5,7 @@ They are taken out of the graph before pnnx sees it, and come back as layers of 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,7 +43,7 @@ def set_aside(model: onnx.ModelProto, network: str) -> Aside:
     """Take such outputs out of a graph, in place.
 
     Raises:
-        ConversionError: there is no other output.
+        ConversionError: there is no other output, or an input is one under its own name.
     """
     index, source = GraphIndex.of(model), _sources(model)
     inputs = {v.name for v in model.graph.input}
@@ -51,6 +52,9 @@ def set_aside(model: onnx.ModelProto, network: str) -> Aside:
     constants: dict[str, NDArray[Any]] = {}
     for value in model.graph.output:
         root = source.get(value.name, value.name)
+        if value.name in inputs:
+            msg = f"{network} gives its input {value.name} back under the same name: leave that output out for ncnn"
+            raise ConversionError(msg)
         if root in inputs:
             same[value.name] = root
         elif root in index.weights:
@@ -95,22 +99,27 @@ def put_back(
 
 def _sources(model: onnx.ModelProto) -> dict[str, str]:
     """Tensor -> the one that it is a copy of, or computed as."""
+    held: dict[tuple[object, ...], str] = {}
     source: dict[str, str] = {}
+    for weight in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        content = (weight.data_type, values.shape, hashlib.sha256(values.tobytes()).digest())
+        source[weight.name] = held.setdefault(content, weight.name)
     computed: dict[tuple[object, ...], onnx.NodeProto] = {}
-    values = infer_values(model)
+    typed = infer_values(model)
     for node in model.graph.node:
         inputs = tuple(source.get(name, name) for name in node.input)
         kind = tuple(sorted(a.SerializeToString(deterministic=True) for a in node.attribute))
         twin = computed.setdefault((node.op_type, node.domain, inputs, kind), node)
         if twin is not node:
             source |= {a: source.get(b, b) for a, b in zip(node.output, twin.output, strict=False)}
-        elif node.op_type in _NOTHING_DONE or (node.op_type in _RESHAPES and _alike(values, node)):
+        elif node.op_type in _NOTHING_DONE or (node.op_type in _RESHAPES and _alike(typed, node)):
             source[node.output[0]] = inputs[0]
     return source
 
 
-def _alike(values: Mapping[str, onnx.ValueInfoProto], node: onnx.NodeProto) -> bool:
-    before, after = (values.get(name) for name in (node.input[0], node.output[0]))
+def _alike(typed: Mapping[str, onnx.ValueInfoProto], node: onnx.NodeProto) -> bool:
+    before, after = (typed.get(name) for name in (node.input[0], node.output[0]))
     if before is None or after is None or not all(shape_of(before)):
         return False
     types = before.type.tensor_type.elem_type == after.type.tensor_type.elem_type

@@ -103,13 +103,13 @@ def _pad(w: Writer, node: onnx.NodeProto) -> bool:
     around = {a: (int(pads[i]), int(pads[i + len(places)])) for i, a in enumerate(places)}
     fill = float(0 if value is None else value.item())
     simple = fill == 0 and all(min(both) >= 0 and (a in _SPATIAL or not any(both)) for a, both in around.items())
-    if simple and len(node.input) == 2:
+    if simple and len(node.input) == 2 and "mode" in attributes(node):
         return False
     name = node.input[0]
     if simple:
         both = [around.get(a, (0, 0)) for a in range(len(shape))]
         sides = np.array([b for b, _ in both] + [a for _, a in both], np.int64)
-        w.emit("Pad", [name, w.hold(sides, "pads")], node.output[0])
+        w.emit("Pad", [name, w.hold(sides, "pads")], node.output[0], mode="constant")
         return True
     size = list(shape)
     for axis, (before, after) in around.items():
