@@ -16,11 +16,10 @@ def _gemm(w: Writer, node: onnx.NodeProto) -> bool:
     given = attributes(node)
     weight, bias = w.constant(node, 1), w.constant(node, 2)
     alpha, beta = given.get("alpha", 1.0), given.get("beta", 1.0)
-    turned, columns = given.get("transB", 0), w.shape(node.output[0])[-1]
-    simple = weight is not None and not given.get("transA", 0)
-    row = bias is not None and bias.size == bias.shape[-1:][0] == columns if bias is not None and bias.ndim else False
-    fits = turned and alpha == beta == 1 and ((row and bias is not None and bias.ndim == 1) or not w.given(node, 2))
-    if simple and fits:
+    turned = given.get("transB", 0)
+    columns = 0 if weight is None else weight.shape[0 if turned else 1]
+    plain = not w.given(node, 2) or (bias is not None and bias.shape == (columns,))
+    if weight is not None and turned and not given.get("transA", 0) and alpha == beta == 1 and plain:
         return False
     left, right = node.input[:2]
     if given.get("transA", 0):
@@ -53,7 +52,8 @@ def _gemm(w: Writer, node: onnx.NodeProto) -> bool:
     if w.given(node, 2) and not done:
         summand = node.input[2]
         if bias is not None:
-            summand = w.hold(np.broadcast_to(bias * np.float32(beta), w.shape(last)).astype(np.float32), "bias")
+            size = w.shape(last) or bias.shape
+            summand = w.hold(np.broadcast_to(bias * np.float32(beta), size).astype(np.float32), "bias")
         elif beta != 1:
             summand = w.emit("Mul", [summand, w.hold(np.float32(beta), "factor")])
         w.emit("Add", [name, summand], last)
@@ -101,8 +101,10 @@ def _softsign(w: Writer, node: onnx.NodeProto) -> bool:
 
 
 def _lp_normalization(w: Writer, node: onnx.NodeProto) -> bool:
-    given = attributes(node)
-    axis = given.get("axis", -1) % max(len(w.shape(node.input[0])), 1)
+    given, shape = attributes(node), w.shape(node.input[0])
+    if not shape:
+        return False
+    axis = given.get("axis", -1) % len(shape)
     axes = w.hold(np.array([axis, axis], np.int64), "axes")
     norm = w.emit(f"ReduceL{given.get('p', 2)}", [node.input[0], axes], keepdims=1)
     w.emit("Div", [node.input[0], w.emit("Max", [norm, w.hold(np.float32(_TINY), "tiny")])], node.output[0])

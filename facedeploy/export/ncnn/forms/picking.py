@@ -140,7 +140,10 @@ def _tile(w: Writer, node: onnx.NodeProto) -> bool:
 
 def _space_to_depth(w: Writer, node: onnx.NodeProto) -> bool:
     """A convolution of ones and zeros: pnnx orders the channels as PyTorch does."""
-    channels, block = w.shape(node.input[0])[1], attributes(node)["blocksize"]
+    shape, block = w.shape(node.input[0]), attributes(node)["blocksize"]
+    if not shape:
+        return False
+    channels = shape[1]
     kernel = np.zeros((block, block, channels, channels, block, block), np.float32)
     for y in range(block):
         for x in range(block):

@@ -76,7 +76,7 @@ def _conv_transpose(w: Writer, node: onnx.NodeProto) -> bool:
 
 def _reduce_max(w: Writer, node: onnx.NodeProto) -> bool:
     """A pooling over all of what is reduced; pnnx reads a ReduceMax without axes only."""
-    shape, out, axes = w.shape(node.input[0]), w.shape(node.output[0]), w.constant(node, 1)
+    shape, axes = w.shape(node.input[0]), w.constant(node, 1)
     if attributes(node).get("noop_with_empty_axes", 0) and not w.given(node, 1):
         w.emit("Identity", [node.input[0]], node.output[0])
         return True
@@ -97,6 +97,8 @@ def _reduce_max(w: Writer, node: onnx.NodeProto) -> bool:
     name = w.emit("MaxPool", [name], kernel_shape=[1, length])
     if node.op_type == "ReduceMin":
         name = w.emit("Neg", [name])
+    one = (1,) if attributes(node).get("keepdims", 1) else ()
+    out = [side for a, size in enumerate(shape) for side in (one if a in reduced else (size,))]
     w.reshape(name, out or (1,), node.output[0])
     return True
 
