@@ -118,6 +118,7 @@ def test_open_axes_need_a_size(here: Path) -> None:
     assert "one size" in refusal(path, input_size="any")
     made = export(str(path), "onnx-fp32", input_size=SIZE)
     assert made.manifest.networks[0].spec.inputs[0].shape == (1, 3, *SIZE)
+    export(str(path), require("ncnn-fp32"), output="ncnn", input_size=SIZE)
     (here / "open.toml").write_text('[input]\nsize = "24x48"')
     assert export(str(path), "onnx-fp32", output="b").manifest.networks[0].spec.outputs[0].shape == (1, 4, 24, 48)
     assert (
@@ -135,10 +136,13 @@ def test_a_file_of_one_size_takes_no_other(here: Path) -> None:
 
 
 def test_a_backend_that_is_wrong_is_caught_and_the_operator_named(here: Path) -> None:
-    """Without a word, pnnx takes this Resize for one that samples elsewhere."""
-    path = own_networks.opset10(here / "resize.onnx")
-    text = message(ParityError, lambda: export(str(path), require("ncnn-fp32"), input_size=SIZE), here, status=1)
-    assert "the first operator that is off is Resize" in text
+    """Without a word, pnnx takes this Pad for one with zeros."""
+    nodes = [convolution("x", "c", "w"), node("Pad", ["c", "pads"], ["p"], mode="wrap"), node("Relu", ["p"], ["y"])]
+    constants = {"w": weights(4, 3, 3, 3), "pads": np.array([0, 0, 2, 2, 0, 0, 2, 2])}
+    height, width = SIZE
+    path = write(here / "pad.onnx", nodes, constants, {"y": [1, 4, height + 4, width + 4]}, opset=19, ir=9)
+    text = message(ParityError, lambda: export(str(path), require("ncnn-fp32")), here, status=1)
+    assert "the first operator that is off is Pad" in text
 
 
 def test_an_operator_that_a_backend_lacks_is_named(here: Path) -> None:
