@@ -84,4 +84,4 @@ def beginning(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
 def spec_of(model: onnx.ModelProto, spec: NetworkSpec) -> NetworkSpec:
     """The spec of such a beginning of a network."""
     outputs = tuple(TensorSpec(v.name, shape_of(v)) for v in model.graph.output)
-    return NetworkSpec(spec.name, spec.inputs, outputs)
+    return NetworkSpec(spec.name, spec.inputs, outputs, spec.axes)
