@@ -70,8 +70,8 @@ class OnnxRuntimeRuntime(Runtime):
             raise ConversionError(msg)
 
     @property
-    def path(self) -> Path:
-        """The file that is run."""
+    def source(self) -> Path | bytes:
+        """The ONNX file that is run, or what is in it."""
         return self._path
 
     def _run(self, inputs: Mapping[str, Array]) -> Arrays:

@@ -113,7 +113,8 @@ def orderings(reference: Runtime) -> list[Ordering]:
     """The orderings in a network that is run from its ONNX file; none for another one, and where there is no TopK."""
     if not isinstance(reference, OnnxRuntimeRuntime):
         return []
-    model = onnx.load(reference.path)
+    source = reference.source
+    model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source)
     opset = next((o.version for o in model.opset_import if o.domain in _STANDARD), 1)
     if opset < _FIRST_OPSET or not any(n.op_type == "TopK" for n in model.graph.node):
         return []
