@@ -97,7 +97,7 @@ def test_what_cannot_be_true_of_a_family_is_said(here: Path) -> None:
     """Drawn weights: the shapes are right, and no face is found."""
     (fit,) = inspect(scrfd(here / "face.onnx", score=0.0)).fits
     assert fit.family == "scrfd"
-    assert "no face is found on a photograph" in fit.problem
+    assert "no face is found on a photograph of one, which has 64x64 pixels here: give a larger" in fit.problem
     (fit,) = inspect(scrfd(here / "face.onnx", score=7.0)).fits
     assert "no probabilities" in fit.problem
 
@@ -182,8 +182,8 @@ def test_a_size_that_does_not_run_is_refused_with_what_is_in_the_file(here: Path
     assert "multiples of 32" in found.refused
     assert (found.size, found.network, found.work, found.settings) == (None, None, None, None)
     found = inspect(tied(here / "one.onnx", (1, 3, 112, 112)), input_size=(320, 320))
-    assert "112x112 and no other size" in found.refused
-    assert "112x112 and no other size" in refused(here, "one.onnx", input_size=(320, 320), write="one.toml")
+    assert "the file says 112x112, so take that" in found.refused
+    assert "the file says 112x112, so take that" in refused(here, "one.onnx", input_size=(320, 320), write="one.toml")
 
 
 def test_what_is_changed_of_a_file_is_said(here: Path) -> None:
@@ -214,6 +214,7 @@ def test_in_doubt_the_families_that_fit_are_named_and_the_user_decides(here: Pat
     assert (found.kind, found.settings) == ("doubt", None)
     assert [fit.family for fit in found.fits if not fit.problem] == ["one", "other"]
     assert [fit.family for fit in found.fits if "no face is found" in fit.problem] == ["blind"]
+    assert found.families == ("one", "other")
     assert "nine outputs at strides 8, 16, 32" in found.reason
     with pytest.raises(InputError, match=r"may be one \(nine outputs .*\) or other \(nine .*: say which with --family"):
         facedeploy.export(str(path), "onnx-fp32", output="out")
