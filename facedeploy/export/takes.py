@@ -34,10 +34,7 @@ _WAYS_OUT = {
     **dict.fromkeys(("ArgMax", "ArgMin", "OneHot"), "let the network give the scores that this chooses from"),
     **dict.fromkeys(("ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv"), _FLOAT_FILE),
 }
-# What pnnx calls operators that it takes for PyTorch's.
-_ALIASES = {"gt": "Greater", "lt": "Less", "ge": "GreaterOrEqual", "le": "LessOrEqual", "eq": "Equal", "ne": "Not"}
 _LONGEST = 300  # Letters of a reason.
-_TORCH = ("torch.", "Tensor.", "F.", "nn.")
 
 
 @dataclass(frozen=True)
@@ -110,14 +107,7 @@ def _ask(backend: Backend, spec: NetworkSpec, onnx_path: Path, used: Sequence[st
 
 def _operators(message: str, used: Sequence[str]) -> tuple[str, ...]:
     """Which of the operators of a graph a converter's message names."""
-    words = re.findall(r"[\w.]+", message.rpartition(": ")[2])
-    plain = {op.lower(): op for op in used}
-    found = [word for word in words if word in used]
-    for word in words:
-        if word.startswith(_TORCH):
-            name = word.rpartition(".")[2].replace("_", "")
-            found += [op for op in (_ALIASES.get(name), plain.get(name)) if op is not None and op in used]
-    return tuple(dict.fromkeys(found))
+    return tuple(word for word in re.findall(r"\w+", message) if word in used)
 
 
 def _short(message: str) -> str:

@@ -147,7 +147,10 @@ def contradiction(candidate: Described, run: Opener) -> str:
 
 def _doubt(name: str, found: Sequence[Described]) -> str:
     reasons = {str(c.settings.family): c.reason for c in found}
-    fits = " or ".join(f"{family} ({reason})" for family, reason in reasons.items())
+    if len(set(reasons.values())) == 1:
+        fits = f"{' or '.join(reasons)} ({found[0].reason})"
+    else:
+        fits = " or ".join(f"{family} ({reason})" for family, reason in reasons.items())
     return f"{name} may be {fits}: say which with --family"
 
 

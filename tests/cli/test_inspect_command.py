@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_deployed_is_told_all_the_same(run: Run, tmp_path:
 
 
 def test_an_artifact_says_what_it_is(run: Run, tmp_path: Path) -> None:  # noqa: F811
-    artifact = tiny("onnx-fp32", (96, 128))
+    artifact = tiny("onnx-fp32", (240, 320))  # As other tests have it made.
     result = run("inspect", artifact.path)
     assert result.status == 0
     assert f"artifact: {artifact.path}\nmodel: mos-tiny\ntarget: onnx-fp32\n" in result.out

@@ -216,7 +216,7 @@ def test_in_doubt_the_families_that_fit_are_named_and_the_user_decides(here: Pat
     assert [fit.family for fit in found.fits if "no face is found" in fit.problem] == ["blind"]
     assert found.families == ("one", "other")
     assert "nine outputs at strides 8, 16, 32" in found.reason
-    with pytest.raises(InputError, match=r"may be one \(nine outputs .*\) or other \(nine .*: say which with --family"):
+    with pytest.raises(InputError, match=r"may be one or other \(nine outputs .*\): say which with --family"):
         facedeploy.export(str(path), "onnx-fp32", output="out")
     sentence = refused(here, path, write="face.toml")
     assert "may be one or other: say which with --family" in sentence
