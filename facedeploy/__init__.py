@@ -7,7 +7,8 @@
         faces = pipeline.detect(image)  # (H, W, 3) uint8, BGR
 
 `export` writes an artifact, `load` opens it, `detect` finds faces in one call, `draw` draws them. `verify` compares an
-artifact with what it was made from, and `benchmark` times artifacts side by side. Every error is a `FacedeployError`.
+artifact with what it was made from, and `benchmark` times artifacts side by side. `inspect` says what a network of your
+own is. Every error is a `FacedeployError`.
 
 Each name is imported when it is first used, so that `import facedeploy` needs no backend and no time.
 """
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     )
     from facedeploy.core.face import Face
     from facedeploy.export.exporter import export
+    from facedeploy.export.inspection import Inspection, inspect
     from facedeploy.pipelines.detect import detect
     from facedeploy.pipelines.draw import draw
     from facedeploy.pipelines.load import load
@@ -53,6 +55,7 @@ __all__ = [
     "Face",
     "FacedeployError",
     "InputError",
+    "Inspection",
     "Int8Options",
     "ParityError",
     "SlowerError",
@@ -61,6 +64,7 @@ __all__ = [
     "detect",
     "draw",
     "export",
+    "inspect",
     "load",
     "verify",
 ]
@@ -75,6 +79,7 @@ _HOMES = {
     "Face": "facedeploy.core.face",
     "FacedeployError": "facedeploy.core.errors",
     "InputError": "facedeploy.core.errors",
+    "Inspection": "facedeploy.export.inspection",
     "Int8Options": "facedeploy.calibration.quantize_plan",
     "ParityError": "facedeploy.core.errors",
     "SlowerError": "facedeploy.core.errors",
@@ -82,6 +87,7 @@ _HOMES = {
     "detect": "facedeploy.pipelines.detect",
     "draw": "facedeploy.pipelines.draw",
     "export": "facedeploy.export.exporter",
+    "inspect": "facedeploy.export.inspection",
     "load": "facedeploy.pipelines.load",
     "verify": "facedeploy.verification.verify",
 }

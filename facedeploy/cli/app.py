@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from facedeploy.cli import benchmark, build, calibrate, compare, detect, doctor, export, matrix, models, package, verify
+from facedeploy.cli import (
+    benchmark,
+    build,
+    calibrate,
+    compare,
+    detect,
+    doctor,
+    export,
+    inspect,
+    matrix,
+    models,
+    package,
+    verify,
+)
 from facedeploy.core.errors import FacedeployError
 
 app = typer.Typer(
@@ -20,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (models, export, verify, detect, calibrate, benchmark, compare, matrix, build, package, doctor):
+for module in (models, inspect, export, verify, detect, calibrate, benchmark, compare, matrix, build, package, doctor):
     app.command(module.__name__.rpartition(".")[2])(module.command)
 
 

@@ -78,6 +78,31 @@ def compile_network(job: Job) -> Compiled:
     return Compiled({**files, "engine": engine.name}, "ready", lowerings, kept, integers)
 
 
+def check_graph(job: Job) -> None:
+    """Have TensorRT parse the float32 graph of a job, and build nothing.
+
+    Raises:
+        BackendUnavailableError: no TensorRT here.
+        ConversionError: TensorRT does not take it; where it lacks operators, these stand after the last colon.
+    """
+    trt = find_tensorrt()
+    if trt is None:
+        msg = "no TensorRT here: run `pip install 'facedeploy[tensorrt-rtx]'` or `'facedeploy[tensorrt]'`"
+        raise BackendUnavailableError(msg)
+    model, _ = lower(onnx.load(job.onnx_path), job.deform_conv, _preferred(trt), functools.partial(_refuse, trt))
+    graph = job.folder / f"{job.spec.name}.onnx"
+    onnx.save(model, graph)
+    with trt_errors(trt) as errors:
+        builder = _builder(trt, errors)
+        network = builder.create_network(_flags(trt))
+        parser = trt.OnnxParser(network, trt_logger(trt))
+        lacking = sorted({n.op_type for n in model.graph.node if not parser.supports_operator(n.op_type)})
+    if lacking:
+        msg = f"TensorRT does not import operators of {job.spec.name}: {', '.join(lacking)}"
+        raise ConversionError(msg)
+    describe_network(trt, graph)
+
+
 def _preferred(trt: Any | None) -> DeformConvForm:
     # Where no TensorRT is here, what the device has is not known, and GridSample needs no plugin anywhere.
     return "gridsample" if trt is None else "native"
@@ -139,10 +164,7 @@ class _Parsed:
 
 
 def _parse(trt: Any, onnx_path: Path, errors: list[str]) -> _Parsed:
-    builder = create(trt.Builder, trt)
-    if builder is None:
-        msg = f"{trt.__name__} cannot build without a working NVIDIA GPU: {reason(errors)}"
-        raise BackendUnavailableError(msg)
+    builder = _builder(trt, errors)
     network = builder.create_network(_flags(trt))
     parser = trt.OnnxParser(network, trt_logger(trt))
     if not parser.parse_from_file(str(onnx_path)):
@@ -150,6 +172,14 @@ def _parse(trt: Any, onnx_path: Path, errors: list[str]) -> _Parsed:
         msg = f"TensorRT does not parse {onnx_path}: {reason(found or errors)}"
         raise ConversionError(msg)
     return _Parsed(builder, network, parser)
+
+
+def _builder(trt: Any, errors: list[str]) -> Any:
+    builder = create(trt.Builder, trt)
+    if builder is None:
+        msg = f"{trt.__name__} cannot build without a working NVIDIA GPU: {reason(errors)}"
+        raise BackendUnavailableError(msg)
+    return builder
 
 
 def _flags(trt: Any) -> int:

@@ -6,6 +6,7 @@ expressed for a backend. `interface` gives somebody's network the one input and 
 """
 
 __all__ = [
+    "facts",
     "from_torch",
     "interface",
     "lowering",

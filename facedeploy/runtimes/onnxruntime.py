@@ -35,7 +35,7 @@ def open_session(path: Path | bytes, threads: int, profile: Path | None = None) 
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    settings.log_severity_level = 3
+    settings.log_severity_level = 4  # Its errors come as exceptions, and are said once.
     # Workers that spin after a call take the cores from whatever runs next in this process.
     settings.add_session_config_entry("session.force_spinning_stop", "1")
     if profile is not None:

@@ -33,7 +33,7 @@ from facedeploy.graph.quantized_file import NAMES, kinds_of
 from facedeploy.graph.ranges import Range
 from facedeploy.runtimes.base import RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
-from facedeploy.sources.custom_network import picture_input
+from facedeploy.sources.custom_network import odd_size, picture_input
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Adapted:
                 )
                 raise InputError(msg) from error
             size = "x".join(map(str, self.size))
-            msg = f"{self.path} cannot be used for a picture of {size}: {error}{self.suspect}"
+            msg = f"{self.path} cannot be used for a picture of {size}: {error}{self.suspect or odd_size(self.size)}"
             raise InputError(msg) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,30 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import NetworkSpec, Size, TensorSpec
 from facedeploy.core.optional_imports import onnx
 from facedeploy.graph.index import GraphIndex
+from facedeploy.graph.interface import PictureInput
 from facedeploy.graph.operators import LAYERS
 from facedeploy.pipelines.custom import NETWORK
-from facedeploy.runtimes.base import Arrays
+from facedeploy.runtimes.base import Arrays, Opener
 from facedeploy.sources.source import FallbackCandidates
+
+
+@dataclass(frozen=True)
+class OwnNetwork:
+    """A user's network, before anything is known of its outputs.
+
+    Attributes:
+        raw: Its input and the outputs that it gives.
+        run: Opens it.
+        write: Writes the checked float32 graph of it, with a head behind it or without.
+        picture: What a file itself takes; None for a callable.
+        notes: What was changed of a file.
+    """
+
+    raw: NetworkSpec
+    run: Opener
+    write: Callable[[Path, onnx.ModelProto | None], None]
+    picture: PictureInput | None = None
+    notes: tuple[str, ...] = ()
 
 
 def model_id(name: str) -> str:
@@ -25,6 +46,11 @@ def model_id(name: str) -> str:
 
 def picture_input(name: str, size: Size) -> TensorSpec:
     return TensorSpec(name, (1, 3, *size))
+
+
+def odd_size(size: Size) -> str:
+    """What to try where a network does not run on a picture, to stand behind the reason; empty for a usual size."""
+    return "; try sides that are multiples of 32" if any(side % 32 for side in size) else ""
 
 
 def measured_spec(model: str, image: TensorSpec, run: Callable[[Arrays], Arrays]) -> NetworkSpec:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from facedeploy.pipelines.custom import NETWORK
 from facedeploy.runtimes.base import Array, Arrays, Opener, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.sources.plausible import implausible
-from facedeploy.sources.recognise import Match, as_family, matches
+from facedeploy.sources.recognise import as_family, matches
 from facedeploy.sources.settings import NetworkSettings, WrittenSettings
 
 
@@ -63,29 +64,40 @@ def describe(name: str, raw: NetworkSpec, run: Opener, written: WrittenSettings,
         InputError: it has not the outputs that are described, may be of several families, or is not of the one that
             was named.
     """
+    named = family or written.family
+    found = candidates(name, raw, written, family)
+    if len(found) > 1:
+        good = tuple(c for c in found if not contradiction(c, run))
+        found = good or (found if named is None else found[:1])
+    if not found:
+        return described(raw, written.read())
+    if len({c.settings.family for c in found}) > 1:
+        raise InputError(_doubt(name, found))
+    return found[0] if named is None else dataclasses.replace(found[0], reason="")
+
+
+def candidates(name: str, raw: NetworkSpec, written: WrittenSettings, family: str | None) -> tuple[Described, ...]:
+    """Everything that the outputs of a network can mean, by their shapes alone; nothing where nothing fits.
+
+    Args:
+        name: What messages call the network.
+        raw: The network, with the shapes of its own outputs.
+        written: The user's settings. Where they say what the outputs mean, that is the only candidate.
+        family: The family that the user names; None for that of the settings, or for any.
+
+    Raises:
+        InputError: it has not the outputs that are described, or is not of the family that was named.
+    """
     if None not in (family, written.family) and family != written.family:
         msg = f"{name}: --family says {family}, and the settings beside it {written.family}: leave one"
         raise InputError(msg)
     family = family or written.family
-    if family is None:
-        alone = written.read()
-        if alone.described:
-            return described(raw, alone)
-        found, reason = matches(raw), "recognised"
-    else:
-        if _complete(written):
-            return described(raw, written.read())
-        found, reason = as_family(family, raw), ""
-    candidates = [(match, described(raw, written.read(match.settings))) for match in found]
-    if len(candidates) > 1:
-        good = [c for c in candidates if not _wrong(c[1], run)]
-        candidates = good or (candidates if family is None else candidates[:1])
-    if not candidates:
-        return described(raw, written.read())
-    if len({match.family for match, _ in candidates}) > 1:
-        raise InputError(_doubt(name, [match for match, _ in candidates]))
-    match, chosen = candidates[0]
-    return Described(chosen.settings, chosen.spec, chosen.head, match.reason if reason else "")
+    if _complete(written) or (family is None and written.read().described):
+        return (described(raw, written.read()),)
+    found = matches(raw) if family is None else as_family(family, raw)
+    return tuple(
+        dataclasses.replace(described(raw, written.read(match.settings)), reason=match.reason) for match in found
+    )
 
 
 def described(raw: NetworkSpec, settings: NetworkSettings) -> Described:
@@ -106,7 +118,7 @@ def check_meaning(name: str, candidate: Described, run: Opener) -> None:
     Raises:
         InputError: says which of them, and why.
     """
-    if candidate.settings.described and (wrong := _wrong(candidate, run)):
+    if candidate.settings.described and (wrong := contradiction(candidate, run)):
         taken = f" (taken as {candidate.settings.family}: {candidate.reason})" if candidate.reason else ""
         msg = f"{name}{taken}: {wrong}"
         raise InputError(msg)
@@ -126,15 +138,20 @@ def _complete(written: WrittenSettings) -> bool:
     return "outputs" in written.plain or "boxes" in (written.plain.get("decode") or {})
 
 
-def _wrong(candidate: Described, run: Opener) -> str:
+def contradiction(candidate: Described, run: Opener) -> str:
+    """What cannot be true of a meaning, on drawn faces and on a photograph; empty where all can."""
     entry = candidate.settings.configure(candidate.spec, None)
     with candidate.reference(run)(pipelines.runtime_options(entry, NETWORK, 0)) as runtime:
         return implausible(runtime, entry, counted=candidate.settings.check)
 
 
-def _doubt(name: str, found: list[Match]) -> str:
-    names = list(dict.fromkeys(match.family for match in found))
-    return f"{name} may be {' or '.join(names)} ({found[0].reason}): say which with --family"
+def _doubt(name: str, found: Sequence[Described]) -> str:
+    reasons = {str(c.settings.family): c.reason for c in found}
+    if len(set(reasons.values())) == 1:
+        fits = f"{' or '.join(reasons)} ({found[0].reason})"
+    else:
+        fits = " or ".join(f"{family} ({reason})" for family, reason in reasons.items())
+    return f"{name} may be {fits}: say which with --family"
 
 
 class DecodedRuntime(Runtime):

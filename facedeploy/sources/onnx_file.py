@@ -18,7 +18,7 @@ from facedeploy.pipelines.custom import NETWORK
 from facedeploy.runtimes.base import RuntimeOptions
 from facedeploy.sources.adapt import Adapted, adapt
 from facedeploy.sources.as_it_came import distance
-from facedeploy.sources.custom_network import fallback_candidates, measured_spec, model_id
+from facedeploy.sources.custom_network import OwnNetwork, fallback_candidates, measured_spec, model_id, odd_size
 from facedeploy.sources.decoded import Described, check_meaning, describe, from_kept
 from facedeploy.sources.probes import probe_inputs
 from facedeploy.sources.settings import InputSettings, NetworkSettings, WrittenSettings, read_settings
@@ -54,6 +54,19 @@ def open_source(
     return _source(adapted, raw, found, pipeline, _compared(adapted, raw, pipeline))
 
 
+def own_network(path: Path, size: Size | None, settings: InputSettings) -> OwnNetwork:
+    """The network as it is deployed, before anything is known of its outputs. Raises as `open_source` does."""
+    adapted = _adapted(path, size, settings)
+    raw = raw_spec(adapted)
+    return OwnNetwork(
+        raw,
+        functools.partial(adapted.open, raw),
+        functools.partial(_write, adapted, raw),
+        adapted.picture,
+        adapted.notes,
+    )
+
+
 def reopen(path: Path, size: Size, pipeline: PipelineEntry, settings: Mapping[str, Any]) -> Source:
     """An ONNX file whose settings and pipeline are known.
 
@@ -80,7 +93,8 @@ def raw_spec(adapted: Adapted) -> NetworkSpec:
             raise
         except FacedeployError as error:
             size = f"{image.shape[2]}x{image.shape[3]}"
-            msg = f"{adapted.path} does not run on a picture of {size}: {error}{adapted.suspect}"
+            suspect = adapted.suspect or odd_size(adapted.size)
+            msg = f"{adapted.path} does not run on a picture of {size}: {error}{suspect}"
             raise InputError(msg) from error
 
 
@@ -91,21 +105,13 @@ def _adapted(path: Path, size: Size | None, settings: InputSettings) -> Adapted:
 def _source(
     adapted: Adapted, raw: NetworkSpec, found: Described, pipeline: PipelineEntry, notes: tuple[str, ...] = ()
 ) -> Source:
-    path = adapted.path
-
-    def write(target: Path) -> None:
-        try:
-            convert_onnx(adapted.model, raw, target, found.head)
-        except ConversionError as error:
-            msg = f"{path} cannot be converted: {error}"
-            raise ConversionError(msg) from error
-
     reference = found.reference(functools.partial(adapted.open, raw))
+    write = functools.partial(_write, adapted, raw, head=found.head)
     network = SourceNetwork(found.spec, reference, write, fallback_candidates)
     return Source(
-        model_id(path.stem),
+        model_id(adapted.path.stem),
         "onnx",
-        files(path),
+        files(adapted.path),
         pipeline,
         (network,),
         settings=found.kept(),
@@ -113,6 +119,14 @@ def _source(
         known_ranges={raw.name: adapted.ranges} if adapted.ranges else {},
         notes=notes,
     )
+
+
+def _write(adapted: Adapted, raw: NetworkSpec, target: Path, head: onnx.ModelProto | None) -> None:
+    try:
+        convert_onnx(adapted.model, raw, target, head)
+    except ConversionError as error:
+        msg = f"{adapted.path} cannot be converted: {error}"
+        raise ConversionError(msg) from error
 
 
 def _compared(adapted: Adapted, spec: NetworkSpec, pipeline: PipelineEntry) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ _MOST_TURNED = 0.1
 # the size, or boxes read as something else, by 0.75 and less.
 _AGREEMENT = 0.8
 _FEWEST = 3
+_SMALL_PICTURE = 96  # Pixels of a side, below which a face may be missed for that alone.
 _SMALL = 3.0  # Boxes whose corners are all below so many pixels are in other units.
 _FAR = 4.0  # Boxes whose corners go beyond so many widths are.
 
@@ -50,7 +51,7 @@ def implausible(runtime: Runtime, entry: PipelineEntry, *, counted: bool = True)
         or _wrong_scores(np.concatenate(scores), named.scores)
         or _wrong_corners(boxes, named)
         or _wrong_unit(boxes, named, pipeline.size)
-        or (_wrong_counts(scores, config) if counted else "")
+        or (_wrong_counts(scores, config, pipeline.size) if counted else "")
         or _wrong_anchors(answers[0][named.boxes][0].astype(np.float64), scores[0], config)
     )
 
@@ -101,7 +102,7 @@ def _wrong_unit(boxes: NDArray[np.float64], named: Outputs, size: tuple[int, int
     return ""
 
 
-def _wrong_counts(scores: list[NDArray[np.float64]], config: BoxesConfig) -> str:
+def _wrong_counts(scores: list[NDArray[np.float64]], config: BoxesConfig, size: tuple[int, int]) -> str:
     share = max(float((s > config.score_threshold).mean()) for s in scores)
     if share > _MOST_FACES:
         return (
@@ -109,6 +110,11 @@ def _wrong_counts(scores: list[NDArray[np.float64]], config: BoxesConfig) -> str
             "activation missing?"
         )
     best = max(float(s.max()) for s in scores)
+    if best <= config.score_threshold and min(size) < _SMALL_PICTURE:
+        return (
+            f"no face is found on a photograph of one, which has {size[0]}x{size[1]} pixels here: give a larger "
+            "--input-size, as the size in the file may be only an example"
+        )
     if best <= config.score_threshold:
         return (
             f"no face is found on a photograph of one (the best score is {best:.2g}, the threshold "

@@ -60,18 +60,22 @@ def as_family(name: str, spec: NetworkSpec) -> tuple[Match, ...]:
     found = matches(spec, {name: family(name)})
     if not found:
         outputs = ", ".join(f"{t.name} {t.shape}" for t in spec.outputs)
+        wanted = " or ".join(dict.fromkeys(map(_wants, family(name).heads)))
         msg = (
-            f"the network is no {name}: that has {' or '.join(map(_wants, family(name).heads))}, and the network gives "
-            f"{outputs}; describe its head under [decode] in a TOML file"
+            f"the network is no {name}: that has {wanted}, and the network gives {outputs}; describe its head under "
+            "[decode] in a TOML file"
         )
         raise InputError(msg)
     return found
 
 
 def _wants(head: Head) -> str:
-    held = ", ".join(f"{role} ({width} a box)" for role, width in head.outputs.items())
-    strides = head.decode.get("strides") or (head.boxes_of.strides if head.boxes_of else ())
-    return f"{held} at strides {', '.join(map(str, strides))}"
+    held = ", ".join(
+        f"{role} ({width} a box{', may be missing' if role in head.optional else ''})"
+        for role, width in head.outputs.items()
+    )
+    counted = _template(head) if head.boxes_of is None else from_plain(Decode, _counting(head))
+    return f"{held} {_where(counted)}"
 
 
 def _match(name: str, described: Family, head: Head, shapes: Mapping[str, Shape], size: Size) -> Match | None:
@@ -173,13 +177,21 @@ def _with_names(text: str, own: str, names: Mapping[str, str]) -> str:
 
 
 def _reason(shapes: Mapping[str, Shape], parts: Sequence[Level], decode: Decode, grid: Sequence[Level]) -> str:
-    per_cell = [v.anchors for v in grid]
-    alike = len(set(per_cell)) == 1
-    anchors = _word(per_cell[0]) if alike else ", ".join(map(str, per_cell))
-    at = f"stride{'' if len(per_cell) == 1 else 's'} {', '.join(map(str, decode.strides))}"
-    where = f"at {at}" if parts else f"of {sum(v.boxes for v in grid)} boxes, for {at}"
-    outputs = f"{_word(len(shapes))} output{'' if len(shapes) == 1 else 's'}"
-    return f"{outputs} {where}, {anchors} {'box' if per_cell == [1] * len(per_cell) else 'boxes'} a cell"
+    at = _where(decode)
+    where = at if parts else f"of {sum(v.boxes for v in grid)} boxes, for{at.removeprefix('at')}"
+    return f"{_word(len(shapes))} output{'' if len(shapes) == 1 else 's'} {where}"
+
+
+def _where(decode: Decode) -> str:
+    """As in "at strides 8, 16, 32, two boxes a cell"."""
+    per_cell = decode.anchors_of_levels
+    anchors = _word(per_cell[0])
+    if len(set(per_cell)) > 1:
+        anchors = f"with {', '.join(map(str, per_cell[:-1]))} and {per_cell[-1]}"
+    boxes = "box" if set(per_cell) == {1} else "boxes"
+    return (
+        f"at stride{'' if len(per_cell) == 1 else 's'} {', '.join(map(str, decode.strides))}, {anchors} {boxes} a cell"
+    )
 
 
 def _word(number: int) -> str:

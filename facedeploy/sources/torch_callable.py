@@ -19,7 +19,7 @@ from facedeploy.core.optional_imports import require, torch
 from facedeploy.graph.from_torch import export_onnx
 from facedeploy.runtimes.base import Array, Arrays, Opener
 from facedeploy.runtimes.torch import TorchRuntime
-from facedeploy.sources.custom_network import fallback_candidates, measured_spec, model_id, picture_input
+from facedeploy.sources.custom_network import OwnNetwork, fallback_candidates, measured_spec, model_id, picture_input
 from facedeploy.sources.decoded import Described, check_meaning, describe, from_kept
 from facedeploy.sources.settings import WrittenSettings, read_settings
 from facedeploy.sources.source import Source, SourceNetwork
@@ -64,6 +64,17 @@ def open_source(
     found = describe(name, raw, run, written, family)
     check_meaning(name, found, run)
     return _source(name, module, weights, raw, found, found.settings.configure(found.spec, options))
+
+
+def own_network(name: str, weights: Path, size: Size) -> OwnNetwork:
+    """The network as the callable makes it. Raises as `open_source` does."""
+    module = _load(name, weights)
+    raw = _raw_spec(name, module, size)
+    return OwnNetwork(
+        raw,
+        lambda options: TorchRuntime(_flat(module), raw, options),
+        lambda path, head: export_onnx(module, raw, path, head),
+    )
 
 
 def reopen(name: str, weights: Path, size: Size, pipeline: PipelineEntry, settings: Mapping[str, Any]) -> Source:

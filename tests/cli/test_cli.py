@@ -30,7 +30,7 @@ from tests.conftest import GetArtifact, GetMos, GetWeights
 from tests.support.fill import fill
 from tests.support.records import make_record
 
-COMMANDS = ("models", "export", "verify", "detect", "benchmark", "compare", "build", "package", "doctor")
+COMMANDS = ("models", "inspect", "export", "verify", "detect", "benchmark", "compare", "build", "package", "doctor")
 HEAVY = {"torch", "cv2", "onnx", "onnxruntime", "openvino", "ncnn", "pnnx", "numpy", "tensorrt", "tensorrt_rtx", "tqdm"}
 # With these the deterministic weights, which are no detector, answer to a drawn picture with a few boxes.
 EAGER = ("-O", "thresholds=[0.5,0.5,0.5]", "-O", "min_face=24")

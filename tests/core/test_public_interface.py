@@ -20,7 +20,7 @@ import pytest
 import facedeploy
 from facedeploy.core import errors
 
-VERBS = ("benchmark", "detect", "draw", "export", "load", "verify")
+VERBS = ("benchmark", "detect", "draw", "export", "inspect", "load", "verify")
 ROOT = Path(facedeploy.__file__).parents[1]
 PACKAGES = sorted(
     m.name for m in pkgutil.walk_packages(facedeploy.__path__, "facedeploy.", onerror=lambda name: None) if m.ispkg
