@@ -70,4 +70,4 @@ class Writer:
 
 
 # Writes what takes a node's place; False where the node stays.
-Form = Callable[[Writer, onnx.NodeProto], bool]
+Form = Callable[[Writer, "onnx.NodeProto"], bool]
