@@ -68,9 +68,12 @@ def opencv_yunet(path: Path) -> Callable[[Pixels], Found]:
 
 
 def _suppress(faces: Iterator[tuple[list[float], float, list[float]]], limit: float) -> Found:
-    """Greedy suppression, one pair at a time."""
+    """Greedy suppression, one pair at a time. Scores within 1e-5 are equal and the last box of them wins, as with us:
+    the published decoders leave that to the last bit of a score, and so to the backend.
+    """
     kept: list[tuple[list[float], float, list[float]]] = []
-    for box, score, points in sorted(faces, key=lambda f: -f[1]):
+    ordered = [f for _, f in sorted(enumerate(faces), key=lambda at: (round(float(at[1][1]), 5), at[0]), reverse=True)]
+    for box, score, points in ordered:
         if all(_overlap(box, other) <= limit for other, _, _ in kept):
             kept.append((box, score, points))
     return (
