@@ -10,14 +10,16 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from facedeploy.artifact.manifest import FORMAT, VERSION, FileEntry, Manifest
+from facedeploy.artifact import chain
+from facedeploy.artifact.chain import Chain
+from facedeploy.artifact.manifest import FORMAT, VERSION, FileEntry, Manifest, NetworkEntry
 from facedeploy.core.errors import ArtifactError, InputError
 from facedeploy.core.hashing import sha256
-from facedeploy.core.serialization import Document, read_document, write_json
+from facedeploy.core.serialization import Document, read_document, read_format, write_json
 
 MANIFEST = "manifest.json"
 _PARTIAL = ".partial"
@@ -30,6 +32,15 @@ _DOCUMENT = Document(
     format=FORMAT,
     error=ArtifactError,
 )
+_CHAIN = Document(
+    Chain,
+    "manifest of a chain",
+    chain.VERSION,
+    advice="make the chain again",
+    limit=1 << 20,
+    format=chain.FORMAT,
+    error=ArtifactError,
+)
 
 
 @dataclass(frozen=True)
@@ -38,11 +49,13 @@ class Artifact:
 
     Attributes:
         path: The folder.
-        manifest: What its `manifest.json` says.
+        manifest: What its `manifest.json` says; of a chain, what those of its parts say together.
+        parts: The artifacts of a chain by name, the detector first; empty for any other.
     """
 
     path: Path
     manifest: Manifest
+    parts: Mapping[str, Artifact] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Say the model, the target, the folder, the networks and their size."""
@@ -65,11 +78,32 @@ class Artifact:
         """
         folder = Path(path)
         manifest = _read_manifest(folder)
+        if isinstance(manifest, Chain):
+            return Artifact.chained(folder, {n: _open_part(folder, n) for n in (chain.DETECTOR, *manifest.lookers)})
         artifact = Artifact(folder, manifest)
         for network in manifest.networks:
             for entry in network.files.values():
                 _check_file(folder, entry)
         return artifact
+
+    @staticmethod
+    def chained(path: Path, parts: Mapping[str, Artifact]) -> Artifact:
+        """A detector, and artifacts that look at its faces, as one artifact.
+
+        Args:
+            path: Folder of the chain, for messages.
+            parts: By name, the detector first.
+        """
+        return Artifact(path, chain.joined({name: part.manifest for name, part in parts.items()}), dict(parts))
+
+    def compiled(self) -> Iterator[tuple[str, Artifact, NetworkEntry]]:
+        """Each network: its name in the whole, the artifact that it is a part of, and what that says of it."""
+        for own, network in zip(self._own(), self.manifest.networks, strict=True):
+            yield network.spec.name, *own
+
+    def _own(self) -> Iterator[tuple[Artifact, NetworkEntry]]:
+        for part in self.parts.values() or (self,):
+            yield from ((part, network) for network in part.manifest.networks)
 
     def file(self, network: str, role: str) -> Path:
         """Path of a network's file.
@@ -159,12 +193,38 @@ def describe_file(folder: Path, name: str) -> FileEntry:
     return FileEntry(path=name, sha256=sha256(path), size=path.stat().st_size)
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def _read_manifest(folder: Path) -> Manifest | Chain:
     path = folder / MANIFEST
     if not folder.is_dir() or not path.is_file() or folder.name.endswith(_PARTIAL):
         msg = f"{folder} is not an artifact: give the folder that `facedeploy export` wrote"
         raise ArtifactError(msg)
-    return read_document(_DOCUMENT, path)
+    if read_format(path, _CHAIN.limit) == chain.FORMAT:
+        return read_document(_CHAIN, path)
+    manifest = read_document(_DOCUMENT, path)
+    if manifest.pipeline.family == chain.FAMILY:
+        msg = f"{path}: {chain.FAMILY!r} is no pipeline of one artifact; export the artifact again"
+        raise ArtifactError(msg)
+    return manifest
+
+
+def _open_part(folder: Path, name: str) -> Artifact:
+    """A part of a chain, which lies in its folder.
+
+    Raises:
+        ArtifactError: it lies elsewhere, is a chain itself, or what `Artifact.open` raises.
+    """
+    plain = len(PurePosixPath(name).parts) == 1 and name not in ("", ".", "..") and not set("/\\\0") & set(name)
+    if not plain or (folder / name).is_symlink():
+        msg = f"{folder / MANIFEST}: the part {name[:80]!r} is not a folder of the chain; do not use this artifact"
+        raise ArtifactError(msg)
+    if not (folder / name).is_dir():
+        msg = f"{folder / name} is missing: copy the whole chain, or make it again"
+        raise ArtifactError(msg)
+    part = Artifact.open(folder / name)
+    if part.parts:
+        msg = f"{folder / name} is a chain itself, and a chain of chains cannot be: make it of its parts"
+        raise ArtifactError(msg)
+    return part
 
 
 def _check_file(folder: Path, entry: FileEntry) -> None:

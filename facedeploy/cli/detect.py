@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from facedeploy.cli.output import Json, Options, RuntimeName, Threads, parse_options, parse_runtime, print_json
+from facedeploy.cli.output import (
+    Json,
+    Options,
+    RuntimeName,
+    Threads,
+    With,
+    parse_options,
+    parse_runtime,
+    print_json,
+)
 
 
 def command(
@@ -15,10 +24,7 @@ def command(
     inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders, videos.", show_default=False)],
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out faces with a lower score.")] = None,
     save: Annotated[Path | None, typer.Option(help="Folder for pictures with the faces drawn.")] = None,
-    landmarks: Annotated[
-        Path | None,
-        typer.Option(help="Artifact of landmarks106, which gives the faces found 106 landmarks and their pose."),
-    ] = None,
+    with_: With = None,
     threads: Threads = 0,
     runtime: RuntimeName = None,
     option: Options = None,
@@ -35,7 +41,7 @@ def command(
         threads=threads,
         runtime=parse_runtime(runtime),
         options=parse_options(option),
-        landmarks=landmarks,
+        with_=with_ or (),
     )
     for picture in found:
         if json:
@@ -48,4 +54,5 @@ def command(
             angles = "".join(
                 f"  {n} {getattr(face, n):.0f}" for n in ("yaw", "pitch", "roll") if getattr(face, n) is not None
             )
-            print(f"  {face.score:.3f}  {box}{angles}", flush=True)
+            classes = "".join(f"  {name} {value:.2f}" for name, value in (face.classes or {}).items())
+            print(f"  {face.score:.3f}  {box}{angles}{classes}", flush=True)

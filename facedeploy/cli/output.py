@@ -57,6 +57,15 @@ Weights = Annotated[
     ),
 ]
 
+With = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--with",
+        metavar="ARTIFACT",
+        help="Artifact that looks at the faces found: landmarks, pose, embedding, classes. Repeatable.",
+        show_default=False,
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 Point = tuple[float, float]
@@ -20,6 +21,8 @@ class Face:
         yaw: Degrees; positive turns the face to the left of the picture. None for a model without pose.
         pitch: Degrees; positive is up. None for a model without pose.
         roll: Degrees; positive is clockwise. None for a model that does not give it.
+        embedding: What a recognition network says of the face, compared by cosine. None for a model without one.
+        classes: Probability 0..1 of each class, by name. None for a model without classes.
     """
 
     box: tuple[float, float, float, float]
@@ -28,6 +31,8 @@ class Face:
     yaw: float | None = None
     pitch: float | None = None
     roll: float | None = None
+    embedding: tuple[float, ...] | None = field(default=None, kw_only=True)
+    classes: Mapping[str, float] | None = field(default=None, hash=False, kw_only=True)
 
     def to_dict(self, digits: int = 4) -> dict[str, Any]:
         """Turn the face into plain data, rounded, as `detect --json` prints it.
@@ -36,7 +41,8 @@ class Face:
             digits: Decimal places; the score keeps two more.
 
         Returns:
-            `box`, `score`, and those of `landmarks`, `yaw`, `pitch` and `roll` that the model gives.
+            `box`, `score`, and those of `landmarks`, `yaw`, `pitch`, `roll`, `embedding` and `classes` that the model
+            gives.
         """
         out: dict[str, Any] = {
             "box": [round(v, digits) for v in self.box],
@@ -47,4 +53,8 @@ class Face:
         for name in ("yaw", "pitch", "roll"):
             if (angle := getattr(self, name)) is not None:
                 out[name] = round(angle, digits)
+        if self.embedding is not None:
+            out["embedding"] = [round(v, digits + 2) for v in self.embedding]
+        if self.classes is not None:
+            out["classes"] = {name: round(value, digits + 2) for name, value in self.classes.items()}
         return out

@@ -174,6 +174,15 @@ def read_document(document: Document[T], path: Path) -> T:
     return check_document(document, plain, path)
 
 
+def read_format(path: Path, limit: int) -> object:
+    """What stands under `format` in a JSON file of at most `limit` bytes; None where that cannot be read."""
+    try:
+        data = json.loads(path.read_bytes()) if path.stat().st_size <= limit else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    return data.get("format") if isinstance(data, dict) else None
+
+
 def check_document(document: Document[T], data: Any, where: object) -> T:
     """Build what a document holds from plain data. where: it is from, for messages.
 

@@ -28,7 +28,7 @@ class BoxOutputs:
     @staticmethod
     def of(pipeline: PipelineEntry) -> BoxOutputs:
         """The boxes of the networks of a pipeline."""
-        if pipeline.family == "tensors":
+        if pipeline.family in ("tensors", "crop"):
             return BoxOutputs("", "")
         named = pipeline.config.get("outputs")
         return BoxOutputs(named["boxes"], named["scores"], named["face_class"]) if named else PUBLISHED

@@ -11,11 +11,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from facedeploy.artifact import chain
 from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.core.errors import InputError
 from facedeploy.core.preprocess import Preprocess
 from facedeploy.core.serialization import from_plain, to_plain
-from facedeploy.pipelines.base import Pipeline
+from facedeploy.pipelines.base import Looker, Pipeline
+from facedeploy.pipelines.composed import ComposedPipeline
+from facedeploy.pipelines.crop import CropConfig, CropPipeline
 from facedeploy.pipelines.custom import BoxesConfig, BoxesPipeline, TensorsConfig, TensorsPipeline
 from facedeploy.pipelines.img2pose import Img2PoseConfig, Img2PosePipeline
 from facedeploy.pipelines.landmarks106 import Landmarks106Config, Landmarks106Pipeline
@@ -36,6 +39,7 @@ _FAMILIES: dict[str, tuple[type, type[Any]]] = {
     "mogface": (MogFaceConfig, MogFacePipeline),
     "boxes": (BoxesConfig, BoxesPipeline),
     "tensors": (TensorsConfig, TensorsPipeline),
+    "crop": (CropConfig, CropPipeline),
 }
 
 
@@ -69,8 +73,15 @@ def configure(family: str, changes: Mapping[str, Any], base: Mapping[str, Any] |
 
 
 def reconfigure(entry: PipelineEntry, changes: Mapping[str, Any] | None) -> PipelineEntry:
-    """The same pipeline with some values of its configuration changed. Raises as `configure` does."""
-    return configure(entry.family, changes or {}, entry.config)
+    """The same pipeline with some values of its configuration changed: of a chain, those of its detector, unless they
+    are for the whole. Raises as `configure` does.
+    """
+    if entry.family != chain.FAMILY:
+        return configure(entry.family, changes or {}, entry.config)
+    changes = changes or {}
+    config = {**entry.config, **{k: v for k, v in changes.items() if k in entry.config}}
+    detector = reconfigure(_entry(config["detector"]), {k: v for k, v in changes.items() if k not in config})
+    return PipelineEntry(entry.family, {**config, "detector": to_plain(detector)})
 
 
 def preprocess(entry: PipelineEntry) -> Preprocess:
@@ -89,6 +100,9 @@ def runtime_options(entry: PipelineEntry, network: str, threads: int) -> Runtime
     Returns:
         Threads, streams and preprocessing.
     """
+    if entry.family == chain.FAMILY:
+        part, _, name = network.partition("/")
+        return runtime_options(_parts(entry)[part], name, threads)
     return _options(entry.family, preprocess(entry), network, threads)
 
 
@@ -102,6 +116,13 @@ def make(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Pipeline:
     Returns:
         The pipeline.
     """
+    if entry.family == chain.FAMILY:
+        made_of = {
+            part: make(own, {n.partition("/")[2]: r for n, r in runtimes.items() if n.partition("/")[0] == part})
+            for part, own in _parts(entry).items()
+        }
+        lookers = {name: made for name, made in made_of.items() if isinstance(made, Looker)}
+        return ComposedPipeline(made_of[chain.DETECTOR], lookers)
     config_type, pipeline = _FAMILIES[entry.family]
     made: Pipeline = pipeline(runtimes, from_plain(config_type, entry.config))
     return made
@@ -109,8 +130,29 @@ def make(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Pipeline:
 
 def decodes(entry: PipelineEntry) -> bool:
     """Whether faces come out."""
-    _, pipeline = _FAMILIES[entry.family]
-    return bool(pipeline.decodes)
+    return entry.family == chain.FAMILY or bool(_FAMILIES[entry.family][1].decodes)
+
+
+def finds(entry: PipelineEntry) -> bool:
+    """Whether the pipeline looks for faces, and not only at one that it is shown."""
+    return entry.family == chain.FAMILY or bool(_FAMILIES[entry.family][1].finds)
+
+
+def looks(entry: PipelineEntry) -> bool:
+    """Whether the pipeline can look at faces that another one has found."""
+    return entry.family != chain.FAMILY and issubclass(_FAMILIES[entry.family][1], Looker)
+
+
+def detector_of(entry: PipelineEntry) -> PipelineEntry:
+    """The pipeline that finds the faces: of a chain its detector, else the pipeline itself."""
+    return _entry(entry.config["detector"]) if entry.family == chain.FAMILY else entry
+
+
+def with_detector(entry: PipelineEntry, detector: PipelineEntry) -> PipelineEntry:
+    """The same pipeline with another one that finds the faces, as `detector_of` gives it."""
+    if entry.family != chain.FAMILY:
+        return detector
+    return PipelineEntry(entry.family, {**entry.config, "detector": to_plain(detector)})
 
 
 def open_pipeline(entry: PipelineEntry, networks: Mapping[str, Opener], threads: int = 0) -> Pipeline:
@@ -121,16 +163,24 @@ def open_pipeline(entry: PipelineEntry, networks: Mapping[str, Opener], threads:
         networks: Name -> what opens its runtime.
         threads: CPU threads of each; 0 for every core.
     """
-    config_type, pipeline = _FAMILIES[entry.family]
-    config: Any = from_plain(config_type, entry.config)
     with contextlib.ExitStack() as stack:
         runtimes = {
-            name: stack.enter_context(opened(_options(entry.family, config.preprocess, name, threads)))
+            name: stack.enter_context(opened(runtime_options(entry, name, threads)))
             for name, opened in networks.items()
         }
-        made: Pipeline = pipeline(runtimes, config)
+        made = make(entry, runtimes)
         stack.pop_all()
     return made
+
+
+def _parts(entry: PipelineEntry) -> dict[str, PipelineEntry]:
+    """The pipelines of a chain, by part."""
+    lookers = entry.config["lookers"]
+    return {chain.DETECTOR: _entry(entry.config["detector"]), **{name: _entry(v) for name, v in lookers.items()}}
+
+
+def _entry(plain: Mapping[str, Any]) -> PipelineEntry:
+    return from_plain(PipelineEntry, plain)
 
 
 def _options(family: str, pixels: Preprocess, network: str, threads: int) -> RuntimeOptions:

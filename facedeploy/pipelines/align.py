@@ -15,7 +15,7 @@ from facedeploy.core.preprocess import Pixels
 
 # Left eye, right eye, nose, left and right corner of the mouth, in pixels of a crop of 112, of a face that looks to the
 # left, half left, ahead, half right, to the right: insightface, recognition/common/face_align.py (MIT).
-_TEMPLATES = np.array(
+_VIEWS = np.array(
     [
         [[51.642, 50.115], [57.617, 49.990], [35.740, 69.007], [51.157, 89.050], [57.025, 89.702]],
         [[45.031, 50.118], [65.568, 50.872], [39.677, 68.111], [45.177, 86.190], [64.246, 86.758]],
@@ -25,6 +25,13 @@ _TEMPLATES = np.array(
     ]
 )
 _SIDE = 112
+# Templates by name, (T, 5, 2) in pixels of a crop of 112; of several the one that fits best is taken.
+TEMPLATES: dict[str, NDArray[np.float64]] = {
+    # Of ArcFace and what was trained after it: arcface_dst of insightface's face_align.py (MIT).
+    "arcface": np.array(
+        [[[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]]
+    ),
+}
 
 
 def align(image: Pixels, landmarks: ArrayLike, size: Literal[112, 224] = 112) -> Pixels:
@@ -57,13 +64,16 @@ def align(image: Pixels, landmarks: ArrayLike, size: Literal[112, 224] = 112) ->
     return found
 
 
-def similarities(landmarks: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """The best rotation, scale and shift (N, 2, 3) from landmarks (N, 5, 2) to a template for a crop of `size`.
+def similarities(
+    landmarks: NDArray[np.float64], size: int, templates: NDArray[np.float64] = _VIEWS
+) -> NDArray[np.float64]:
+    """The best rotation, scale and shift (N, 2, 3) from landmarks (N, 5, 2) to one of templates (T, 5, 2), for a crop
+    of `size`.
 
     As complex numbers a similarity is z -> a z + b, so that least squares have a closed form.
     """
     source = landmarks[:, None, :, 0] + 1j * landmarks[:, None, :, 1]
-    templates = _TEMPLATES * (size / _SIDE)
+    templates = templates * (size / _SIDE)
     goal = (templates[..., 0] + 1j * templates[..., 1])[None]
     middle, goal_middle = source.mean(axis=2, keepdims=True), goal.mean(axis=2, keepdims=True)
     spread = (np.abs(source - middle) ** 2).sum(axis=2, keepdims=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -25,12 +25,14 @@ class Pipeline(abc.ABC):
             once.
         resizes: How pictures may get the network's size, as `Preprocess.resize` names it.
         decodes: Whether faces come out. Without that, `detect` runs the network and gives no faces.
+        finds: Whether it looks for faces. Without that, `detect` takes a picture for one face that fills it.
     """
 
     pictures: ClassVar[frozenset[str]] = frozenset()
     many: ClassVar[frozenset[str]] = frozenset()
     resizes: ClassVar[frozenset[str]] = frozenset({"bilinear"})
     decodes: ClassVar[bool] = True
+    finds: ClassVar[bool] = True
 
     def __init__(self, runtimes: Mapping[str, Runtime]) -> None:
         self._runtimes = MappingProxyType(dict(runtimes))
@@ -72,16 +74,46 @@ class Pipeline(abc.ABC):
         return f"<{type(self).__name__}: {', '.join(self.runtimes)} on {backends}, {count}{closed}>"
 
 
+class Looker(Pipeline):
+    """Says more of faces that are already found.
+
+    Attributes:
+        gives: What of it, in words; of two networks only one may give it.
+        aligned: Whether it needs the five points of each face.
+    """
+
+    gives: frozenset[str]
+    aligned: bool = False
+
+    @abc.abstractmethod
+    def locate(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+        """The same faces with what it says of them; boxes and scores stay.
+
+        Args:
+            image: The picture, (H, W, 3) uint8, BGR.
+            faces: As a detector found them.
+
+        Raises:
+            InputError: a face has not the five points that the network needs.
+        """
+
+
 def check_decodes(pipeline: Pipeline, name: str) -> None:
-    """Check that faces come out of a pipeline.
+    """Check that faces come out of a pipeline, and that it looks for them.
 
     Args:
         pipeline: The pipeline to check.
         name: What the message calls it, such as the artifact's folder.
 
     Raises:
-        InputError: the network's outputs have no meaning, so there are no faces.
+        InputError: the network's outputs have no meaning, so there are no faces; or it looks at faces only.
     """
+    if not pipeline.finds:
+        msg = (
+            f"{name} finds no faces, but looks at those that a detector has found: "
+            "run `facedeploy detect DETECTOR PICTURES --with` it"
+        )
+        raise InputError(msg)
     if not pipeline.decodes:
         msg = (
             f"{name} gives tensors and no faces, as it was exported without saying what its outputs mean: "

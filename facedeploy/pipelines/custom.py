@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from facedeploy.runtimes.base import Array, Arrays, Runtime
 
 Protocol = Literal["stretch", "fit"]
 NETWORK = "network"  # The name of the only network of a user's own model.
+BATCH = "batch"  # The name of its only axis that may be dynamic.
 
 _ANGLES = ("yaw", "pitch", "roll")
 
@@ -181,7 +182,9 @@ class BoxesPipeline(TensorsPipeline):
         if named.landmarks is not None:
             points = self._points(outputs[named.landmarks][0, priors[kept]], scale)
             landmarks = points.reshape(len(kept), points.shape[1] // 2, 2).tolist()
-        angles = {n: self._angle(outputs[output], priors[kept]) for n in _ANGLES if (output := getattr(named, n))}
+        angles: dict[str, Any] = {
+            n: self._angle(outputs[output], priors[kept]) for n in _ANGLES if (output := getattr(named, n))
+        }
         return [
             Face(
                 tuple(box),

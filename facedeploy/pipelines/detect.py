@@ -16,6 +16,7 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.images import check_picture, read_picture
 from facedeploy.pipelines.base import Pipeline, check_decodes
+from facedeploy.pipelines.composed import ComposedPipeline
 from facedeploy.pipelines.load import load
 from facedeploy.runtimes import Substitute
 
@@ -32,6 +33,7 @@ def detect(  # type: ignore[overload-overlap]
     threads: int = ...,
     runtime: Substitute | None = ...,
     options: Mapping[str, Any] | None = ...,
+    with_: Sequence[str | os.PathLike[str] | Artifact] = ...,
 ) -> list[Face]: ...
 
 
@@ -44,6 +46,7 @@ def detect(
     threads: int = ...,
     runtime: Substitute | None = ...,
     options: Mapping[str, Any] | None = ...,
+    with_: Sequence[str | os.PathLike[str] | Artifact] = ...,
 ) -> list[list[Face]]: ...
 
 
@@ -55,6 +58,7 @@ def detect(
     threads: int = 0,
     runtime: Substitute | None = None,
     options: Mapping[str, Any] | None = None,
+    with_: Sequence[str | os.PathLike[str] | Artifact] = (),
 ) -> list[Face] | list[list[Face]]:
     """Find the faces of one picture, or of several.
 
@@ -68,6 +72,7 @@ def detect(
         threads: CPU threads per network; 0 for every core of this process.
         runtime: "onnxruntime" runs the ONNX file of a `trt` artifact where there is no GPU.
         options: Changes to the pipeline's configuration, such as {"min_face": 20}.
+        with_: Artifacts that look at the faces that were found: landmarks, pose, embedding, classes.
 
     Returns:
         The faces of the picture, best score first, in its pixels. Of a sequence, one such list for each picture, in
@@ -75,11 +80,14 @@ def detect(
 
     Raises:
         InputError: a picture cannot be read or is not one, the artifact does not say what a face is, an option is
-            unknown, or `threads`, `runtime` or `options` are given for a pipeline, which is open already.
+            unknown, one of `with_` does not look at faces, or `threads`, `runtime`, `options` or `with_` are given for
+            a pipeline, which is open already.
         ArtifactError: the artifact is damaged, or its engine is still to be built.
         BackendUnavailableError: the backend is not installed, or this machine cannot run it.
     """
-    with _opened(source, threads, runtime, options) as pipeline:
+    with _opened(source, threads, runtime, options, with_) as pipeline:
+        if isinstance(pipeline, ComposedPipeline) and pipeline is not source:
+            pipeline.threshold = threshold  # So that what is left out is not looked at.
         if isinstance(pictures, (np.ndarray, str, os.PathLike)):
             return _faces(pipeline, pictures, threshold)
         return [_faces(pipeline, picture, threshold) for picture in pictures]
@@ -91,16 +99,17 @@ def _opened(
     threads: int,
     runtime: Substitute | None,
     options: Mapping[str, Any] | None,
+    with_: Sequence[str | os.PathLike[str] | Artifact],
 ) -> Iterator[Pipeline]:
     """The pipeline itself, or that of an artifact, which is closed at the end."""
     if isinstance(source, Pipeline):
-        if threads or runtime or options:
-            msg = "the pipeline is open already: give threads, runtime and options to `load`"
+        if threads or runtime or options or with_:
+            msg = "the pipeline is open already: give threads, runtime, options and with_ to `load`"
             raise InputError(msg)
         check_decodes(source, "the pipeline")
         yield source
         return
-    with load(source, threads=threads, runtime=runtime, options=options) as pipeline:
+    with load(source, threads=threads, runtime=runtime, options=options, with_=with_) as pipeline:
         check_decodes(pipeline, str(source.path if isinstance(source, Artifact) else source))
         yield pipeline
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import cv2
 
-from facedeploy.artifact.folder import Artifact
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.images import PICTURES, VIDEOS, expand, frames
@@ -20,7 +19,6 @@ from facedeploy.core.preprocess import Image
 from facedeploy.pipelines.base import check_decodes
 from facedeploy.pipelines.composed import ComposedPipeline
 from facedeploy.pipelines.draw import draw
-from facedeploy.pipelines.landmarks106 import Landmarks106Pipeline
 from facedeploy.pipelines.load import load
 from facedeploy.runtimes import Substitute
 
@@ -66,7 +64,7 @@ def detect_files(
     threads: int = 0,
     runtime: Substitute | None = None,
     options: Mapping[str, Any] | None = None,
-    landmarks: str | os.PathLike[str] | None = None,
+    with_: Sequence[str | os.PathLike[str]] = (),
 ) -> Iterator[Detected]:
     """Find the faces of files, one picture or video frame at a time.
 
@@ -78,24 +76,22 @@ def detect_files(
         threads: CPU threads per network; 0 for every core of this process.
         runtime: "onnxruntime" runs the ONNX files of an artifact instead of what its target compiled.
         options: Changes to the configuration of the first artifact's pipeline.
-        landmarks: A second artifact, which gives the faces 106 landmarks and their pose. `runtime` applies to it too
-            where it holds an ONNX file.
+        with_: Artifacts that look at the faces that were found, as of `load`.
 
     Yields:
         The faces of every picture and video frame, in order.
 
     Raises:
-        InputError: an input cannot be read, a file to save exists, the artifact does not say what a face is, or the
-            second one gives no landmarks of faces that are already found.
+        InputError: an input cannot be read, a file to save exists, the artifact finds no faces, or one of `with_` does
+            not look at faces that are already found.
     """
     files = expand(inputs)
     with contextlib.ExitStack() as stack:
-        pipeline = stack.enter_context(load(artifact, threads=threads, runtime=runtime, options=options))
+        pipeline = load(artifact, threads=threads, runtime=runtime, options=options, with_=with_)
+        stack.callback(pipeline.close)
         check_decodes(pipeline, str(artifact))
-        if landmarks is not None:
-            second = _load_landmarks(landmarks, threads, runtime)
-            stack.callback(second.close)
-            pipeline = ComposedPipeline(pipeline, second, threshold)
+        if isinstance(pipeline, ComposedPipeline):
+            pipeline.threshold = threshold
         album = stack.enter_context(_Album(save, files)) if save else None
         for frame in stack.enter_context(_progress(files)):
             faces = tuple(f for f in pipeline.detect(frame.image) if f.score >= threshold)
@@ -103,22 +99,6 @@ def detect_files(
                 album.add(frame.path, draw(frame.image, faces))
             height, width = frame.image.shape[:2]
             yield Detected(frame.path, frame.number, width, height, faces)
-
-
-def _load_landmarks(artifact: str | os.PathLike[str], threads: int, runtime: Substitute | None) -> Landmarks106Pipeline:
-    """Open the artifact that is to look at faces already found.
-
-    Raises:
-        InputError: it finds faces itself.
-    """
-    opened = Artifact.open(artifact)
-    if opened.manifest.pipeline.family != "landmarks106":
-        msg = f"{artifact} is of {opened.manifest.model}, and --landmarks takes an artifact of landmarks106"
-        raise InputError(msg)
-    stands_in = all("onnx" in n.files for n in opened.manifest.networks)
-    pipeline = load(opened, threads=threads, runtime=runtime if stands_in else None)
-    assert isinstance(pipeline, Landmarks106Pipeline)
-    return pipeline
 
 
 class _Album:

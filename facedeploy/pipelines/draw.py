@@ -23,7 +23,7 @@ _SHIFT = 4  # OpenCV draws with sub-pixel corners given in 1/16 pixel.
 
 
 def draw(image: NDArray[Any], faces: Sequence[Face]) -> Image:
-    """Draw faces on a copy of a picture: boxes, landmarks, the axes of the head's pose, and scores.
+    """Draw faces on a copy of a picture: boxes, landmarks, the axes of the head's pose, scores and likeliest classes.
 
     Line width and text follow the face's size. The red axis points to the face's right in the picture, the green one
     down, and the blue one out of the picture.
@@ -74,7 +74,8 @@ def _axes(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
 
 
 def _label(canvas: Image, face: Face) -> None:
-    text = f"{face.score:.2f}"
+    best = max(face.classes or {}, key=lambda name: (face.classes or {})[name], default="")
+    text = f"{face.score:.2f} {best}".rstrip()
     side = face.box[2] - face.box[0]
     scale = float(np.clip(side / 180, 0.25, 1.0))
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)

@@ -15,7 +15,7 @@ import numpy as np
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.preprocess import Image, Preprocess
-from facedeploy.pipelines.base import Pipeline
+from facedeploy.pipelines.base import Looker
 from facedeploy.pipelines.rotation import Floats, Turn
 from facedeploy.runtimes.base import Runtime
 
@@ -56,10 +56,11 @@ class Landmarks106Config:
             raise InputError(msg)
 
 
-class Landmarks106Pipeline(Pipeline):
+class Landmarks106Pipeline(Looker):
     """Adds landmarks and pose to faces; a picture alone is taken as one face that fills it."""
 
     pictures = frozenset({NETWORK})
+    gives = frozenset({"points", "pose"})
 
     def __init__(self, runtimes: Mapping[str, Runtime], config: Landmarks106Config) -> None:
         super().__init__(runtimes)

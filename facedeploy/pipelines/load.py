@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facedeploy import pipelines
@@ -15,12 +15,13 @@ from facedeploy.core.target import Backend
 from facedeploy.models import registry
 from facedeploy.models.model import Model
 from facedeploy.pipelines.base import Pipeline
-from facedeploy.pipelines.custom import NETWORK
+from facedeploy.pipelines.custom import BATCH, NETWORK
+from facedeploy.pipelines.together import check, together
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Opener, Runtime, RuntimeOptions
 from facedeploy.runtimes.wrapped import Wrap
 
-OWN_FAMILIES = ("boxes", "tensors")
+OWN_FAMILIES = ("boxes", "tensors", "crop")
 # What a network of each backend must have; TensorRT's engine may still be to be built.
 _ROLES: dict[Backend, set[str]] = {
     "onnx": {"onnx"},
@@ -37,6 +38,7 @@ def load(
     runtime: Substitute | None = None,
     options: Mapping[str, Any] | None = None,
     wrap: Wrap | None = None,
+    with_: Sequence[str | os.PathLike[str] | Artifact] = (),
 ) -> Pipeline:
     """Open an artifact: `with load("mtcnn-openvino-fp32") as pipeline: pipeline.detect(image)`.
 
@@ -46,6 +48,8 @@ def load(
         runtime: "onnxruntime" runs the ONNX file of a `trt` artifact where there is no GPU.
         options: Changes to the pipeline's configuration, such as {"min_face": 20}.
         wrap: Makes of each network's runtime the one that the pipeline is given, to watch it.
+        with_: Artifacts that look at the faces that this one finds: landmarks, pose, embedding, classes. `runtime`
+            applies to those that hold an ONNX file, `options` to none of them.
 
     Returns:
         The pipeline over the artifact's networks. Close it, or use it as a context manager.
@@ -53,21 +57,41 @@ def load(
     Raises:
         ArtifactError: the artifact is damaged, contradicts itself, or its engine is still to be built.
         BackendUnavailableError: the backend is not installed, or this machine cannot run it.
-        InputError: an option is unknown or wrong, or there is no ONNX file for `runtime`.
+        InputError: an option is unknown or wrong, there is no ONNX file for `runtime`, or an artifact of `with_` cannot
+            look at the faces of this one.
     """
-    opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
-    manifest = opened.manifest
-    entry = pipelines.reconfigure(manifest.pipeline, options)
+    opened = _opened(artifact)
+    if with_:
+        opened = together(opened, [_opened(each) for each in with_])
+    entry = pipelines.reconfigure(opened.manifest.pipeline, options)
     check_manifest(opened)
 
-    def opener(network: NetworkEntry) -> Opener:
+    def opener(part: Artifact, network: NetworkEntry) -> Opener:
         def opens(settings: RuntimeOptions) -> Runtime:
-            made = open_network(manifest.model, manifest.target, network, opened.path, settings, runtime)
+            made = open_compiled(part, network, settings, _substitute(opened, part, runtime))
             return made if wrap is None else wrap(made)
 
         return opens
 
-    return pipelines.open_pipeline(entry, {n.spec.name: opener(n) for n in manifest.networks}, threads)
+    return pipelines.open_pipeline(entry, {n: opener(part, own) for n, part, own in opened.compiled()}, threads)
+
+
+def open_compiled(
+    artifact: Artifact, network: NetworkEntry, options: RuntimeOptions, substitute: Substitute | None = None
+) -> Runtime:
+    """The runtime of a network of an artifact that is no chain. Raises as `runtimes.open_network` does."""
+    manifest = artifact.manifest
+    return open_network(manifest.model, manifest.target, network, artifact.path, options, substitute)
+
+
+def _opened(artifact: str | os.PathLike[str] | Artifact) -> Artifact:
+    return artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
+
+
+def _substitute(whole: Artifact, part: Artifact, runtime: Substitute | None) -> Substitute | None:
+    """What stands in for a part's backend: for a looker, where it can."""
+    looker = bool(whole.parts) and pipelines.looks(part.manifest.pipeline)
+    return None if looker and not all("onnx" in n.files for n in part.manifest.networks) else runtime
 
 
 def check_manifest(artifact: Artifact) -> None:
@@ -79,6 +103,11 @@ def check_manifest(artifact: Artifact) -> None:
         ArtifactError: it does not.
         InputError: this release does not have the model.
     """
+    if artifact.parts:
+        check(artifact.parts)
+        for part in artifact.parts.values():
+            check_manifest(part)
+        return
     manifest = artifact.manifest
     parts: tuple[str, ...] = ()
     if manifest.origin == "registry":
@@ -111,9 +140,15 @@ def _own_problems(manifest: Manifest) -> list[str]:
     problems = []
     specs = [n.spec for n in manifest.networks]
     image = [t.shape for s in specs for t in s.inputs]
-    if [s.name for s in specs] != [NETWORK] or len(image) != 1 or any(s.axes or not s.outputs for s in specs):
+    crop = manifest.pipeline.family == "crop"
+    axes = {(a.name,) for s in specs for a in s.axes}
+    if [s.name for s in specs] != [NETWORK] or len(image) != 1 or any(not s.outputs for s in specs):
         problems.append("it is not one network with one input")
-    if not all(len(s) == 4 and s[:2] == (1, 3) and all(isinstance(d, int) and d > 0 for d in s) for s in image):
+    # All faces of a picture may be one batch.
+    batch: int | str = BATCH if crop and axes else 1
+    if axes not in (set(), {(BATCH,)} if crop else set()):
+        problems.append("its axes are not those of an own network")
+    if not all(len(s) == 4 and s[:2] == (batch, 3) and all(isinstance(d, int) and d > 0 for d in s[1:]) for s in image):
         problems.append("its input is not a picture of a fixed size")
     if manifest.pipeline.family not in OWN_FAMILIES or manifest.target.backend == "torch" or not manifest.source:
         problems.append("its target, pipeline or source is not that of an own network")

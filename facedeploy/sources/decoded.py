@@ -19,6 +19,7 @@ from facedeploy.pipelines.custom import NETWORK
 from facedeploy.runtimes.base import Array, Arrays, Opener, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.sources.plausible import implausible
+from facedeploy.sources.plausible_look import implausible_look
 from facedeploy.sources.recognise import as_family, matches
 from facedeploy.sources.settings import NetworkSettings, WrittenSettings
 
@@ -142,6 +143,8 @@ def contradiction(candidate: Described, run: Opener) -> str:
     """What cannot be true of a meaning, on drawn faces and on a photograph; empty where all can."""
     entry = candidate.settings.configure(candidate.spec, None)
     with candidate.reference(run)(pipelines.runtime_options(entry, NETWORK, 0)) as runtime:
+        if candidate.settings.meaning is not None:
+            return implausible_look(runtime, entry)
         return implausible(runtime, entry, counted=candidate.settings.check)
 
 

@@ -18,6 +18,7 @@ from facedeploy.pipelines.custom import NETWORK
 from facedeploy.runtimes.base import RuntimeOptions
 from facedeploy.sources.adapt import Adapted, adapt
 from facedeploy.sources.as_it_came import distance
+from facedeploy.sources.batch import for_faces
 from facedeploy.sources.custom_network import OwnNetwork, fallback_candidates, measured_spec, model_id, odd_size
 from facedeploy.sources.decoded import Described, check_meaning, describe, from_kept
 from facedeploy.sources.probes import probe_inputs
@@ -108,6 +109,8 @@ def _source(
     reference = found.reference(functools.partial(adapted.open, raw))
     write = functools.partial(_write, adapted, raw, head=found.head)
     network = SourceNetwork(found.spec, reference, write, fallback_candidates)
+    if found.settings.meaning is not None:
+        network = for_faces(network)
     return Source(
         model_id(adapted.path.stem),
         "onnx",

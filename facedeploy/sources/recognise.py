@@ -12,7 +12,7 @@ from facedeploy.core.serialization import from_plain
 from facedeploy.graph.decode.description import ROLES, Decode
 from facedeploy.graph.decode.priors import Level, levels
 from facedeploy.graph.decode.rows import layout_of
-from facedeploy.sources.families import Family, Head, families, family
+from facedeploy.sources.families import Family, Head, Looks, families, family
 
 _NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
@@ -43,12 +43,10 @@ def matches(spec: NetworkSpec, known: Mapping[str, Family] | None = None) -> tup
     size = spec.picture_size
     assert size is not None
     shapes = {t.name: tuple(d for d in t.shape if isinstance(d, int)) for t in spec.outputs}
-    return tuple(
-        match
-        for name, described in (families() if known is None else known).items()
-        for head in described.heads
-        if (match := _match(name, described, head, shapes, size)) is not None
-    )
+    known = families() if known is None else known
+    found = [_match(name, each, head, shapes, size) for name, each in known.items() for head in each.heads]
+    looking = [_looks(name, each, looks, shapes, size) for name, each in known.items() for looks in each.looks]
+    return tuple(match for match in (*found, *looking) if match is not None)
 
 
 def as_family(name: str, spec: NetworkSpec) -> tuple[Match, ...]:
@@ -57,6 +55,8 @@ def as_family(name: str, spec: NetworkSpec) -> tuple[Match, ...]:
     Raises:
         InputError: there is no such family, or the network has not its outputs.
     """
+    if family(name).meaning:  # Its settings say what they need of the outputs.
+        return (Match(name, {"family": name, **family(name).settings}, ""),)
     found = matches(spec, {name: family(name)})
     if not found:
         outputs = ", ".join(f"{t.name} {t.shape}" for t in spec.outputs)
@@ -96,6 +96,15 @@ def _match(name: str, described: Family, head: Head, shapes: Mapping[str, Shape]
                 }
                 return Match(name, settings, _reason(shapes, parts, counted, grid))
     return None
+
+
+def _looks(name: str, described: Family, looks: Looks, shapes: Mapping[str, Shape], size: Size) -> Match | None:
+    """Whether a network is one that looks at faces: all that there is to see are its size and its outputs."""
+    if size != looks.size or sorted(shape[1:] for shape in shapes.values()) != sorted(looks.outputs):
+        return None
+    held = ", ".join("x".join(map(str, shape)) for shape in looks.outputs)
+    reason = f"a picture of {size[0]}x{size[1]}, and of a face {held} numbers"
+    return Match(name, {"family": name, **described.settings}, reason)
 
 
 def _splits(template: Decode, grid: tuple[Level, ...]) -> tuple[tuple[Level, ...], ...]:

@@ -16,6 +16,7 @@ from facedeploy.core.serialization import from_plain, read_toml_tables, to_plain
 from facedeploy.graph.decode.build import BOXES, LANDMARKS, SCORES
 from facedeploy.graph.decode.description import Decode
 from facedeploy.graph.interface import PictureInput
+from facedeploy.pipelines.crop_settings import Crop, Meaning
 from facedeploy.pipelines.custom import Outputs
 
 T = TypeVar("T")
@@ -79,9 +80,11 @@ class NetworkSettings:
         decode: What its head gives, where the boxes are still to be decoded; None where that is not said.
         pipeline: Options of the pipeline, such as `protocol` and `score_threshold`.
         check: Whether it must find the face on a photograph; false for a network that is not for photographs.
+        meaning: What a network that looks at one face says of it; None for one that finds faces, or is not known.
+        crop: What such a network sees of the picture; None for the box.
 
     Raises:
-        InputError: both `outputs` and `decode` are there.
+        InputError: more than one of `outputs`, `decode` and `meaning` are there, or `crop` without `meaning`.
     """
 
     family: str | None = None
@@ -90,8 +93,16 @@ class NetworkSettings:
     decode: Decode | None = None
     pipeline: dict[str, Any] = field(default_factory=dict)
     check: bool = True
+    meaning: Meaning | None = None
+    crop: Crop | None = None
 
     def __post_init__(self) -> None:
+        if self.meaning is None and self.crop is not None:
+            msg = "[crop] is for a network that looks at one face: say under [meaning] what its outputs mean"
+            raise InputError(msg)
+        if self.meaning is not None and (self.outputs, self.decode) != (None, None):
+            msg = "a network finds faces, with [outputs] or [decode], or looks at one, with [meaning]: leave one"
+            raise InputError(msg)
         if self.outputs is not None and self.decode is not None:
             msg = "[outputs] is for a network that decodes its boxes itself, [decode] for one that does not: leave one"
             raise InputError(msg)
@@ -99,7 +110,7 @@ class NetworkSettings:
     @property
     def described(self) -> bool:
         """Whether the outputs have a meaning."""
-        return self.outputs is not None or self.decode is not None
+        return (self.outputs, self.decode, self.meaning) != (None, None, None)
 
     def configure(self, spec: NetworkSpec, options: Mapping[str, Any] | None) -> PipelineEntry:
         """The pipeline for a network, with some options changed. spec: with its head decoded.
@@ -110,6 +121,9 @@ class NetworkSettings:
         base = {"preprocess": to_plain(self.input.preprocess())}
         changes = {**self.pipeline, **(options or {})}
         outputs = self.outputs
+        if self.meaning is not None:
+            own = {"meaning": to_plain(self.meaning.resolved(spec)), "crop": to_plain(self.crop or Crop())}
+            return pipelines.configure("crop", changes, {**base, **own})
         if self.decode is not None:
             landmarks = None if self.decode.landmarks is None else LANDMARKS
             outputs = Outputs(BOXES, SCORES, "pixels", landmarks=landmarks)

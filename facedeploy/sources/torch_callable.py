@@ -19,6 +19,7 @@ from facedeploy.core.optional_imports import require, torch
 from facedeploy.graph.from_torch import export_onnx
 from facedeploy.runtimes.base import Array, Arrays, Opener
 from facedeploy.runtimes.torch import TorchRuntime
+from facedeploy.sources.batch import for_faces
 from facedeploy.sources.custom_network import OwnNetwork, fallback_candidates, measured_spec, model_id, picture_input
 from facedeploy.sources.decoded import Described, check_meaning, describe, from_kept
 from facedeploy.sources.settings import WrittenSettings, read_settings
@@ -95,6 +96,8 @@ def _source(
     network = SourceNetwork(
         found.spec, reference, lambda path: export_onnx(module, raw, path, found.head), fallback_candidates
     )
+    if found.settings.meaning is not None:
+        network = for_faces(network)
     return Source(
         model_id(name.rpartition(".")[2]),
         "factory",

@@ -556,7 +556,7 @@ def test_layers_leave_in_the_order_of_their_harm_until_the_budget_is_met() -> No
 # --- the judge ---
 
 
-def face(x: float, score: float = 0.9, shift: float = 0.0, **angles: float) -> Prediction:
+def face(x: float, score: float = 0.9, shift: float = 0.0, **angles: Any) -> Prediction:
     points = tuple((x + shift + k, 20.0 + k) for k in range(5))
     return Prediction((Face((x, 10, x + 40, 50), score, points, **angles),))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from facedeploy.metrics.face_matching import FaceDifference, compare_faces, matc
 NOTHING = FaceDifference(pictures=0, matched=0, missing=0, extra=0, box=0.0, landmarks=0.0, score=0.0, angle=0.0)
 
 
-def face(x: float, y: float, side: float = 100.0, score: float = 0.9, **angles: float) -> Face:
+def face(x: float, y: float, side: float = 100.0, score: float = 0.9, **angles: Any) -> Face:
     points = tuple(
         (x + side * u, y + side * v) for u, v in ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.4, 0.8), (0.6, 0.8))
     )

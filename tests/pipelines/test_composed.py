@@ -75,7 +75,7 @@ def detector(checkpoint: Path) -> Artifact:
 def test_faces_get_their_points_and_the_pose_of_the_landmarks_network() -> None:
     faces = [known(50 + 60 * i, 70 + 20 * i, 50, 100 * i) for i in range(3)]
     first, second = Finds(faces), opened(faces)
-    with ComposedPipeline(first, second, threshold=0.6) as pipeline:
+    with ComposedPipeline(first, {"points": second}, threshold=0.6) as pipeline:
         found = pipeline.detect(chart(192, 224))
         assert [len(looks) for looks in seen(second).looks] == [2] * 7
     assert [f.score for f in found] == [0.9, pytest.approx(0.7)]
@@ -93,7 +93,7 @@ def test_faces_get_their_points_and_the_pose_of_the_landmarks_network() -> None:
 def test_command_gives_what_the_two_pipelines_give(
     run: Run, detector: Artifact, landmarks: Artifact, tmp_path: Path
 ) -> None:
-    result = run("detect", detector.path, PHOTO, "--landmarks", landmarks.path, "--json", "--save", tmp_path / "drawn")
+    result = run("detect", detector.path, PHOTO, "--with", landmarks.path, "--json", "--save", tmp_path / "drawn")
     assert result.status == 0
     (record,) = result.objects
     image = read_picture(PHOTO)
@@ -117,7 +117,7 @@ def test_several_faces_of_a_cascade(
     image = group_photo(np.random.default_rng(2), 300, 900, 4)
     cv2.imwrite(str(tmp_path / "group.png"), image)
     cascade, options = real_artifact("torch-fp32").path, {"min_face": 24}
-    (found,) = detect_files(cascade, [tmp_path / "group.png"], options=options, landmarks=landmarks.path)
+    (found,) = detect_files(cascade, [tmp_path / "group.png"], options=options, with_=[landmarks.path])
     assert len(found.faces) == 4
     with load_reference("landmarks106", checkpoint) as reference, load(cascade, options=options) as first:
         assert isinstance(reference, Landmarks106Pipeline)
@@ -134,17 +134,17 @@ def test_many_points_are_drawn_as_fine_dots() -> None:
 
 
 def test_threshold_is_asked_before_the_landmarks(detector: Artifact, landmarks: Artifact) -> None:
-    (found,) = detect_files(detector.path, [PHOTO], threshold=0.99, landmarks=landmarks.path)
+    (found,) = detect_files(detector.path, [PHOTO], threshold=0.99, with_=[landmarks.path])
     assert found.faces == ()
 
 
 def test_a_detector_is_no_artifact_for_landmarks(run: Run, detector: Artifact, landmarks: Artifact) -> None:
-    result = run("detect", detector.path, PHOTO, "--landmarks", detector.path)
-    message = result.refused(detector.path, "mos-tiny", "--landmarks", "landmarks106")
+    result = run("detect", detector.path, PHOTO, "--with", detector.path)
+    message = result.refused(detector.path, "mos-tiny", "--with", "landmarks106")
     assert message.count(". ") == 0
-    run("detect", detector.path, PHOTO, "--landmarks", detector.path / "missing").refused("missing")
-    with pytest.raises(InputError, match="--landmarks takes an artifact of landmarks106"):
-        list(detect_files(landmarks.path, [PHOTO], landmarks=detector.path))
+    run("detect", detector.path, PHOTO, "--with", detector.path / "missing").refused("missing")
+    with pytest.raises(InputError, match="name a detector first"):
+        list(detect_files(landmarks.path, [PHOTO], with_=[landmarks.path]))
 
 
 def test_landmarks_alone_take_a_picture_for_a_face(run: Run, landmarks: Artifact) -> None:

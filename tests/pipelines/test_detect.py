@@ -97,7 +97,7 @@ def test_how_they_are_printed(made: Artifact) -> None:
     assert repr(pipeline) == f"<{name}: detector, pose on torch, 1 thread>"
     assert repr(runtime) == "<TorchRuntime: detector on torch, 1 thread>"
     second = Landmarks106Pipeline({"landmarks": runtime}, Landmarks106Config())
-    both = ComposedPipeline(pipeline, second)
+    both = ComposedPipeline(pipeline, {"points": second})
     assert repr(both) == f"<ComposedPipeline: {pipeline!r}, then {second!r}>"
     pipeline.close()
     assert repr(pipeline) == f"<{name}: detector, pose on torch, 1 thread (closed)>"

@@ -11,7 +11,7 @@ from typing import Any
 from facedeploy.core.errors import InputError
 from facedeploy.core.serialization import read_toml
 
-__all__ = ["Family", "Head", "Rows", "families", "family"]
+__all__ = ["Family", "Head", "Looks", "Rows", "families", "family"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,19 @@ class Head:
 
 
 @dataclass(frozen=True)
+class Looks:
+    """One form of a network that looks at faces already found, by which it is recognised.
+
+    Attributes:
+        size: (height, width) of its input.
+        outputs: Shape of each output, without the batch.
+    """
+
+    size: tuple[int, int]
+    outputs: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
 class Family:
     """A named description.
 
@@ -55,12 +68,23 @@ class Family:
         heads: The forms of its outputs; none for a network that looks at faces already found.
         input: As `InputSettings`, plain.
         pipeline: As in `NetworkSettings`.
+        looks: The forms of a network that looks at faces already found.
+        meaning: Of its outputs, as `Meaning`, plain.
+        crop: As `Crop`, plain.
     """
 
     about: str
     heads: tuple[Head, ...] = ()
     input: dict[str, Any] = field(default_factory=dict)
     pipeline: dict[str, Any] = field(default_factory=dict)
+    looks: tuple[Looks, ...] = ()
+    meaning: dict[str, Any] = field(default_factory=dict)
+    crop: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a TOML file would say of a network that looks at faces, but for the family's name."""
+        return {"input": self.input, "pipeline": self.pipeline, "meaning": self.meaning, "crop": self.crop}
 
 
 @functools.cache
