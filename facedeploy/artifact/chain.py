@@ -19,12 +19,13 @@ class Chain:
     """What the `manifest.json` of a chain says. Each part has a manifest of its own, with its files and hashes.
 
     Attributes:
-        lookers: Folders of the artifacts that look at the faces, in this order. The detector is in `detector`.
+        parts: Folder of each part -> SHA-256 of its manifest. The detector is in `detector`; the others look at the
+            faces, in this order.
         format: Always "facedeploy-chain".
         version: Of the format.
     """
 
-    lookers: tuple[str, ...]
+    parts: dict[str, str]
     format: str = FORMAT
     version: int = VERSION
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -79,7 +79,8 @@ class Artifact:
         folder = Path(path)
         manifest = _read_manifest(folder)
         if isinstance(manifest, Chain):
-            return Artifact.chained(folder, {n: _open_part(folder, n) for n in (chain.DETECTOR, *manifest.lookers)})
+            names = [chain.DETECTOR, *(name for name in manifest.parts if name != chain.DETECTOR)]
+            return Artifact.chained(folder, {n: _open_part(folder, n, manifest.parts.get(n, "")) for n in names})
         artifact = Artifact(folder, manifest)
         for network in manifest.networks:
             for entry in network.files.values():
@@ -207,7 +208,17 @@ def _read_manifest(folder: Path) -> Manifest | Chain:
     return manifest
 
 
-def _open_part(folder: Path, name: str) -> Artifact:
+def write_chain(folder: Path, names: Sequence[str]) -> None:
+    """Write or replace the `manifest.json` of a chain in one step.
+
+    Args:
+        folder: Of the chain.
+        names: Folders of its parts in it, the detector's first.
+    """
+    write_json(Chain({name: sha256(folder / name / MANIFEST) for name in names}), folder / MANIFEST)
+
+
+def _open_part(folder: Path, name: str, digest: str) -> Artifact:
     """A part of a chain, which lies in its folder.
 
     Raises:
@@ -221,6 +232,9 @@ def _open_part(folder: Path, name: str) -> Artifact:
         msg = f"{folder / name} is missing: copy the whole chain, or make it again"
         raise ArtifactError(msg)
     part = Artifact.open(folder / name)
+    if sha256(folder / name / MANIFEST) != digest:
+        msg = f"{folder / name} is not the artifact that the chain was made of: copy the chain, or make it again"
+        raise ArtifactError(msg)
     if part.parts:
         msg = f"{folder / name} is a chain itself, and a chain of chains cannot be: make it of its parts"
         raise ArtifactError(msg)

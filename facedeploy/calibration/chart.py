@@ -21,6 +21,8 @@ _COLUMNS: tuple[tuple[str, Callable[[Loss], float | None]], ...] = (
     ("AP, points lost", lambda loss: loss.ap),
     ("landmarks, % of the face", lambda loss: loss.landmarks),
     ("pose, degrees", lambda loss: loss.degrees),
+    ("embedding, % of 1 - cosine", lambda loss: loss.embedding),
+    ("classes, % of probability", lambda loss: loss.classes),
     ("outputs, % relative L2", lambda loss: None if loss.outputs is None else 100 * loss.outputs),
 )
 

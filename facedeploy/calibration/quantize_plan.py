@@ -9,6 +9,7 @@ from pathlib import Path
 
 from facedeploy.artifact.loss import Loss
 from facedeploy.artifact.manifest import Calibration
+from facedeploy.calibration.face_crops import faces_of
 from facedeploy.calibration.observed_graph import Graph, open_graphs
 from facedeploy.calibration.quantizable_layers import SHAPES, QuantizableLayer
 from facedeploy.calibration.sensitivity import fit, judge_on, measure_loss, measure_sensitivity
@@ -44,6 +45,8 @@ class Int8Options:
         keep_float: Shell patterns of layers that stay in float.
         allow: Shell patterns of layers that may be int8 whatever the rules say.
         force: Whether to write the artifact although it is slower than float, or far off.
+        detector: Artifact whose faces a network that looks at faces is calibrated on; None where each picture is the
+            crop of one.
     """
 
     calibration: Path | None = None
@@ -53,6 +56,7 @@ class Int8Options:
     keep_float: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     force: bool = False
+    detector: Path | None = None
 
     def __post_init__(self) -> None:
         if self.max_drop is not None and not self.max_drop >= 0:
@@ -97,7 +101,14 @@ def quantisation(
         raise InputError(msg)
     if path.suffix == ".json":
         return _from_table(source, path, options, progress)
-    pictures = choose_pictures([path], options.count)
+    with faces_of(source, options.detector, [path], threads, progress, watch) as images:
+        return _from_pictures(source, images, options, threads, progress, watch)
+
+
+def _from_pictures(
+    source: Source, images: Sequence[Path], options: Int8Options, threads: int, progress: Progress, watch: Watch
+) -> Quantisation:
+    pictures = choose_pictures(images, options.count)
     session = calibrate(source, pictures, method=options.method, threads=threads, progress=progress, watch=watch)
     plan = plan_of(session.graphs, session.table, options.keep_float, options.allow)
     if options.max_drop is not None:
@@ -111,6 +122,9 @@ def quantisation(
 
 
 def _from_table(source: Source, path: Path, options: Int8Options, progress: Progress) -> Quantisation:
+    if options.detector is not None:
+        msg = "--detector is for pictures, and a table has its ranges already: leave it out"
+        raise InputError(msg)
     if options.max_drop is not None:
         msg = "--max-drop needs pictures to judge on: give --calibration a folder of them"
         raise InputError(msg)
@@ -226,11 +240,14 @@ def check_loss(model: str, loss: Loss, pictures: int) -> None:
     """Refuse a loss that nobody wants unasked.
 
     Raises:
-        ParityError: int8 costs more than 5 points of AP, or 30 % of the outputs.
+        ParityError: int8 costs more than 5 points of AP, or 5 percent or degrees of what is said of a face, or 30 % of
+            the outputs.
     """
     limit, unit = _MOST_AP, "points of AP"
-    if loss.ap is None:
+    if loss.outputs is not None:
         limit, unit = _MOST_OUTPUTS, "% of its outputs (relative L2)"
+    elif loss.ap is None:
+        unit = "percent or degrees of what it says of a face"
     if loss.points > limit:
         msg = (
             f"int8 costs {model} {loss.points:.1f} {unit} on {pictures} held-back pictures, over {limit:g}: keep its "

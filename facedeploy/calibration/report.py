@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facedeploy.artifact.loss import Loss
+from facedeploy.calibration.face_crops import faces_of
 from facedeploy.calibration.quantize_plan import plan_of
 from facedeploy.calibration.sensitivity import measure_loss, measure_sensitivity
-from facedeploy.calibration.session import DEFAULT_COUNT, DEFAULT_METHOD, calibrate, choose_pictures
+from facedeploy.calibration.session import DEFAULT_COUNT, DEFAULT_METHOD, Session, calibrate, choose_pictures
 from facedeploy.calibration.table import Method, RangeTable
 from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import InputSize
@@ -67,6 +68,7 @@ def calibrate_model(
     seed: int = 0,
     threads: int = 0,
     sensitivity: bool = True,
+    detector: Path | None = None,
     progress: Progress = silent,
     watch: Watch = unwatched,
 ) -> CalibrationReport:
@@ -84,6 +86,8 @@ def calibrate_model(
         seed: Of that draw.
         threads: CPU threads per network; 0 for every core of this process.
         sensitivity: Whether to measure each layer's loss.
+        detector: Artifact whose faces a network that looks at faces is calibrated on; None where each picture is the
+            crop of one.
         progress: Called with the name of each step.
         watch: Shows the progress over picture files.
 
@@ -97,7 +101,6 @@ def calibrate_model(
     if input_size == "any":
         msg = "calibration needs one size: give --input-size HEIGHTxWIDTH"
         raise InputError(msg)
-    pictures = choose_pictures(images, count, seed)
     source = open_source(
         model,
         None if weights is None else Path(weights),
@@ -105,7 +108,19 @@ def calibrate_model(
         config=None if config is None else Path(config),
         family=family,
     )
-    session = calibrate(source, pictures, method=method, threads=threads, progress=progress, watch=watch)
+    with faces_of(source, detector, images, threads, progress, watch) as files:
+        session = calibrate(
+            source,
+            choose_pictures(files, count, seed),
+            method=method,
+            threads=threads,
+            progress=progress,
+            watch=watch,
+        )
+        return _report(session, sensitivity, progress, watch)
+
+
+def _report(session: Session, sensitivity: bool, progress: Progress, watch: Watch) -> CalibrationReport:
     plan = plan_of(session.graphs, session.table)
     losses: dict[tuple[str, str], Loss] = {}
     whole = None

@@ -13,6 +13,7 @@ from facedeploy.cli import (
     benchmark,
     build,
     calibrate,
+    chain,
     compare,
     detect,
     doctor,
@@ -33,7 +34,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (models, inspect, export, verify, detect, calibrate, benchmark, compare, matrix, build, package, doctor):
+_COMMANDS = (
+    models,
+    inspect,
+    export,
+    verify,
+    detect,
+    chain,
+    calibrate,
+    benchmark,
+    compare,
+    matrix,
+    build,
+    package,
+    doctor,
+)
+for module in _COMMANDS:
     app.command(module.__name__.rpartition(".")[2])(module.command)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from facedeploy.cli.output import (
     Config,
+    Detector,
     Family,
     Json,
     Threads,
@@ -25,6 +26,8 @@ from facedeploy.models.registry import DEFAULT
 
 if TYPE_CHECKING:
     from facedeploy.artifact.loss import Loss
+
+_COLUMNS = ("AP lost", "landmarks %", "degrees", "embedding %", "classes %", "outputs %")
 
 
 def command(
@@ -47,6 +50,7 @@ def command(
     count: Annotated[int, typer.Option(min=1, help="Pictures to draw; a fifth of them are judged on.")] = 300,
     seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
     sensitivity: Annotated[bool, typer.Option(help="Measure the loss of each layer.")] = True,
+    detector: Detector = None,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
@@ -72,6 +76,7 @@ def command(
         seed=seed,
         threads=threads,
         sensitivity=sensitivity or chart is not None,
+        detector=detector,
         progress=step,
         watch=watch,
     )
@@ -83,20 +88,18 @@ def command(
         print_json({"path": str(table), **to_plain(report)})
         return
     print_table(
-        ("network", "layer", "AP lost", "landmarks %", "degrees", "outputs %", "stays in float"),
+        ("network", "layer", *_COLUMNS, "stays in float"),
         [(row.network, row.layer, *_values(row.loss), row.reason or "-") for row in report.rows],
     )
     if report.whole is not None:
-        ap, landmarks, degrees, outputs = _values(report.whole)
-        print(
-            f"all together, on {report.held_back} held-back pictures: AP lost {ap}, landmarks {landmarks} %, "
-            f"degrees {degrees}, outputs {outputs} %"
-        )
+        lost = ", ".join(f"{name} {value}" for name, value in zip(_COLUMNS, _values(report.whole), strict=True))
+        print(f"all together, on {report.held_back} held-back pictures: {lost}")
     note(f"{table}: ranges of {report.table.pictures} pictures; use it with `facedeploy export --calibration {table}`")
 
 
 def _values(loss: Loss | None) -> tuple[str, ...]:
     if loss is None:
-        return ("-",) * 4
+        return ("-",) * len(_COLUMNS)
     outputs = None if loss.outputs is None else 100 * loss.outputs
-    return tuple("-" if v is None else f"{v:.2f}" for v in (loss.ap, loss.landmarks, loss.degrees, outputs))
+    values = (loss.ap, loss.landmarks, loss.degrees, loss.embedding, loss.classes, outputs)
+    return tuple("-" if v is None else f"{v:.2f}" for v in values)

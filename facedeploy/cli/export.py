@@ -9,6 +9,7 @@ import typer
 
 from facedeploy.cli.output import (
     Config,
+    Detector,
     Family,
     Json,
     Options,
@@ -75,6 +76,7 @@ def command(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="int8: layers to quantise against the rules. Repeatable."),
     ] = None,
+    detector: Detector = None,
     force: Annotated[bool, typer.Option(help="int8: write the artifact even if it is slower, or far off.")] = False,
     config: Config = None,
     family: Family = None,
@@ -87,7 +89,14 @@ def command(
     from facedeploy.export.exporter import export
 
     int8 = Int8Options(
-        calibration, parse_method(method), count, max_drop, tuple(float_layer or ()), tuple(int8_layer or ()), force
+        calibration,
+        parse_method(method),
+        count,
+        max_drop,
+        tuple(float_layer or ()),
+        tuple(int8_layer or ()),
+        force,
+        detector,
     )
     artifact = export(
         model,

@@ -57,6 +57,15 @@ Weights = Annotated[
     ),
 ]
 
+Detector = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="ARTIFACT",
+        help="int8 of a network that looks at faces: calibrate on those that this artifact finds. "
+        "Default: each picture is the crop of one.",
+        show_default=False,
+    ),
+]
 With = Annotated[
     list[Path] | None,
     typer.Option(

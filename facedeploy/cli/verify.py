@@ -13,7 +13,6 @@ from facedeploy.cli.output import (
     Options,
     RuntimeName,
     Threads,
-    Weights,
     note,
     parse_options,
     parse_runtime,
@@ -25,7 +24,14 @@ from facedeploy.cli.output import (
 
 def command(
     artifact: Annotated[Path, typer.Argument(help="Folder that `export` wrote.", show_default=False)],
-    weights: Weights = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Checkpoint file, folder of checkpoint files, or ONNX file. The default model needs none; of a chain "
+            "those of its parts, repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     images: Annotated[
         list[Path] | None,
         typer.Option(help="Picture or folder to compare the faces on. Repeatable."),
@@ -47,7 +53,7 @@ def command(
 
     result = verify(
         artifact,
-        weights,
+        weights or (),
         images or (),
         factory=factory,
         threads=threads,
@@ -71,6 +77,9 @@ def command(
                 f"faces on {f.pictures} pictures: {f.matched} the same, {f.missing} missing, {f.extra} extra; "
                 f"largest differences: box {f.box:.3f} px, landmark {f.landmarks:.3f} px, score {f.score:.1e}"
                 + (f", angle {f.angle:.1e} degrees" if f.angle else "")
+                + (f"; landmarks of a face {f.points:.3f} % of the box" if f.points else "")
+                + (f", cosine {f.cosine:.6f}" if f.cosine < 1 else "")
+                + (f", class {f.classes:.1e}" if f.classes else "")
             )
         if not result.problems:
             print("verified")

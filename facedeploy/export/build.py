@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from facedeploy.artifact.folder import Artifact, describe_file, write_manifest
+from facedeploy.artifact.folder import Artifact, describe_file, write_chain, write_manifest
 from facedeploy.artifact.manifest import NetworkEntry
 from facedeploy.core.errors import BackendUnavailableError, InputError
 from facedeploy.core.progress import Progress, silent
@@ -59,8 +59,23 @@ def build(artifact: str | os.PathLike[str], *, builder: Builder | None = None, p
         Others: what `builder` raises.
     """
     opened = Artifact.open(artifact)
+    if opened.parts:
+        return _build_chain(opened, builder, progress)
     check_buildable(opened)
     return add_engines(opened, _build_here(opened, progress) if builder is None else builder.build(opened, progress))
+
+
+def _build_chain(whole: Artifact, builder: Builder | None, progress: Progress) -> Artifact:
+    """Build the engines of every part that has some to build."""
+    parts = [part.path for part in whole.parts.values() if part.manifest.target.backend == "trt"]
+    if not parts:
+        check_buildable(whole)
+    try:
+        for path in parts:
+            build(path, builder=builder, progress=progress)
+    finally:  # A part that is done is another one, whatever becomes of the next.
+        write_chain(whole.path, list(whole.parts))
+    return Artifact.open(whole.path)
 
 
 def _build_here(artifact: Artifact, progress: Progress) -> Engines:

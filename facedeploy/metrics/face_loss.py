@@ -22,7 +22,7 @@ from facedeploy.core.face import Face
 from facedeploy.core.images import read_picture
 from facedeploy.core.preprocess import Image
 from facedeploy.metrics.average_precision import average_precision, boxes_and_scores
-from facedeploy.metrics.face_matching import match
+from facedeploy.metrics.face_matching import cosine, match
 from facedeploy.metrics.landmarks import point_errors
 from facedeploy.metrics.pose import angle_distance
 from facedeploy.runtimes.base import Array, Arrays, Opener
@@ -54,10 +54,12 @@ class Judge:
     Attributes:
         truth: The float pipeline's answers.
         threshold: Score from which its faces count, 0..1.
+        finds: Whether the pipeline finds faces, so that some may be lost.
     """
 
     truth: tuple[Prediction, ...]
     threshold: float
+    finds: bool = True
 
     def loss(self, answers: Sequence[Prediction]) -> Loss:
         """Compare another pipeline's answers to the same pictures, in the same order."""
@@ -72,7 +74,13 @@ class Judge:
             [boxes_and_scores(f)[0] for f in doubtful],
         ).value
         found = [p for a, b in zip(certain, answers, strict=True) for p in match(a, b.faces)]
-        return Loss(100 * (1 - ap), _landmarks(found), _degrees(found))
+        return Loss(
+            100 * (1 - ap) if self.finds else None,
+            _landmarks(found),
+            _degrees(found),
+            embedding=_embedding(found),
+            classes=_classes(found),
+        )
 
     def check(self) -> None:
         """Check that there is something to lose.
@@ -91,16 +99,18 @@ class Judge:
 def judging(entry: PipelineEntry) -> PipelineEntry:
     """The pipeline to judge with: precision at every recall needs the detections below the threshold too."""
     low: dict[str, Any] = {}
-    if _THRESHOLD in entry.config:
-        low = {_THRESHOLD: min(_LOW, entry.config[_THRESHOLD])}
-    elif _STAGES in entry.config:
-        low = {_STAGES: [max(t - _LOWER, 0.0) for t in entry.config[_STAGES]]}
-    return PipelineEntry(entry.family, {**entry.config, **low})
+    detector = pipelines.detector_of(entry)
+    if _THRESHOLD in detector.config:
+        low = {_THRESHOLD: min(_LOW, detector.config[_THRESHOLD])}
+    elif _STAGES in detector.config:
+        low = {_STAGES: [max(t - _LOWER, 0.0) for t in detector.config[_STAGES]]}
+    return pipelines.with_detector(entry, PipelineEntry(detector.family, {**detector.config, **low}))
 
 
 def threshold_of(entry: PipelineEntry) -> float:
     """The score from which faces count; of a cascade, the last stage's."""
-    return float(entry.config.get(_THRESHOLD, entry.config.get(_STAGES, (0.0,))[-1]))
+    config = pipelines.detector_of(entry).config
+    return float(config.get(_THRESHOLD, config.get(_STAGES, (0.0,))[-1]))
 
 
 @contextlib.contextmanager
@@ -150,7 +160,7 @@ def judge_by(entry: PipelineEntry, truth: Sequence[Prediction]) -> Judge:
     Raises:
         InputError: it finds no face.
     """
-    judge = Judge(tuple(truth), threshold_of(entry))
+    judge = Judge(tuple(truth), threshold_of(entry), pipelines.finds(entry))
     judge.check()
     return judge
 
@@ -186,3 +196,13 @@ def _degrees(pairs: Sequence[tuple[Face, Face]]) -> float | None:
     angles = [[(f.yaw, f.pitch, f.roll) for f in pair] for pair in pairs]
     known = np.array([p for p in angles if None not in (*p[0], *p[1])], float).reshape(-1, 2, 3)
     return float(angle_distance(known[:, 0], known[:, 1]).mean()) if len(known) else None
+
+
+def _embedding(pairs: Sequence[tuple[Face, Face]]) -> float | None:
+    known = [(a.embedding, b.embedding) for a, b in pairs if a.embedding is not None and b.embedding is not None]
+    return 100 * float(np.mean([1 - cosine(a, b) for a, b in known])) if known else None
+
+
+def _classes(pairs: Sequence[tuple[Face, Face]]) -> float | None:
+    known = [(a.classes, b.classes) for a, b in pairs if a.classes is not None and b.classes is not None]
+    return 100 * float(np.mean([abs(a[name] - b[name]) for a, b in known for name in a])) if known else None

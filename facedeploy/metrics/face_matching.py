@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from facedeploy.core.face import Face
 from facedeploy.metrics.average_precision import boxes_and_scores
@@ -24,6 +27,10 @@ class FaceDifference:
         landmarks: Largest difference of a coordinate of a landmark, pixels.
         score: Largest difference of a score, 0..1.
         angle: Largest difference of an angle, degrees.
+        points: Mean distance of a face's landmarks, of the face where it is largest, percent of sqrt(w * h) of the
+            reference's box.
+        cosine: Smallest cosine of embeddings.
+        classes: Largest difference of a class's probability, 0..1.
     """
 
     pictures: int
@@ -34,6 +41,9 @@ class FaceDifference:
     landmarks: float
     score: float
     angle: float
+    points: float = 0.0
+    cosine: float = 1.0
+    classes: float = 0.0
 
     @property
     def same_faces(self) -> bool:
@@ -82,7 +92,30 @@ def compare_faces(reference: Sequence[Sequence[Face]], found: Sequence[Sequence[
         ),
         score=max((abs(a.score - b.score) for a, b in pairs), default=0.0),
         angle=max((_angle_difference(a, b) for a, b in pairs), default=0.0),
+        points=max((_point_difference(a, b) for a, b in pairs), default=0.0),
+        cosine=min((cosine(a.embedding, b.embedding) for a, b in pairs if a.embedding and b.embedding), default=1.0),
+        classes=max(
+            (abs(v - (b.classes or {})[n]) for a, b in pairs for n, v in (a.classes or {}).items()), default=0.0
+        ),
     )
+
+
+def cosine(a: Sequence[float], b: Sequence[float]) -> float:
+    """Of two vectors; -1, as far off as can be, where one is not finite or has no length."""
+    first, second = np.asarray(a, float), np.asarray(b, float)
+    lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
+    found = float(first @ second) / lengths if lengths > 0 else float("nan")
+    return found if math.isfinite(found) else -1.0
+
+
+def _point_difference(a: Face, b: Face) -> float:
+    if a.landmarks is None or b.landmarks is None:
+        return 0.0
+    distances = np.linalg.norm(np.asarray(a.landmarks, float) - np.asarray(b.landmarks, float), axis=1)
+    x1, y1, x2, y2 = a.box
+    side = math.sqrt(max((x2 - x1) * (y2 - y1), 0.0))
+    mean = 100 * float(distances.mean()) / side if side > 0 else math.inf
+    return mean if math.isfinite(mean) else float(np.finfo(np.float32).max)
 
 
 def _angle_difference(a: Face, b: Face) -> float:

@@ -161,6 +161,9 @@ def _package(
 
 def _model(artifact: Artifact, embed: bool, strip_names: bool) -> Model:
     manifest = artifact.manifest
+    if artifact.parts:
+        msg = f"{artifact.path} is a chain, which the C++ library does not run yet: package its parts one by one"
+        raise InputError(msg)
     check_manifest(artifact)
     if manifest.target.backend != "ncnn":
         msg = f"{artifact.path} is for {manifest.target}: the C++ library runs ncnn, so export with --target ncnn-fp16"

@@ -68,7 +68,7 @@ def load(
 
     def opener(part: Artifact, network: NetworkEntry) -> Opener:
         def opens(settings: RuntimeOptions) -> Runtime:
-            made = open_compiled(part, network, settings, _substitute(opened, part, runtime))
+            made = open_compiled(part, network, settings, substitute_for(opened, part, runtime))
             return made if wrap is None else wrap(made)
 
         return opens
@@ -88,7 +88,7 @@ def _opened(artifact: str | os.PathLike[str] | Artifact) -> Artifact:
     return artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
 
 
-def _substitute(whole: Artifact, part: Artifact, runtime: Substitute | None) -> Substitute | None:
+def substitute_for(whole: Artifact, part: Artifact, runtime: Substitute | None) -> Substitute | None:
     """What stands in for a part's backend: for a looker, where it can."""
     looker = bool(whole.parts) and pipelines.looks(part.manifest.pipeline)
     return None if looker and not all("onnx" in n.files for n in part.manifest.networks) else runtime

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facedeploy.artifact.chain import DETECTOR
 from facedeploy.artifact.folder import Artifact
 from facedeploy.artifact.manifest import Origin
 from facedeploy.core.errors import InputError
@@ -80,6 +81,9 @@ def reopen(artifact: Artifact, weights: Path | None = None, factory: str | None 
         InputError, CheckpointError: the files are missing, or not those that the artifact was made from.
     """
     manifest = artifact.manifest
+    if artifact.parts:
+        msg = f"{artifact.path} is a chain: name one of its parts, such as {artifact.path / DETECTOR}"
+        raise InputError(msg)
     specs = [n.spec for n in manifest.networks]
     if (manifest.origin == "factory") != (factory is not None):
         msg = f"{artifact.path} comes from {_ORIGINS[manifest.origin]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,16 +13,19 @@ from facedeploy.artifact.folder import Artifact
 from facedeploy.artifact.manifest import Parity
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
+from facedeploy.core.hashing import sha256
 from facedeploy.core.images import expand, read_picture
 from facedeploy.core.progress import Progress, silent
 from facedeploy.core.target import Precision
 from facedeploy.metrics.face_matching import FaceDifference, compare_faces
 from facedeploy.pipelines.base import Pipeline
+from facedeploy.pipelines.composed import network_name
 from facedeploy.pipelines.custom import TensorsPipeline
 from facedeploy.pipelines.load import check_manifest, load
 from facedeploy.runtimes import Substitute
 from facedeploy.runtimes.base import Arrays
 from facedeploy.sources.open import reopen
+from facedeploy.sources.source import Source
 from facedeploy.verification import tensors as parity
 
 
@@ -34,19 +37,25 @@ class FaceLimits:
         pixels: Of any coordinate of a box or a landmark, in pixels of the picture.
         score: Of the score, 0..1.
         degrees: Of yaw, pitch and roll.
+        points: Of the landmarks of a face, in the mean, of a network that looks at faces, in percent of sqrt(w * h) of
+            the box: how large a face is in the picture is not its doing.
+        cosine: What the cosine of embeddings must reach.
     """
 
     pixels: float
     score: float
     degrees: float
+    points: float
+    cosine: float
 
 
 FACE_LIMITS: dict[Precision, FaceLimits] = {
-    "fp32": FaceLimits(pixels=0.5, score=1e-3, degrees=0.1),
-    "fp16": FaceLimits(pixels=1.5, score=1e-2, degrees=1.0),
-    "bf16": FaceLimits(pixels=1.5, score=1e-2, degrees=1.0),
-    "int8": FaceLimits(pixels=5.0, score=0.1, degrees=5.0),
+    "fp32": FaceLimits(pixels=0.5, score=1e-3, degrees=0.1, points=0.1, cosine=0.9999),
+    "fp16": FaceLimits(pixels=1.5, score=1e-2, degrees=1.0, points=1.0, cosine=0.999),
+    "bf16": FaceLimits(pixels=1.5, score=1e-2, degrees=1.0, points=1.0, cosine=0.99),
+    "int8": FaceLimits(pixels=5.0, score=0.1, degrees=5.0, points=5.0, cosine=0.95),
 }
+_COARSER: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ class FaceFinder(Protocol):
 
 def verify(
     artifact: str | os.PathLike[str] | Artifact,
-    weights: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     images: Sequence[str | os.PathLike[str]] = (),
     *,
     factory: str | None = None,
@@ -102,7 +111,8 @@ def verify(
 
     Args:
         artifact: The folder that `export` wrote, or an artifact that is open already.
-        weights: The checkpoint or the ONNX file that the artifact was made from; None for the embedded model.
+        weights: The checkpoint or the ONNX file that the artifact was made from; None for the embedded model. Of a
+            chain, those of its parts, in any order.
         images: Picture files and folders of them.
         factory: `package.module:callable` that makes the network, for an artifact that came from one.
         threads: CPU threads per network; 0 for every core of this process.
@@ -125,11 +135,14 @@ def verify(
     manifest = opened.manifest
     files = expand([Path(i) for i in images])
     check_manifest(opened)
-    source = reopen(opened, None if weights is None else Path(weights), factory)
+    given = [weights] if isinstance(weights, (str, os.PathLike)) else list(weights or ())
+    compared = _compared(opened, [Path(w) for w in given], factory)
     pipeline = pipelines.reconfigure(manifest.pipeline, options)
-    precision = manifest.target.precision
+    networks = {c.name(n.spec.name): n.reference for c in compared for n in c.source.networks}
+    precision = max((c.artifact.manifest.target.precision for c in compared), key=_COARSER.index)
+    percent = any(c.artifact.manifest.pipeline.family == "crop" for c in compared)
     if device is not None:
-        with source.open(threads, pipeline.config) as reference:
+        with pipelines.open_pipeline(pipeline, networks, threads) as reference:
             if not files or not reference.decodes:
                 what = "name pictures of some with --images" if reference.decodes else f"{opened.path} gives none"
                 msg = f"on {device.name} only faces are compared, not tensors: {what}"
@@ -137,29 +150,75 @@ def verify(
             there = device.detect(
                 opened, files, threads=threads, runtime=runtime, options=pipeline.config, progress=progress
             )
-            compared = compare_faces([reference.detect(read_picture(file)) for file in files], there)
-        return Verification((), compared, tuple(_face_problems(compared, precision)))
+            found = compare_faces([reference.detect(read_picture(file)) for file in files], there)
+        return Verification((), found, tuple(_face_problems(found, precision, percent)))
     with (
         load(opened, threads=threads, runtime=runtime, options=pipeline.config) as candidate,
-        source.open(threads, pipeline.config) as reference,
+        pipelines.open_pipeline(pipeline, networks, threads) as reference,
     ):
-        prepare = pipelines.preprocess(pipeline)
-        rows = tuple(
-            row
-            for network in source.networks
-            for row in parity.measure(
-                reference.runtimes[network.spec.name],
-                candidate.runtimes[network.spec.name],
-                [*network.feeds(prepare), *_seen(reference, files)],
-                precision,
-                source.boxes,
-            )
-        )
+        rows, problems = _compare_outputs(compared, reference, candidate, _seen(reference, files))
         faces = None
         if files and reference.decodes:
             pairs = [(reference.detect(p), candidate.detect(p)) for p in map(read_picture, files)]
             faces = compare_faces([a for a, _ in pairs], [b for _, b in pairs])
-    return Verification(rows, faces, (*_output_problems(rows, precision), *_face_problems(faces, precision)))
+    return Verification(tuple(rows), faces, (*problems, *_face_problems(faces, precision, percent)))
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """An artifact, or a part of a chain, and what it was made from. part: its name in the chain, or nothing."""
+
+    part: str
+    artifact: Artifact
+    source: Source
+
+    def name(self, network: str) -> str:
+        return network_name(self.part, network) if self.part else network
+
+
+def _compared(artifact: Artifact, weights: Sequence[Path], factory: str | None) -> list[_Compared]:
+    """Open what an artifact, or each part of a chain, was made from.
+
+    Raises:
+        InputError: as `reopen`, or more files than one are given for one artifact.
+    """
+    if not artifact.parts:
+        if len(weights) > 1:
+            msg = f"{artifact.path} is one artifact: give --weights once"
+            raise InputError(msg)
+        return [_Compared("", artifact, reopen(artifact, weights[0] if weights else None, factory))]
+    if factory is not None:
+        msg = f"{artifact.path} is a chain: verify the part that comes from {factory} by itself"
+        raise InputError(msg)
+    return [_Compared(n, part, reopen(part, _own(part, weights))) for n, part in artifact.parts.items()]
+
+
+def _own(part: Artifact, weights: Sequence[Path]) -> Path | None:
+    """The file, or the folder, of some that a part was made from."""
+    wanted = {source.sha256 for source in part.manifest.source}
+    for path in weights:
+        files = [f for f in path.iterdir() if f.is_file()] if path.is_dir() else [path] if path.is_file() else []
+        if wanted & {sha256(file) for file in files}:
+            return path
+    return None
+
+
+def _compare_outputs(
+    compared: Sequence[_Compared], reference: Pipeline, candidate: Pipeline, seen: Sequence[Arrays]
+) -> tuple[list[Parity], list[str]]:
+    """How far each output is off, and what is further off than its artifact's precision allows."""
+    rows: list[Parity] = []
+    problems: list[str] = []
+    for each in compared:
+        precision, source = each.artifact.manifest.target.precision, each.source
+        for network in source.networks:
+            name = each.name(network.spec.name)
+            feeds = [*network.feeds(pipelines.preprocess(source.pipeline)), *seen]
+            pair = reference.runtimes[name], candidate.runtimes[name]
+            found = [replace(r, network=name) for r in parity.measure(*pair, feeds, precision, source.boxes)]
+            rows += found
+            problems += _output_problems(found, precision)
+    return rows, problems
 
 
 def _seen(reference: Pipeline, files: Sequence[Path]) -> list[Arrays]:
@@ -174,18 +233,26 @@ def _output_problems(rows: Sequence[Parity], precision: Precision) -> list[str]:
     return [parity.describe(row) for row in rows if not tolerance.accepts(row)]
 
 
-def _face_problems(faces: FaceDifference | None, precision: Precision) -> list[str]:
+def _face_problems(faces: FaceDifference | None, precision: Precision, percent: bool) -> list[str]:
     if faces is None:
         return []
     limits = FACE_LIMITS[precision]
     problems = []
     if not faces.same_faces:
         problems.append(f"of the faces, {faces.missing} missing and {faces.extra} extra")
-    for name, value in (("box", faces.box), ("landmark", faces.landmarks)):
+    for name, value in (("box", faces.box), ("landmark", 0.0 if percent else faces.landmarks)):
         if value > limits.pixels:
             problems.append(f"a {name} is off by {value:.2f} pixels; {precision} allows {limits.pixels:g}")
+    if percent and faces.points > limits.points:
+        problems.append(
+            f"the landmarks of a face are off by {faces.points:.2f} % of the box; {precision} allows {limits.points:g}"
+        )
     if faces.score > limits.score:
         problems.append(f"a score is off by {faces.score:.2g}; {precision} allows {limits.score:g}")
     if faces.angle > limits.degrees:
         problems.append(f"an angle is off by {faces.angle:.2f} degrees; {precision} allows {limits.degrees:g}")
+    if faces.cosine < limits.cosine:
+        problems.append(f"the cosine of an embedding is {faces.cosine:.4f}; {precision} asks for {limits.cosine:g}")
+    if faces.classes > limits.score:
+        problems.append(f"a class's probability is off by {faces.classes:.2g}; {precision} allows {limits.score:g}")
     return problems

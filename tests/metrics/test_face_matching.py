@@ -127,7 +127,9 @@ def test_largest_differences() -> None:
     changed = replace(a, box=(0, -1.5, 100, 102.25), score=0.75, landmarks=(points, *(a.landmarks or ())[1:]))
     difference = compare_faces([[a, b]], [[changed, moved(b, 0.5)]])
     assert difference.score == pytest.approx(0.15)
-    assert replace(difference, score=0.0) == replace(NOTHING, pictures=1, matched=2, box=2.25, landmarks=3.5)
+    assert replace(difference, score=0.0) == replace(
+        NOTHING, pictures=1, matched=2, box=2.25, landmarks=3.5, points=0.7
+    )
 
 
 def test_no_faces_and_no_pictures() -> None:

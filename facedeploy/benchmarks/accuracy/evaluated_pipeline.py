@@ -106,8 +106,7 @@ def make_detector(
     """
     artifact = Artifact.open(path)
     check_manifest(artifact)
-    entry = artifact.manifest.pipeline
-    usual = pipelines.configure(entry.family, options, entry.config)
+    usual = pipelines.reconfigure(artifact.manifest.pipeline, options)
     if usual.family == _NO_FACES:
         msg = (
             f"{path} gives tensors and no faces, so there is nothing to compare with labels: name its outputs under "

@@ -15,7 +15,8 @@ from facedeploy.artifact.folder import Artifact
 from facedeploy.benchmarks.confidence import FEWEST, Rounds, mean_of
 from facedeploy.benchmarks.latency.protocol import Floats
 from facedeploy.benchmarks.record import Protocol, Throughput
-from facedeploy.runtimes import Substitute, open_network
+from facedeploy.pipelines.load import open_compiled, substitute_for
+from facedeploy.runtimes import Substitute
 from facedeploy.runtimes.base import Runtime
 from facedeploy.runtimes.wrapped import Feeds
 
@@ -59,14 +60,12 @@ def _opened(
     stack: contextlib.ExitStack,
 ) -> Iterator[tuple[Runtime, Sequence[Any]]]:
     """The networks that are used, with their inputs."""
-    manifest = artifact.manifest
-    entry = pipelines.reconfigure(manifest.pipeline, options)
-    for network in manifest.networks:
-        name = network.spec.name
+    entry = pipelines.reconfigure(artifact.manifest.pipeline, options)
+    for name, part, network in artifact.compiled():
         if feeds[name].inputs:
             usual = pipelines.runtime_options(entry, name, protocol.threads)
             settings = replace(usual, streams=protocol.streams)
-            made = open_network(manifest.model, manifest.target, network, artifact.path, settings, runtime)
+            made = open_compiled(part, network, settings, substitute_for(artifact, part, runtime))
             yield stack.enter_context(made), feeds[name].inputs
 
 

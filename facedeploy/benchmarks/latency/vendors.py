@@ -58,8 +58,8 @@ def check_vendor(
     if not any(f.inputs for f in feeds.values()):
         return ()
     name, given = _heaviest(feeds)
+    artifact, entry = next((part, network) for n, part, network in artifact.compiled() if n == name)
     manifest = artifact.manifest
-    entry = manifest.network(name)
     backend = "onnx" if runtime else manifest.target.backend
     files = {role: artifact.path / file.path for role, file in entry.files.items()}
     spec = entry.spec

@@ -163,6 +163,7 @@ class _Work:
         """Have an artifact sent, or what a changed manifest leaves of it."""
         manifest = artifact.path / MANIFEST if changed is None else json.dumps(to_plain(changed)).encode()
         names = dict.fromkeys(f.path for n in (changed or artifact.manifest).networks for f in n.files.values())
+        names |= dict.fromkeys(f"{part}/{MANIFEST}" for part in artifact.parts)
         files = (File(MANIFEST, self.add(manifest)), *(File(name, self.add(artifact.path / name)) for name in names))
         return Folder(artifact.path.resolve().name, files)
 
@@ -207,8 +208,9 @@ def _prepare(
         raise InputError(msg)
     for artifact in artifacts:
         check_manifest(artifact)
-        pipelines.configure(artifact.manifest.pipeline.family, settings.options, artifact.manifest.pipeline.config)
-    backends: set[Backend] = {"onnx"} if settings.runtime else {a.manifest.target.backend for a in artifacts}
+        pipelines.reconfigure(artifact.manifest.pipeline, settings.options)
+    parts = [part for artifact in artifacts for part in artifact.parts.values() or (artifact,)]
+    backends: set[Backend] = {"onnx"} if settings.runtime else {part.manifest.target.backend for part in parts}
     work.check((*ALWAYS, *(NEEDED[b] for b in sorted(backends))))
     pictures = [File(f.name, work.add(f)) for f in files]
     return work.request(what, [work.add_artifact(a) for a in artifacts], pictures, settings)

@@ -1,0 +1,22 @@
+"""`facedeploy chain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facedeploy.cli.output import With, kilobytes
+
+
+def command(
+    detector: Annotated[Path, typer.Argument(help="Artifact that finds faces.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.", show_default=False)],
+    with_: With = None,
+) -> None:
+    """Make one artifact of a detector and of networks that look at its faces."""
+    from facedeploy.pipelines.make_chain import make_chain
+
+    made = make_chain(detector, with_ or (), output)
+    print(f"{made.path}: {', '.join(made.parts)}, {kilobytes(made.size)}")
