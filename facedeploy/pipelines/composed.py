@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -38,7 +38,7 @@ class ComposedPipeline(Pipeline):
         self.detector = detector
         self.lookers = MappingProxyType(dict(lookers))
         self.threshold = threshold
-        check_gives({name: looker.gives for name, looker in lookers.items()})
+        check_gives((name, looker.gives) for name, looker in lookers.items())
         parts: dict[str, Pipeline] = {DETECTOR: detector, **self.lookers}
         runtimes: dict[str, Runtime] = {
             network_name(part, name): runtime
@@ -74,14 +74,14 @@ def network_name(part: str, network: str) -> str:
     return f"{part}/{network}"
 
 
-def check_gives(gives: Mapping[str, frozenset[str]]) -> None:
-    """Check that no two lookers give the same.
+def check_gives(gives: Iterable[tuple[str, frozenset[str]]]) -> None:
+    """Check that no two lookers, each with its name, give the same.
 
     Raises:
         InputError: names what, and both.
     """
     taken: dict[str, str] = {}
-    for name, things in gives.items():
+    for name, things in gives:
         for thing in sorted(things):
             if thing in taken:
                 msg = f"both {taken[thing]} and {name} give {thing}: leave one of them out"

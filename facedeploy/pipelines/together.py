@@ -65,7 +65,7 @@ def check(parts: Mapping[str, Artifact]) -> None:
                 "gives none: take a detector with five landmarks, or crop around the box (leave crop.align out)"
             )
             raise InputError(msg)
-    check_gives({str(artifact.path): _gives(artifact.manifest) for artifact in lookers})
+    check_gives((str(artifact.path), _gives(artifact.manifest)) for artifact in lookers)
 
 
 def _names(lookers: Sequence[Artifact], taken: Mapping[str, object]) -> list[str]:

@@ -500,3 +500,74 @@ def test_two_networks_that_say_the_same_are_refused() -> None:
     first, second = (looking({"out": np.zeros((2, 4), np.float32)}, {"meaning": {"points": {}}}) for _ in range(2))
     with pytest.raises(InputError, match="both one and two give points"):
         composed({"one": first, "two": second}, [])
+
+
+# --- families, recognised by their outputs, with the published layout ---
+
+FAMILIES: dict[str, tuple[tuple[int, int], Array]] = {
+    "pfld-106": ((112, 112), RNG.uniform(0.1, 0.9, 212)),
+    "peppa-68": ((160, 160), RNG.uniform(0.1, 0.9, 143)),
+    "fsanet": ((64, 64), ANGLES[0]),
+    "6drepnet": ((224, 224), rotation(*ANGLES[0])),
+    "arcface": ((112, 112), RNG.normal(0, 1, 512)),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_published_layout_needs_no_description(family: str, tmp_path: Path) -> None:
+    size, numbers = FAMILIES[family]
+    path = crop_network(tmp_path / "net.onnx", {"out": numbers}, size)
+    made = facedeploy.export(str(path), "onnx-fp32", output=tmp_path / "made")
+    assert made.manifest.settings["family"] == family
+    face = faces(1, points=True)[0]
+    with load(made) as pipeline:
+        assert isinstance(pipeline, CropPipeline)
+        (found,) = pipeline.locate(np.full((200, 200, 3), 90, np.uint8), [face])
+        if found.embedding is not None:
+            assert np.array(found.embedding) @ numbers / np.linalg.norm(numbers) > 1 - 1e-6
+        elif found.yaw is not None:
+            assert (found.yaw, found.pitch, found.roll) == pytest.approx(tuple(ANGLES[0]), abs=0.01)
+        else:
+            count = pipeline.meaning.points.count if pipeline.meaning.points else 0
+            places = pipeline.places(np.zeros((200, 200, 3), np.uint8), [face])
+            want = places.back((numbers[: 2 * (count or 0)].reshape(1, -1, 2)) * size[::-1])[0]
+            assert np.abs(np.array(found.landmarks) - want).max() < 0.01
+
+
+def test_three_outputs_of_66_bins_are_hopenet(tmp_path: Path) -> None:
+    logits = {
+        name: np.log(np.maximum(np.exp(bins(v, 66, 3)[0]), 1e-9))
+        for name, v in zip(("yaw", "pitch", "roll"), ANGLES.T, strict=True)
+    }
+    path = crop_network(tmp_path / "net.onnx", logits, (224, 224))
+    made = facedeploy.export(str(path), "onnx-fp32", output=tmp_path / "made")
+    assert made.manifest.settings["family"] == "hopenet"
+    with load(made) as pipeline:
+        assert isinstance(pipeline, CropPipeline)
+        (found,) = pipeline.locate(np.full((200, 200, 3), 90, np.uint8), faces(1))
+    assert (found.yaw, found.pitch, found.roll) == pytest.approx(tuple(ANGLES[0]), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "settings", "sentence"),
+    [
+        (RNG.uniform(10, 30, 20), '[meaning.points]\npoints_in = "unit"', "points_in = 'unit' puts most points"),
+        (RNG.uniform(0, 1, 20), '[meaning.points]\npoints_in = "pixels"', "into one place"),
+        (ANGLES[0], '[meaning.pose]\nform = "radians"', "form = 'radians' gives drawn faces angles beyond 180"),
+        (np.arange(9.0), '[meaning.pose]\nform = "matrix"', "are no rotation"),
+        (np.zeros(4), "[meaning.embedding]", "no vector of finite numbers"),
+        (np.array([3.0, -2.0]), '[meaning.classes]\nnames = ["a", "b"]', "activation = 'none' gives"),
+    ],
+)
+def test_a_description_that_cannot_be_meant_is_refused(
+    numbers: Array, settings: str, sentence: str, tmp_path: Path
+) -> None:
+    path = crop_network(tmp_path / "net.onnx", {"out": numbers})
+    if "embedding" in settings:  # Nothing at all of the picture.
+        constants: dict[str, Any] = {"w": np.zeros((4, 3, 1, 1), np.float32)}
+        nodes = [node("Conv", ["x", "w"], ["c"], kernel_shape=[1, 1]), node("GlobalAveragePool", ["c"], ["g"])]
+        path = write(path, [*nodes, node("Flatten", ["g"], ["out"])], constants, {"out": [1, 4]}, shape=(1, 3, 8, 8))
+    path.with_suffix(".toml").write_text(settings)
+    with pytest.raises(InputError, match=sentence):
+        facedeploy.export(str(path), "onnx-fp32", output=tmp_path / "made")
+    assert not (tmp_path / "made").exists()
