@@ -13,6 +13,7 @@ from facedeploy.cli.output import (
     RuntimeName,
     Threads,
     With,
+    note,
     parse_options,
     parse_runtime,
     print_json,
@@ -25,12 +26,15 @@ def command(
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out faces with a lower score.")] = None,
     save: Annotated[Path | None, typer.Option(help="Folder for pictures with the faces drawn.")] = None,
     with_: With = None,
+    landmarks: Annotated[Path | None, typer.Option(help="Deprecated: --with.", show_default=False)] = None,
     threads: Threads = 0,
     runtime: RuntimeName = None,
     option: Options = None,
     json: Json = False,
 ) -> None:
     """Find the faces in pictures, folders of pictures and videos."""
+    if landmarks is not None:
+        note("facedeploy: --landmarks is deprecated and goes in 0.3.0: use --with")
     from facedeploy.pipelines.detect_files import detect_files
 
     found = detect_files(
@@ -41,7 +45,7 @@ def command(
         threads=threads,
         runtime=parse_runtime(runtime),
         options=parse_options(option),
-        with_=with_ or (),
+        with_=[*(with_ or ()), *([landmarks] if landmarks else [])],
     )
     for picture in found:
         if json:

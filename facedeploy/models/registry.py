@@ -103,7 +103,7 @@ MODELS = {
         *_mos("s", "ShuffleNetV2"),
         Model(
             id="landmarks106",
-            title="106 landmarks and head pose of a face that is already found: detect --landmarks",
+            title="106 landmarks and head pose of a face that is already found: detect --with",
             architecture="landmarks106:LANDMARKS106",
             specs=specs.landmarks106,
             family="landmarks106",

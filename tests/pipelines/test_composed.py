@@ -143,6 +143,9 @@ def test_a_detector_is_no_artifact_for_landmarks(run: Run, detector: Artifact, l
     message = result.refused(detector.path, "mos-tiny", "--with", "landmarks106")
     assert message.count(". ") == 0
     run("detect", detector.path, PHOTO, "--with", detector.path / "missing").refused("missing")
+    result = run("detect", detector.path, PHOTO, "--landmarks", detector.path)
+    assert "--landmarks is deprecated and goes in 0.3.0: use --with" in result.err
+    result.refused("--with")
     with pytest.raises(InputError, match="name a detector first"):
         list(detect_files(landmarks.path, [PHOTO], with_=[landmarks.path]))
 
