@@ -28,6 +28,7 @@ from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.optional_imports import require
 from facedeploy.core.preprocess import Pixels
 from facedeploy.metrics.interval import Interval
+from facedeploy.pipelines.load import substitute_for
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Array, Arrays, RuntimeOptions
 from facedeploy.runtimes.ncnn import ncnn_options
@@ -58,7 +59,9 @@ def check_vendor(
     if not any(f.inputs for f in feeds.values()):
         return ()
     name, given = _heaviest(feeds)
-    artifact, entry = next((part, network) for n, part, network in artifact.compiled() if n == name)
+    whole = artifact
+    artifact, entry = next((part, network) for n, part, network in whole.compiled() if n == name)
+    runtime = substitute_for(whole, artifact, runtime)
     manifest = artifact.manifest
     backend = "onnx" if runtime else manifest.target.backend
     files = {role: artifact.path / file.path for role, file in entry.files.items()}

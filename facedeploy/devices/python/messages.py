@@ -42,7 +42,8 @@ def possible(face: Face) -> bool:
     """Whether all numbers of a face are such as a picture can give."""
     points = [v for point in face.landmarks or () for v in point]
     angles = [v for v in (face.yaw, face.pitch, face.roll) if v is not None]
-    return all(math.isfinite(v) and abs(v) < _LARGEST for v in (*face.box, face.score, *points, *angles))
+    said = (*points, *angles, *(face.embedding or ()), *(face.classes or {}).values())
+    return all(math.isfinite(v) and abs(v) < _LARGEST for v in (*face.box, face.score, *said))
 
 
 def _lines(said: Iterable[bytes]) -> Iterator[bytes]:
