@@ -225,7 +225,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_int8_is_calibrated_on_the_crops_of_a_detector_and_judged_in_its_own_unit(
     kit: Kit, pictures: Path, tmp_path: Path
 ) -> None:
-    int8 = Int8Options(calibration=pictures, detector=kit.detector, count=30)
+    int8 = Int8Options(calibration=pictures, detector=kit.detector, count=30, force=True)
     made = facedeploy.export(str(kit.folder / "points.onnx"), "openvino-int8", output=tmp_path / "int8", int8=int8)
     calibration = made.manifest.calibration
     assert calibration is not None
@@ -235,7 +235,7 @@ def test_int8_is_calibrated_on_the_crops_of_a_detector_and_judged_in_its_own_uni
     assert calibration.loss.ap is None
     assert calibration.loss.landmarks is not None
     assert calibration.loss.landmarks < 1
-    alone = Int8Options(calibration=pictures)
+    alone = Int8Options(calibration=pictures, force=True)
     again = facedeploy.export(str(kit.folder / "points.onnx"), "openvino-int8", output=tmp_path / "alone", int8=alone)
     assert again.manifest.calibration is not None
     assert again.manifest.calibration.digest != calibration.digest
