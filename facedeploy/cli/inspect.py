@@ -147,7 +147,7 @@ def _meaning(found: Inspection) -> Iterator[str]:
     for fit in dict.fromkeys(found.fits):
         if fit.problem and not (chosen and fit.family == family):
             yield f"{fit.family or 'its settings'}: the outputs fit ({fit.reason}), but {fit.problem}"
-    if found.kind == "detector":
+    if found.kind in ("detector", "looks"):
         yield f"family: {family}: {found.reason}" if family else f"described: {found.reason}"
     elif found.kind == "doubt":
         yield f"family: {' or '.join(found.families)}: {found.reason}: --family decides"

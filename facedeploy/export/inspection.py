@@ -58,8 +58,8 @@ class Inspection:
         size_from: Who says that size: the file, the caller, the settings, or nobody.
         network: Input and outputs at that size; None where it does not run.
         work: Parameters and multiply-accumulates; None where it cannot be converted.
-        kind: "detector": of one family, or described. "doubt": it may be several. "behind": it seems to look at faces
-            that another network found. "unknown": none of these.
+        kind: "detector": of one family, or described. "looks": the same, of a network that looks at faces. "doubt": it
+            may be several. "behind": it seems to look at faces that another network found. "unknown": none of these.
         reason: Why it is that.
         fits: Every family that its outputs fit, or the description of its settings.
         settings: What it wants and gives; None where that is not known, or in doubt.
@@ -75,7 +75,7 @@ class Inspection:
     size_from: Literal["file", "caller", "settings", "nobody"] = "file"
     network: NetworkSpec | None = None
     work: Work | None = None
-    kind: Literal["detector", "doubt", "behind", "unknown"] = "unknown"
+    kind: Literal["detector", "looks", "doubt", "behind", "unknown"] = "unknown"
     reason: str = ""
     fits: tuple[Fit, ...] = ()
     settings: NetworkSettings | None = None
@@ -255,7 +255,8 @@ def _with_meaning(
     chosen, fit = fits[good[0]], shown[good[0]]
     settings = _with_size(chosen.settings, found)
     refused = "" if own.picture is None else _unfit(settings, own.picture)
-    return replace(found, kind="detector", reason=fit.reason, settings=settings, refused=refused), chosen
+    kind: Literal["detector", "looks"] = "detector" if settings.meaning is None else "looks"
+    return replace(found, kind=kind, reason=fit.reason, settings=settings, refused=refused), chosen
 
 
 def _unfit(settings: NetworkSettings, picture: PictureInput) -> str:
