@@ -47,6 +47,8 @@ class Decode:
         strides: Pixels between the cells of each level.
         anchors: How many boxes a cell has: on every level, or on each.
         sizes: Of the anchors, in pixels: for each level and anchor its side, or [width, height]. Left out, the stride.
+        clip: Whether no anchor is larger than the input.
+        even: Whether the cells of a level share the input evenly, where the stride does not divide it.
         offset: Where in its cell the centre is, in cells.
         offset_pixels: What is added to that, in pixels.
         variances: Factors of the first two and the last two numbers of "deltas".
@@ -76,6 +78,8 @@ class Decode:
     strides: tuple[int, ...] = ()
     anchors: int | tuple[int, ...] = 1
     sizes: tuple[tuple[float | tuple[float, float], ...], ...] = ()
+    clip: bool = False
+    even: bool = False
     offset: float = 0.5
     offset_pixels: float = 0.0
     variances: tuple[float, float] = (1.0, 1.0)
