@@ -42,13 +42,19 @@ def matches(spec: NetworkSpec, known: Mapping[str, Family] | None = None) -> tup
     """
     size = spec.picture_size
     assert size is not None
-    shapes = {t.name: tuple(d for d in t.shape if isinstance(d, int)) for t in spec.outputs}
+    shapes = _meant({t.name: tuple(d for d in t.shape if isinstance(d, int)) for t in spec.outputs})
     return tuple(
         match
         for name, described in (families() if known is None else known).items()
         for head in described.heads
         if (match := _match(name, described, head, shapes, size)) is not None
     )
+
+
+def _meant(shapes: dict[str, Shape]) -> dict[str, Shape]:
+    """Without the raw grids that YOLO's exports leave beside the decoded boxes."""
+    decoded = {name: shape for name, shape in shapes.items() if len(shape) < 5}
+    return decoded or shapes
 
 
 def as_family(name: str, spec: NetworkSpec) -> tuple[Match, ...]:
@@ -85,7 +91,7 @@ def _match(name: str, described: Family, head: Head, shapes: Mapping[str, Shape]
     counted = template if head.boxes_of is None else from_plain(Decode, _counting(head))
     grid = levels(counted, size)
     for roles in _roles(head):
-        for parts in _splits(template, grid):
+        for parts in _splits(head, template, grid):
             found = _assign({r: head.outputs[r] for r in roles}, shapes, parts, sum(v.boxes for v in grid))
             if found is not None:
                 settings = {
@@ -98,9 +104,9 @@ def _match(name: str, described: Family, head: Head, shapes: Mapping[str, Shape]
     return None
 
 
-def _splits(template: Decode, grid: tuple[Level, ...]) -> tuple[tuple[Level, ...], ...]:
+def _splits(head: Head, template: Decode, grid: tuple[Level, ...]) -> tuple[tuple[Level, ...], ...]:
     """Whether there is an output for each level, or one for all of them."""
-    if not template.strides:
+    if not template.strides or head.joined:
         return ((),)
     return (grid,) if template.score_channels == "class" else (grid, ())
 

@@ -237,7 +237,9 @@ class _Head:
             msg = f"decode.landmarks must be {each} numbers a point, and holds {total} in all"
             raise InputError(msg)
         count = total // each
-        raw = writer.columns(raw, [i for i in range(total) if i % each < 2], total)
+        if each > 2:
+            raw = writer.slice(writer.reshape(raw, 1, self.boxes, count, each), 0, 2, 3)
+            raw = writer.reshape(raw, 1, self.boxes, 2 * count)
         if decode.point_form == "box":
             low, high = (writer.slice(BOXES, i, i + 2, 2) for i in (0, 2))
             size = writer.join([writer.add("Sub", high, low)] * count)
@@ -248,7 +250,8 @@ class _Head:
             priors = self._need_priors()
             offset = decode.offset if decode.points_offset is None else decode.points_offset
             scale = decode.variances[0] if decode.points_scale is None else decode.points_scale
-            sizes = np.ones_like(priors.sizes) if decode.box == "offsets" else priors.sizes
+            sizes = priors.strides if decode.point_form == "cell" else priors.sizes
+            sizes = np.ones_like(sizes) if decode.box == "offsets" else sizes
             moved = self._times(raw, np.tile(scale * sizes, (1, count)))
             centres = np.tile(priors.centres(offset, decode.offset_pixels), (1, count))
             self._deliver(self._plus(moved, centres), LANDMARKS)

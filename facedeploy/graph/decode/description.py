@@ -59,10 +59,10 @@ class Decode:
         score_channels: In a map of several anchors and classes, whether the channels go through the classes of one
             "anchor", or through the anchors of one "class".
         product: What scores and objectness give: their "product", or the "root" of it.
-        points: What landmarks are. "absolute": in `unit`. "prior": in sizes of the anchor from its centre. "box": in
-            sizes of the box from its first corner. Left out, what goes with `box`.
+        points: What landmarks are. "absolute": in `unit`. "prior": in sizes of the anchor from its centre. "cell": in
+            strides from it. "box": in sizes of the box from its first corner. Left out, what goes with `box`.
         points_offset: As `offset`, of the landmarks; left out, the same.
-        points_scale: Factor of "prior" landmarks; left out, the first of `variances`.
+        points_scale: Factor of "prior" and "cell" landmarks; left out, the first of `variances`.
         point_values: How many numbers a point has; x and y are the first two.
 
     Raises:
@@ -89,7 +89,7 @@ class Decode:
     face_class: int | None = None
     score_channels: Literal["anchor", "class"] = "anchor"
     product: Literal["product", "root"] = "product"
-    points: Literal["absolute", "prior", "box"] | None = None
+    points: Literal["absolute", "prior", "cell", "box"] | None = None
     points_offset: float | None = None
     points_scale: float | None = None
     point_values: Literal[2, 3] = 2
@@ -111,7 +111,7 @@ class Decode:
 
     def _check_levels(self) -> None:
         strides = self.strides
-        relative = self.box not in ("corners", "centre-size") or self.points == "prior"
+        relative = self.box not in ("corners", "centre-size") or self.points in ("prior", "cell")
         if relative and not strides:
             msg = f'decode.strides is missing: box = "{self.box}" counts from cells, so say how far apart they are'
             raise InputError(msg)
@@ -138,7 +138,7 @@ class Decode:
         return self.anchors if isinstance(self.anchors, tuple) else (self.anchors,) * len(self.strides)
 
     @property
-    def point_form(self) -> Literal["absolute", "prior", "box"]:
+    def point_form(self) -> Literal["absolute", "prior", "cell", "box"]:
         """What landmarks are."""
         return self.points or ("absolute" if self.box in ("corners", "centre-size") else "prior")
 
