@@ -142,7 +142,8 @@ def contradiction(candidate: Described, run: Opener) -> str:
     """What cannot be true of a meaning, on drawn faces and on a photograph; empty where all can."""
     entry = candidate.settings.configure(candidate.spec, None)
     with candidate.reference(run)(pipelines.runtime_options(entry, NETWORK, 0)) as runtime:
-        return implausible(runtime, entry, counted=candidate.settings.check)
+        settings = candidate.settings
+        return implausible(runtime, entry, counted=settings.check, decode=settings.decode)
 
 
 def _doubt(name: str, found: Sequence[Described]) -> str:

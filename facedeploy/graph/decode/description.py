@@ -111,9 +111,10 @@ class Decode:
 
     def _check_levels(self) -> None:
         strides = self.strides
-        relative = self.box not in ("corners", "centre-size") or self.points in ("prior", "cell")
-        if relative and not strides:
-            msg = f'decode.strides is missing: box = "{self.box}" counts from cells, so say how far apart they are'
+        relative = {"box": self.box not in ("corners", "centre-size"), "points": self.points in ("prior", "cell")}
+        if not strides and (key := next((key for key, counts in relative.items() if counts), "")):
+            form = f'{key} = "{getattr(self, key)}"'
+            msg = f"decode.strides is missing: {form} counts from cells, so say how far apart they are"
             raise InputError(msg)
         if len(strides) > _MOST_LEVELS or not all(1 <= s <= _MOST_STRIDE for s in strides):
             msg = f"decode.strides must be at most {_MOST_LEVELS} numbers of pixels, not {list(strides)}"
@@ -122,12 +123,16 @@ class Decode:
             if isinstance(value, tuple) and value and len(value) != len(strides):
                 msg = f"decode.{name} must have an entry for each of the {len(strides)} strides, not {len(value)}"
                 raise InputError(msg)
-        if not all(1 <= n <= _MOST_ANCHORS for n in self.anchors_of_levels):
-            msg = f"decode.anchors must lie between 1 and {_MOST_ANCHORS}, not {self.anchors}"
-            raise InputError(msg)
         sides = [v for level in self.sizes for size in level for v in (size if isinstance(size, tuple) else (size,))]
         if not all(0 < v < math.inf for v in sides) or not all(self.sizes):
             msg = "decode.sizes must be positive numbers of pixels, at least one for each level"
+            raise InputError(msg)
+        each = self.anchors if isinstance(self.anchors, tuple) else (self.anchors,) * len(strides)
+        if self.sizes and self.anchors != 1 and each != self.anchors_of_levels:
+            msg = f"decode.sizes already say how many anchors a cell has: leave decode.anchors ({self.anchors}) out"
+            raise InputError(msg)
+        if not all(1 <= n <= _MOST_ANCHORS for n in self.anchors_of_levels):
+            msg = f"decode.anchors must lie between 1 and {_MOST_ANCHORS}, not {self.anchors}"
             raise InputError(msg)
 
     @property
