@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from facedeploy.core.serialization import from_plain
 from facedeploy.graph.decode.attach import attach
 from facedeploy.graph.decode.build import build, decoded_spec, raw_feed, raw_name
 from facedeploy.graph.decode.description import Decode, parse, runs
+from facedeploy.graph.passes.float16 import compute_float16
 from facedeploy.sources.recognise import as_family, matches
 from tests.support.heads import HEADS, StandIn
 
@@ -250,6 +252,27 @@ def test_numbers_at_the_limits_stay_numbers() -> None:
     head = HEADS["yunet"]
     have = run(decode_of(head), {n: np.zeros_like(v) for n, v in head.arrays().items()}, head.size)
     assert not have["scores"].any()
+
+
+@pytest.mark.parametrize("name", ["yunet", "scrfd-points", "yolov8-face", "yolov8-face-raw", "retinaface-mxnet"])
+def test_what_decodes_is_in_float32_wherever_the_network_is_in_half(name: str, tmp_path: Path) -> None:
+    head = HEADS[name]
+    network = onnx.load(head.write(tmp_path / "network.onnx"))
+    version = network.opset_import[0].version
+    joined = attach(network, build(spec_of(head.arrays(), head.size), decode_of(head)))
+    joined.opset_import[0].version = max(version, 18)
+    half = compute_float16(joined)
+    graph = onnx.shape_inference.infer_shapes(half, strict_mode=True).graph
+    kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output)}
+    computed = ("Mul", "Add", "Sub", "Exp", "Sqrt", "Sigmoid", "Softmax", "ReduceSum")
+    decoding = [n for n in graph.node if n.name.startswith("decode/") and n.op_type in computed]
+    own = [n for n in graph.node if n.op_type == "Add" and n.name.startswith("node_")]  # What the file adds itself.
+    assert decoding
+    assert own
+    for node in (*decoding, *own):
+        assert kinds[node.output[0]] == onnx.TensorProto.FLOAT, node.name
+    layers = [kinds[n.output[0]] for n in graph.node if n.op_type in ("Conv", "Relu")]
+    assert set(layers) == {onnx.TensorProto.FLOAT16}
 
 
 @pytest.mark.parametrize(
