@@ -82,6 +82,19 @@ def feeding(steps: Sequence[Step], kept: Collection[int], stops: Collection[int]
     return result
 
 
+def averages(steps: Sequence[Step], layers: Collection[int], moves: Collection[str]) -> set[int]:
+    """Those of the layers that weigh what a Softmax gives, as for the mean of a distribution: they learned nothing."""
+    producer = _producers(steps)
+
+    def made_by(i: int) -> str:
+        before = producer.get(steps[i].inputs[0], -1) if steps[i].inputs else -1
+        if before < 0:
+            return ""
+        return made_by(before) if steps[before].op in moves else steps[before].op
+
+    return {i for i in layers if made_by(i) == "Softmax"}
+
+
 def spread(steps: Sequence[Step], kept: Collection[int], stops: Collection[int]) -> set[int]:
     """The kept steps and those that read nothing but their results, `stops` excepted.
 

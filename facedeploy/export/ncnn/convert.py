@@ -27,7 +27,7 @@ from facedeploy.formats.ncnn.shared_weights import share
 from facedeploy.graph.decode.writer import PREFIX
 from facedeploy.graph.lowering import DeformConvForm, lower
 from facedeploy.graph.passes.float16 import exact_weights
-from facedeploy.graph.sampling_positions import Step, exact_steps, feeding, spread
+from facedeploy.graph.sampling_positions import Step, averages, exact_steps, feeding, spread
 from facedeploy.runtimes.ncnn import ncnn_options
 
 _TIMEOUT_SECONDS = 900
@@ -212,7 +212,8 @@ def _kept_layers(job: Job, converted: Converted) -> set[str]:
             kept |= found
     learned = {i for i, v in enumerate(layers) if blocks(v)}
     names = _decoding(converted)
-    decoding = feeding(steps, {i for i, v in enumerate(layers) if v.name in names}, learned, _MOVES)
+    stops = learned - averages(steps, learned, _MOVES)
+    decoding = feeding(steps, {i for i, v in enumerate(layers) if v.name in names}, stops, _MOVES)
     kept |= {layers[i].name for i in decoding}
     return {layers[i].name for i in spread(steps, {i for i, v in enumerate(layers) if v.name in kept}, learned)}
 

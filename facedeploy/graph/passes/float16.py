@@ -30,7 +30,7 @@ from facedeploy.graph.index import GraphIndex, tensor_of
 from facedeploy.graph.operators import LAYERS
 from facedeploy.graph.passes.constants import store_constants
 from facedeploy.graph.rewrite import FreeNames, replace_nodes
-from facedeploy.graph.sampling_positions import Step, exact_steps, feeding, spread
+from facedeploy.graph.sampling_positions import Step, averages, exact_steps, feeding, spread
 
 # Inputs that the ONNX specification allows only as float32: op -> positions.
 _FLOAT32_INPUTS = {"Resize": (2,)}
@@ -107,7 +107,7 @@ def exact_nodes(model: onnx.ModelProto) -> set[int]:
     layers = {i for i, step in enumerate(steps) if step.op in LAYERS}
     decoding = {i for i, step in enumerate(steps) if any(name.startswith(PREFIX) for name in step.inputs)}
     learned = {i for i, step in enumerate(steps) if step.op in _LEARNED}
-    decoding = feeding(steps, decoding, learned, _MOVES)
+    decoding = feeding(steps, decoding, learned - averages(steps, learned, _MOVES), _MOVES)
     exact = exact_steps(steps, _SAMPLERS, LAYERS, _MODULATORS) | decoding
     return spread(steps, exact, layers)
 
