@@ -44,6 +44,8 @@ QUICK = {
 }
 # Pixels and scores. What decodes stays in float32, the file's own part of it too.
 LIMITS = {"fp32": (0.01, 1e-5), "fp16": (0.01, 5e-4)}
+INT8 = ("openvino-int8", "ncnn-int8", "trt-int8")
+QUICKEST = "yunet"
 ONE_OF_EACH = (
     "scrfd-points",
     "yunet",
@@ -146,13 +148,15 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "yunet" else pytest.mark.slow) for n in ONE_OF_EACH])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == QUICKEST else pytest.mark.slow) for n in ONE_OF_EACH]
+)
 def test_each_family_goes_all_the_way(
     name: str, folder: Path, pictures: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Verified, detected with, measured, held against a gate, calibrated, quantised and packaged."""
-    require("openvino-fp32")
-    require("ncnn-fp32")
+    for target in INT8:
+        require(target)
     path, head = written(name, folder), HEADS[name]
     floats = made(name, "openvino-fp32", folder)
     checked = verify(floats, path, [pictures], threads=1)
@@ -174,12 +178,14 @@ def test_each_family_goes_all_the_way(
     assert report.whole is not None
     table = folder / f"{name}.json"
     write_table(report.table, table)
-    small = export(
-        str(path), "openvino-int8", output=folder / f"{name}-int8", int8=Int8Options(calibration=table, force=True)
-    )
-    assert small.manifest.networks[0].int8
-    with load(small, threads=1) as pipeline:
-        same(pipeline.detect(noise(head)), head.known(), "fp32")  # Nothing of the decoding is quantised.
+    options = Int8Options(calibration=table, force=True)
+    for target in INT8 if name != QUICKEST else INT8[:1]:
+        small = export(str(path), target, output=folder / f"{name}-{target}", int8=options)
+        assert small.manifest.networks[0].int8
+        substitute: Any = "onnxruntime" if target.startswith("trt") else None
+        with load(small, threads=1, runtime=substitute) as pipeline:
+            same(pipeline.detect(noise(head)), head.known(), "fp32")  # Nothing of the decoding is quantised.
+    small = Artifact.open(folder / f"{name}-{INT8[0]}")
 
     record = benchmark([floats.path, small.path], [pictures], seconds=0.05, threads=1, cold=False)
     assert [len(m.found[0]) for m in record.measurements] == [3, 3]
