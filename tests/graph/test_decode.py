@@ -324,7 +324,7 @@ A, B, C = cells(640, 8, 16, 32)
 P = A + B + C
 FRONT = [[1, 896, 16], [1, 896, 1]]
 # As their authors publish them, at the size that they publish.
-PUBLISHED: dict[str, tuple[str, int, list[list[int]]]] = {
+PUBLISHED: dict[str, tuple[str, int | tuple[int, int], list[list[int]]]] = {
     "scrfd_10g_bnkps": ("scrfd", 640, [[n * 2, k] for k in (1, 4, 10) for n in (A, B, C)]),
     "scrfd_500m": ("scrfd", 640, [[1, n * 2, k] for k in (1, 4) for n in (A, B, C)]),
     "face_detection_yunet_2023mar": ("yunet", 640, [[1, n, k] for k in (1, 1, 4, 10) for n in (A, B, C)]),
@@ -344,6 +344,11 @@ PUBLISHED: dict[str, tuple[str, int, list[list[int]]]] = {
     "cface.1k": ("centerface", 640, [[1, k, 160, 160] for k in (1, 2, 2)]),
     "blazeface front": ("blazeface", 128, FRONT),
     "blazeface back": ("blazeface", 256, FRONT),
+    "blazeface, level by level": ("blazeface", 128, [[1, n, k] for k in (16, 1) for n in (512, 384)]),
+    "blazeface full range": ("blazeface", 192, [[1, 2304, 16], [1, 2304, 1]]),
+    "version-RFB-320": ("ulfd", (240, 320), [[1, 4420, 2], [1, 4420, 4]]),
+    "version-RFB-640": ("ulfd", (480, 640), [[1, 17640, 2], [1, 17640, 4]]),
+    "slim, of 1MB": ("retinaface", 640, [[1, 23500, k] for k in (4, 2, 10)]),
     "mnet.25": ("retinaface-mxnet", 640, [[1, k, 640 // s, 640 // s] for s in (32, 16, 8) for k in (4, 8, 20)]),
 }
 
@@ -351,8 +356,9 @@ PUBLISHED: dict[str, tuple[str, int, list[list[int]]]] = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_shapes_name_their_family(name: str) -> None:
     family, side, shapes = PUBLISHED[name]
+    size = (side, side) if isinstance(side, int) else side
     outputs = tuple(TensorSpec(f"{100 + i}", tuple(shape)) for i, shape in enumerate(shapes))
-    found = matches(NetworkSpec("network", (TensorSpec("input", (1, 3, side, side)),), outputs))
+    found = matches(NetworkSpec("network", (TensorSpec("input", (1, 3, *size)),), outputs))
     assert {match.family for match in found} == {family}
 
 

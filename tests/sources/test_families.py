@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.core.target import Target
 from facedeploy.export.exporter import export
 from facedeploy.package.bundle import package_cpp
+from facedeploy.package.constants import BoxesConstants, constants
 from facedeploy.pipelines import runtime_options
 from facedeploy.pipelines.custom import NETWORK, BoxesConfig, BoxesPipeline
 from facedeploy.pipelines.load import load
 from facedeploy.sources.families import families, family
 from facedeploy.sources.open import open_source
 from facedeploy.verification.verify import verify
+from tests.cpp import stream
+from tests.cpp.stream import BoxesCase, Driver, Picture
 from tests.support.exported import require
 from tests.support.heads import HEADS, Known, StandIn
 
@@ -194,3 +198,22 @@ def test_each_family_goes_all_the_way(
     phone = made(name, "ncnn-fp16", folder)
     bundle = package_cpp(phone.path, folder / f"{name}-cpp")
     assert '"boxes"' in (bundle / "model" / "model.hpp").read_text()
+
+
+@pytest.mark.slow
+def test_a_family_is_the_same_to_cpp(folder: Path) -> None:
+    """The library for phones, given what the network gives, finds the known faces."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++: the C++ library is not compiled")
+    driver = Driver(stream.compile_driver(folder / "driver", *stream.SANITIZERS))
+    for name in ("scrfd-points", "yunet", "ulfd-raw"):
+        artifact, head = made(name, "ncnn-fp32", folder), HEADS[name]
+        described = constants([n.spec for n in artifact.manifest.networks], artifact.manifest.pipeline)
+        assert isinstance(described, BoxesConstants)
+        with load(artifact, threads=1) as pipeline:
+            assert isinstance(pipeline, BoxesPipeline)
+            outputs, _ = pipeline.look(noise(head))
+        none = np.zeros(0, np.float32)
+        arrays = tuple(outputs.get(role, none) for role in ("boxes", "scores", "landmarks", "yaw", "pitch", "roll"))
+        (found,) = driver.faces([BoxesCase(described, Picture(noise(head), "bgr", 0), arrays)])
+        same(found.faces, head.known(), "fp32")
