@@ -62,7 +62,7 @@ def implausible(runtime: Runtime, entry: PipelineEntry, *, counted: bool = True,
     scores = [_scores(a[named.scores], a[named.boxes].shape[1], named) for a in answers]
     boxes = np.concatenate([a[named.boxes][0] for a in answers]).astype(np.float64)
     return (
-        _wrong_numbers([*scores, boxes])
+        _wrong_numbers([*scores, boxes], decode)
         or _wrong_scores(np.concatenate(scores), named.scores)
         or _wrong_corners(boxes, named)
         or _wrong_unit(boxes, named, keys, _whole(decode, pipeline.size))
@@ -82,9 +82,11 @@ def _scores(values: Array, boxes: int, named: Outputs) -> NDArray[np.float64]:
     return values.reshape(boxes, -1)[:, named.face_class or 0].astype(np.float64)
 
 
-def _wrong_numbers(values: list[NDArray[np.float64]]) -> str:
+def _wrong_numbers(values: list[NDArray[np.float64]], decode: Decode | None) -> str:
     if all(np.isfinite(v).all() for v in values):
         return ""
+    if decode is not None and decode.product == "root" and np.isfinite(values[-1]).all():
+        return "the root of a score and its objectness is no number: decode.activation is missing"
     return "the network gives numbers that are not finite: are mean and scale under [input] right?"
 
 

@@ -220,6 +220,13 @@ def test_what_cannot_be_meant_is_refused(boxes: Make, scores: Make, toml: str, s
     assert says in message(InputError, lambda: export(str(path), "onnx-fp32"), here)
 
 
+def test_the_root_of_logits_is_refused(here: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = constants(here, boxes=corners(rng), scores=rng.normal(0, 4, (1, 50)), seen=likely(rng))
+    path.with_suffix(".toml").write_text(DECODE.format("corners") + 'objectness = "seen"\nproduct = "root"\n')
+    assert "decode.activation is missing" in message(InputError, lambda: export(str(path), "onnx-fp32"), here)
+
+
 def test_what_can_be_meant_is_taken(here: Path) -> None:
     rng = np.random.default_rng(0)
     path = constants(here, boxes=centred(rng), scores=likely(rng))
