@@ -539,6 +539,14 @@ HEADS: dict[str, StandIn] = {
             oracles.yolo_decoded([4, 5], [6 + 3 * k for k in range(5)]),
             sides=_V7,
         ),
+        StandIn(
+            "yolov7-face-with-grids",
+            "yolov5-face",
+            (*_one("decoded", "joined"), *(Output(f"grid{i}", "all", "grid", i) for i in range(3))),
+            _yolov7,
+            oracles.yolo_decoded([4, 5], [6 + 3 * k for k in range(5)]),
+            sides=_V7,
+        ),
         StandIn("yolov7-face-raw", "yolov5-face", _three("all", "map"), _yolov7, oracles.yolov7, sides=_V7),
         StandIn(
             "yolov8-face",
