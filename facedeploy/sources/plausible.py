@@ -124,9 +124,7 @@ def _wrong_unit(boxes: NDArray[np.float64], named: Outputs, keys: _Keys, whole: 
     return ""
 
 
-def _wrong_counts(
-    scores: list[NDArray[np.float64]], config: BoxesConfig, keys: _Keys, size: tuple[int, int]
-) -> str:
+def _wrong_counts(scores: list[NDArray[np.float64]], config: BoxesConfig, keys: _Keys, size: tuple[int, int]) -> str:
     share = max(float((s > config.score_threshold).mean()) for s in scores)
     if share > _MOST_FACES:
         return (
