@@ -61,6 +61,40 @@ def exact_steps(
     return spread(steps, exact, {i for i, step in enumerate(steps) if step.op in contractions})
 
 
+def feeding(steps: Sequence[Step], kept: Collection[int], stops: Collection[int], moves: Collection[str]) -> set[int]:
+    """The kept steps and those that they read, one through another, `stops` and what is before them excepted.
+
+    Operators that only move numbers, `moves`, are left out where nothing is computed before them: a number in half
+    precision loses nothing by being moved.
+    """
+    producer = _producers(steps)
+    result = set(kept)
+    todo = [name for i in kept for name in steps[i].inputs]
+    while todo:
+        i = producer.get(todo.pop(), -1)
+        if i >= 0 and i not in result and i not in stops:
+            result.add(i)
+            todo += steps[i].inputs
+    for i in sorted(result - set(kept)):
+        read = {producer[name] for name in steps[i].inputs if name in producer}
+        if steps[i].op in moves and result.isdisjoint(read):
+            result.discard(i)
+    return result
+
+
+def averages(steps: Sequence[Step], layers: Collection[int], moves: Collection[str]) -> set[int]:
+    """Those of the layers that weigh what a Softmax gives, as for the mean of a distribution: they learned nothing."""
+    producer = _producers(steps)
+
+    def made_by(i: int) -> str:
+        before = producer.get(steps[i].inputs[0], -1) if steps[i].inputs else -1
+        if before < 0:
+            return ""
+        return made_by(before) if steps[before].op in moves else steps[before].op
+
+    return {i for i in layers if made_by(i) == "Softmax"}
+
+
 def spread(steps: Sequence[Step], kept: Collection[int], stops: Collection[int]) -> set[int]:
     """The kept steps and those that read nothing but their results, `stops` excepted.
 

@@ -143,9 +143,10 @@ def contradiction(candidate: Described, run: Opener) -> str:
     """What cannot be true of a meaning, on drawn faces and on a photograph; empty where all can."""
     entry = candidate.settings.configure(candidate.spec, None)
     with candidate.reference(run)(pipelines.runtime_options(entry, NETWORK, 0)) as runtime:
-        if candidate.settings.meaning is not None:
+        settings = candidate.settings
+        if settings.meaning is not None:
             return implausible_look(runtime, entry)
-        return implausible(runtime, entry, counted=candidate.settings.check)
+        return implausible(runtime, entry, counted=settings.check, decode=settings.decode)
 
 
 def _doubt(name: str, found: Sequence[Described]) -> str:

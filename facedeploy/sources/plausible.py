@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from facedeploy.core.boxes import iou
 from facedeploy.core.preprocess import Pixels
 from facedeploy.core.serialization import from_plain
 from facedeploy.core.synthetic_faces import portrait
+from facedeploy.graph.decode.description import Decode
 from facedeploy.pipelines.custom import BoxesConfig, BoxesPipeline, Outputs
 from facedeploy.runtimes.base import Array, Runtime
 
@@ -30,28 +32,41 @@ _SMALL = 3.0  # Boxes whose corners are all below so many pixels are in other un
 _FAR = 4.0  # Boxes whose corners go beyond so many widths are.
 
 
-def implausible(runtime: Runtime, entry: PipelineEntry, *, counted: bool = True) -> str:
+@dataclass(frozen=True)
+class _Keys:
+    """What the settings are called that may be wrong."""
+
+    unit: str
+    face_class: str
+
+
+_OUTPUTS = _Keys("outputs.boxes_in", "outputs.face_class")
+_DECODE = _Keys("decode.unit", "decode.scores or decode.face_class")
+
+
+def implausible(runtime: Runtime, entry: PipelineEntry, *, counted: bool = True, decode: Decode | None = None) -> str:
     """What cannot be true of the faces of a network, as a phrase that names the setting; empty where all can.
 
     Args:
         runtime: The network with its head.
         entry: The pipeline over it.
         counted: Whether it must find something, and not everything.
+        decode: What describes the outputs; None where that is [outputs].
     """
     if entry.family != "boxes":
         return ""
     config = from_plain(BoxesConfig, entry.config)
     pipeline = BoxesPipeline({runtime.spec.name: runtime}, config)
     answers = [pipeline.look(picture)[0] for picture in _pictures()]
-    named = config.outputs
+    named, keys = config.outputs, _OUTPUTS if decode is None else _DECODE
     scores = [_scores(a[named.scores], a[named.boxes].shape[1], named) for a in answers]
     boxes = np.concatenate([a[named.boxes][0] for a in answers]).astype(np.float64)
     return (
-        _wrong_numbers([*scores, boxes])
+        _wrong_numbers([*scores, boxes], decode)
         or _wrong_scores(np.concatenate(scores), named.scores)
         or _wrong_corners(boxes, named)
-        or _wrong_unit(boxes, named, pipeline.size)
-        or (_wrong_counts(scores, config, pipeline.size) if counted else "")
+        or _wrong_unit(boxes, named, keys, _whole(decode, pipeline.size))
+        or (_wrong_counts(scores, config, keys, pipeline.size) if counted else "")
         or _wrong_anchors(answers[0][named.boxes][0].astype(np.float64), scores[0], config)
     )
 
@@ -67,9 +82,11 @@ def _scores(values: Array, boxes: int, named: Outputs) -> NDArray[np.float64]:
     return values.reshape(boxes, -1)[:, named.face_class or 0].astype(np.float64)
 
 
-def _wrong_numbers(values: list[NDArray[np.float64]]) -> str:
+def _wrong_numbers(values: list[NDArray[np.float64]], decode: Decode | None) -> str:
     if all(np.isfinite(v).all() for v in values):
         return ""
+    if decode is not None and decode.product == "root" and np.isfinite(values[-1]).all():
+        return "the root of a score and its objectness is no number: decode.activation is missing"
     return "the network gives numbers that are not finite: are mean and scale under [input] right?"
 
 
@@ -89,25 +106,30 @@ def _wrong_corners(boxes: NDArray[np.float64], named: Outputs) -> str:
         return ""
     return (
         f"{turned:.0%} of {named.boxes} have x2 < x1 or y2 < y1, so they are no corners: describe them under [decode], "
-        'such as with box = "centre-size"'
+        'with another box, such as "centre-size"'
     )
 
 
-def _wrong_unit(boxes: NDArray[np.float64], named: Outputs, size: tuple[int, int]) -> str:
+def _whole(decode: Decode | None, size: tuple[int, int]) -> float:
+    """What 1 became, where the head is said to give shares of the width: pixels."""
+    return float(max(size)) if decode is not None and decode.unit == "unit" else 1.0
+
+
+def _wrong_unit(boxes: NDArray[np.float64], named: Outputs, keys: _Keys, whole: float) -> str:
     largest = float(np.quantile(np.abs(boxes), 0.9))
     if named.boxes_in == "pixels" and largest < _SMALL:
-        return f'{named.boxes} end at {largest:.2g} pixels: set the unit to "unit", if 1 is the whole width'
-    if named.boxes_in == "unit" and largest > _FAR:
-        return f'{named.boxes} go to {largest:.3g} times the width: set the unit to "pixels"'
+        return f'{named.boxes} end at {largest:.2g} pixels: set {keys.unit} to "unit", where 1 is the whole width'
+    if (named.boxes_in == "unit" or whole > 1) and largest > _FAR * whole:
+        return f'{named.boxes} go to {largest / whole:.3g} times the width: set {keys.unit} to "pixels"'
     return ""
 
 
-def _wrong_counts(scores: list[NDArray[np.float64]], config: BoxesConfig, size: tuple[int, int]) -> str:
+def _wrong_counts(scores: list[NDArray[np.float64]], config: BoxesConfig, keys: _Keys, size: tuple[int, int]) -> str:
     share = max(float((s > config.score_threshold).mean()) for s in scores)
     if share > _MOST_FACES:
         return (
-            f"{share:.0%} of all boxes are faces on a picture with one: is face_class that of the background, or "
-            "activation missing?"
+            f"{share:.0%} of all boxes are faces on a picture with one: {keys.face_class} is that of the background, "
+            "or decode.activation is missing"
         )
     best = max(float(s.max()) for s in scores)
     if best <= config.score_threshold and min(size) < _SMALL_PICTURE:
@@ -118,8 +140,8 @@ def _wrong_counts(scores: list[NDArray[np.float64]], config: BoxesConfig, size: 
     if best <= config.score_threshold:
         return (
             f"no face is found on a photograph of one (the best score is {best:.2g}, the threshold "
-            f"{config.score_threshold:g}): are colours, mean and scale under [input], face_class and score_threshold "
-            "right? Of a network that is not for photographs, say check = false"
+            f"{config.score_threshold:g}): are colours, mean and scale under [input], {keys.face_class} and "
+            "pipeline.score_threshold right? Of a network that is not for photographs, say check = false"
         )
     return ""
 

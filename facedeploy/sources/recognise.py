@@ -43,10 +43,17 @@ def matches(spec: NetworkSpec, known: Mapping[str, Family] | None = None) -> tup
     size = spec.picture_size
     assert size is not None
     shapes = {t.name: tuple(d for d in t.shape if isinstance(d, int)) for t in spec.outputs}
+    meant = _meant(shapes)
     known = families() if known is None else known
-    found = [_match(name, each, head, shapes, size) for name, each in known.items() for head in each.heads]
+    found = [_match(name, each, head, meant, size) for name, each in known.items() for head in each.heads]
     looking = [_looks(name, each, looks, shapes, size) for name, each in known.items() for looks in each.looks]
     return tuple(match for match in (*found, *looking) if match is not None)
+
+
+def _meant(shapes: dict[str, Shape]) -> dict[str, Shape]:
+    """Without the raw grids that YOLO's exports leave beside the decoded boxes."""
+    decoded = {name: shape for name, shape in shapes.items() if len(shape) < 5}
+    return decoded or shapes
 
 
 def as_family(name: str, spec: NetworkSpec) -> tuple[Match, ...]:
@@ -85,7 +92,7 @@ def _match(name: str, described: Family, head: Head, shapes: Mapping[str, Shape]
     counted = template if head.boxes_of is None else from_plain(Decode, _counting(head))
     grid = levels(counted, size)
     for roles in _roles(head):
-        for parts in _splits(template, grid):
+        for parts in _splits(head, template, grid):
             found = _assign({r: head.outputs[r] for r in roles}, shapes, parts, sum(v.boxes for v in grid))
             if found is not None:
                 settings = {
@@ -107,9 +114,9 @@ def _looks(name: str, described: Family, looks: Looks, shapes: Mapping[str, Shap
     return Match(name, {"family": name, **described.settings}, reason)
 
 
-def _splits(template: Decode, grid: tuple[Level, ...]) -> tuple[tuple[Level, ...], ...]:
+def _splits(head: Head, template: Decode, grid: tuple[Level, ...]) -> tuple[tuple[Level, ...], ...]:
     """Whether there is an output for each level, or one for all of them."""
-    if not template.strides:
+    if not template.strides or head.joined:
         return ((),)
     return (grid,) if template.score_channels == "class" else (grid, ())
 

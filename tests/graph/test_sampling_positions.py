@@ -25,7 +25,7 @@ from facedeploy.formats.ncnn import param as graph
 from facedeploy.graph.from_torch import export_onnx
 from facedeploy.graph.lowering import DeformConvForm
 from facedeploy.graph.passes import float16
-from facedeploy.graph.sampling_positions import Step, exact_steps, spread
+from facedeploy.graph.sampling_positions import Step, averages, exact_steps, feeding, spread
 from facedeploy.models.mos import DeformBlock
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import RuntimeOptions
@@ -50,6 +50,44 @@ def exact(text: str) -> str:
     """The first outputs of the steps that must be exact, in order."""
     made = steps(text)
     return " ".join(made[i].outputs[0] for i in sorted(exact_steps(made, SAMPLERS, CONTRACTIONS)))
+
+
+def test_what_feeds_a_head_up_to_the_last_contraction() -> None:
+    """What computes is in; what only moves numbers is not, unless something was computed before."""
+    made = steps(
+        """
+        a = Conv image w
+        a2 = Relu a
+        b = Conv a2 v
+        c = Transpose b
+        d = Reshape c shape
+        e = Sigmoid d
+        f = Reshape e shape
+        g = Conv a2 u
+        h = Transpose g
+        i = Concat f h
+        j = Mul i decode
+        k = Exp other
+        """
+    )
+    kept = {n for n, step in enumerate(made) if step.op == "Mul"}
+    found = feeding(
+        made, kept, {n for n, step in enumerate(made) if step.op == "Conv"}, {"Transpose", "Reshape", "Concat"}
+    )
+    assert "".join(made[n].outputs[0] for n in sorted(found)) == "efij"
+
+
+def test_a_layer_that_takes_a_mean_is_none_that_learned() -> None:
+    made = steps(
+        """
+        a = Conv image w
+        b = Softmax a
+        c = Transpose b
+        d = Conv c bins
+        e = Conv d v
+        """
+    )
+    assert averages(made, {0, 3, 4}, {"Transpose"}) == {3}
 
 
 def test_from_the_last_contraction_to_the_next() -> None:

@@ -27,7 +27,7 @@ from facedeploy.formats.ncnn.shared_weights import share
 from facedeploy.graph.decode.writer import PREFIX
 from facedeploy.graph.lowering import DeformConvForm, lower
 from facedeploy.graph.passes.float16 import exact_weights
-from facedeploy.graph.sampling_positions import Step, exact_steps, spread
+from facedeploy.graph.sampling_positions import Step, averages, exact_steps, feeding, spread
 from facedeploy.runtimes.ncnn import ncnn_options
 
 _TIMEOUT_SECONDS = 900
@@ -35,6 +35,7 @@ _WAY_OUT = "write this part of the network in another way, or export for another
 # layer type -> the inputs that say where, and how much, it samples
 _SAMPLERS = {"DeformableConv2D": (1, 2), "GridSample": (1,)}
 _MODULATORS = {"GridSample": "BinaryOp"}
+_MOVES = frozenset({"Concat", "Crop", "ExpandDims", "Flatten", "Permute", "Reshape", "Slice", "Split", "Squeeze"})
 _CONTRACTIONS = frozenset({"Convolution", "ConvolutionDepthWise", "Deconvolution", "InnerProduct", "Gemm", "MatMul"})
 
 
@@ -209,8 +210,11 @@ def _kept_layers(job: Job, converted: Converted) -> set[str]:
                 msg = f"{job.spec.name}: pnnx changed {tensor.name}, which must stay in float32"
                 raise ConversionError(msg)
             kept |= found
-    kept |= _decoding(converted)
     learned = {i for i, v in enumerate(layers) if blocks(v)}
+    names = _decoding(converted)
+    stops = learned - averages(steps, learned, _MOVES)
+    decoding = feeding(steps, {i for i, v in enumerate(layers) if v.name in names}, stops, _MOVES)
+    kept |= {layers[i].name for i in decoding}
     return {layers[i].name for i in spread(steps, {i for i, v in enumerate(layers) if v.name in kept}, learned)}
 
 

@@ -20,6 +20,7 @@ BOXES, SCORES, LANDMARKS = "boxes", "scores", "landmarks"
 RAW = "raw/"
 _OPSET, _IR = 18, 8
 _Floats = NDArray[np.float64]
+_OUTWARDS = np.array([-1, -1, 1, 1])
 
 
 def raw_name(output: str) -> str:
@@ -67,17 +68,15 @@ class _Head:
 
     def model(self) -> onnx.ModelProto:
         decode, writer = self.decode, self.writer
-        low, high = self._corners()
-        boxes = writer.add("Concat", low, high, to=BOXES, axis=2)
+        self._boxes()
         scores = self._scores()
         outputs = [BOXES, SCORES]
         count = self.boxes
         widths: dict[str, list[int]] = {BOXES: [1, count, 4], SCORES: [1, count]}
         writer.add("Reshape", scores, writer.constant([1, count], np.int64), to=SCORES)
         if decode.landmarks is not None:
-            widths[LANDMARKS] = [1, count, self._landmarks(low, high)]
+            widths[LANDMARKS] = [1, count, self._landmarks()]
             outputs.append(LANDMARKS)
-        assert boxes == BOXES
         kind = onnx.TensorProto.FLOAT
         graph = onnx.helper.make_graph(
             writer.nodes,
@@ -137,25 +136,22 @@ class _Head:
         shape = self.shapes[outputs[0]]
         return max(shape[1:] if len(shape) > 1 and shape[0] == 1 else shape)
 
-    def _corners(self) -> tuple[str, str]:
-        """First and last corners, (1, P, 2) each, pixels."""
+    def _boxes(self) -> None:
+        """Write `boxes`."""
         decode, writer = self.decode, self.writer
         raw, _ = self._role("boxes", 4 * (decode.bins or 1))
         if decode.box == "corners":
-            low, high = (self._times(writer.slice(raw, i, i + 2, 2), self._unit()) for i in (0, 2))
-            return low, high
-        if decode.box == "distances":
-            return self._from_distances(self._expected(raw) if decode.bins else raw)
-        centre, half = self._centre_and_half(raw)
-        return writer.add("Sub", centre, half), writer.add("Add", centre, half)
-
-    def _from_distances(self, raw: str) -> tuple[str, str]:
-        priors = self._need_priors()
-        writer = self.writer
-        centre = writer.constant(priors.centres(self.decode.offset, self.decode.offset_pixels)[None])
-        strides = np.tile(priors.strides, (1, 2))[None]
-        before, after = (self._times(writer.slice(raw, i, i + 2, 2), strides) for i in (0, 2))
-        return writer.add("Sub", centre, before), writer.add("Add", centre, after)
+            self._deliver(self._times(raw, np.tile(self._unit(), 2)), BOXES)
+        elif decode.box == "distances":
+            priors = self._need_priors()
+            distances = self._expected(raw) if decode.bins else raw
+            moved = self._times(distances, np.tile(priors.strides, (1, 2)) * _OUTWARDS)
+            centres = np.tile(priors.centres(decode.offset, decode.offset_pixels), (1, 2))
+            self._deliver(self._plus(moved, centres), BOXES)
+        else:
+            centre, half = self._centre_and_half(raw)
+            low, high = writer.add("Sub", centre, half), writer.add("Add", centre, half)
+            writer.add("Concat", low, high, to=BOXES, axis=2)
 
     def _centre_and_half(self, raw: str) -> tuple[str, str]:
         """Centres and half sizes, (1, P, 2), pixels."""
@@ -168,14 +164,15 @@ class _Head:
         priors = self._need_priors()
         centres = priors.centres(decode.offset, decode.offset_pixels)
         if decode.box == "offsets":
-            return self._plus(first, centres), self._times(last, np.full((1, 1, 2), 0.5))
+            return self._plus(first, centres), self._times(last, np.full(2, 0.5))
         if decode.box == "squares":
-            moved = self._times(first, 2 * priors.strides[None])
+            moved = self._times(first, 2 * priors.strides)
             square = writer.add("Mul", last, last)
-            return self._plus(moved, centres - 0.5 * priors.strides), self._times(square, 2 * priors.sizes[None])
-        moved = self._times(first, decode.variances[0] * priors.sizes[None])
-        grown = writer.add("Exp", self._times(last, np.full((1, 1, 2), decode.variances[1])))
-        half = self._times(grown, priors.sizes[None] / 2)
+            return self._plus(moved, centres - 0.5 * priors.strides), self._times(square, 2 * priors.sizes)
+        moved = self._times(first, decode.variances[0] * priors.sizes)
+        # The size goes into the exponent, so that whoever keeps what reads these constants in float32 keeps that too.
+        grown = self._plus(self._times(last, np.full(2, decode.variances[1])), np.log(priors.sizes / 2))
+        half = writer.add("Exp", grown)
         if decode.inclusive:
             half = writer.add("Sub", half, writer.constant(np.full((1, 1, 2), 0.5)))
         return self._plus(moved, centres), half
@@ -231,7 +228,7 @@ class _Head:
             raise InputError(msg)
         return outputs
 
-    def _landmarks(self, low: str, high: str) -> int:
+    def _landmarks(self) -> int:
         """Write `landmarks` (1, P, 2k). Returns 2k."""
         decode, writer = self.decode, self.writer
         raw, total = self._role("landmarks")
@@ -240,37 +237,52 @@ class _Head:
             msg = f"decode.landmarks must be {each} numbers a point, and holds {total} in all"
             raise InputError(msg)
         count = total // each
-        raw = writer.columns(raw, [i for i in range(total) if i % each < 2], total)
+        if each > 2:
+            raw = writer.slice(writer.reshape(raw, 1, self.boxes, count, each), 0, 2, 3)
+            raw = writer.reshape(raw, 1, self.boxes, 2 * count)
         if decode.point_form == "box":
+            low, high = (writer.slice(BOXES, i, i + 2, 2) for i in (0, 2))
             size = writer.join([writer.add("Sub", high, low)] * count)
             writer.add("Add", writer.add("Mul", raw, size), writer.join([low] * count), to=LANDMARKS)
         elif decode.point_form == "absolute":
-            unit = writer.constant(np.tile(self._unit(), count))
-            writer.add("Mul", raw, unit, to=LANDMARKS)
+            self._deliver(self._times(raw, np.tile(self._unit(), count)), LANDMARKS)
         else:
             priors = self._need_priors()
             offset = decode.offset if decode.points_offset is None else decode.points_offset
             scale = decode.variances[0] if decode.points_scale is None else decode.points_scale
-            sizes = np.ones_like(priors.sizes) if decode.box == "offsets" else priors.sizes
-            moved = self._times(raw, np.tile(scale * sizes, (1, count))[None])
-            centres = np.tile(priors.centres(offset, decode.offset_pixels), (1, count))[None]
-            writer.add("Add", moved, writer.constant(centres), to=LANDMARKS)
+            sizes = priors.strides if decode.point_form == "cell" else priors.sizes
+            sizes = np.ones_like(sizes) if decode.box == "offsets" else sizes
+            moved = self._times(raw, np.tile(scale * sizes, (1, count)))
+            centres = np.tile(priors.centres(offset, decode.offset_pixels), (1, count))
+            self._deliver(self._plus(moved, centres), LANDMARKS)
         return 2 * count
 
     def _unit(self) -> _Floats:
-        """Pixels of one unit, (1, 1, 2)."""
+        """Pixels of one unit, across and down."""
         height, width = self.size
-        return np.array([[[width, height]]], np.float64) if self.decode.unit == "unit" else np.ones((1, 1, 2))
+        return np.array([width, height], np.float64) if self.decode.unit == "unit" else np.ones(2)
 
     def _need_priors(self) -> Priors:
         assert self.priors is not None  # The description has strides wherever one is needed.
         return self.priors
 
+    def _deliver(self, source: str, to: str) -> None:
+        """Call a tensor `to`; one that others read, or that is the network's own, is copied."""
+        shared = [name for name, _ in self.found.values()]
+        if source in shared:
+            self.writer.add("Identity", source, to=to)
+        else:
+            self.writer.rename(source, to)
+
     def _times(self, source: str, factor: _Floats) -> str:
-        return self.writer.add("Mul", source, self.writer.constant(factor))
+        """A product with what every box has, (n,), or with what each has, (P, n)."""
+        return source if (factor == 1).all() else self.writer.add("Mul", source, self._constant(factor))
 
     def _plus(self, source: str, term: _Floats) -> str:
-        return self.writer.add("Add", source, self.writer.constant(term[None]))
+        return source if (term == 0).all() else self.writer.add("Add", source, self._constant(term))
+
+    def _constant(self, values: _Floats) -> str:
+        return self.writer.constant(values.reshape(1, -1, values.shape[-1]))
 
 
 def raw_feed(head: onnx.ModelProto, outputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

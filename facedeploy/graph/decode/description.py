@@ -47,6 +47,8 @@ class Decode:
         strides: Pixels between the cells of each level.
         anchors: How many boxes a cell has: on every level, or on each.
         sizes: Of the anchors, in pixels: for each level and anchor its side, or [width, height]. Left out, the stride.
+        clip: Whether no anchor is larger than the input.
+        even: Whether the cells of a level share the input evenly, where the stride does not divide it.
         offset: Where in its cell the centre is, in cells.
         offset_pixels: What is added to that, in pixels.
         variances: Factors of the first two and the last two numbers of "deltas".
@@ -57,10 +59,10 @@ class Decode:
         score_channels: In a map of several anchors and classes, whether the channels go through the classes of one
             "anchor", or through the anchors of one "class".
         product: What scores and objectness give: their "product", or the "root" of it.
-        points: What landmarks are. "absolute": in `unit`. "prior": in sizes of the anchor from its centre. "box": in
-            sizes of the box from its first corner. Left out, what goes with `box`.
+        points: What landmarks are. "absolute": in `unit`. "prior": in sizes of the anchor from its centre. "cell": in
+            strides from it. "box": in sizes of the box from its first corner. Left out, what goes with `box`.
         points_offset: As `offset`, of the landmarks; left out, the same.
-        points_scale: Factor of "prior" landmarks; left out, the first of `variances`.
+        points_scale: Factor of "prior" and "cell" landmarks; left out, the first of `variances`.
         point_values: How many numbers a point has; x and y are the first two.
 
     Raises:
@@ -76,6 +78,8 @@ class Decode:
     strides: tuple[int, ...] = ()
     anchors: int | tuple[int, ...] = 1
     sizes: tuple[tuple[float | tuple[float, float], ...], ...] = ()
+    clip: bool = False
+    even: bool = False
     offset: float = 0.5
     offset_pixels: float = 0.0
     variances: tuple[float, float] = (1.0, 1.0)
@@ -85,7 +89,7 @@ class Decode:
     face_class: int | None = None
     score_channels: Literal["anchor", "class"] = "anchor"
     product: Literal["product", "root"] = "product"
-    points: Literal["absolute", "prior", "box"] | None = None
+    points: Literal["absolute", "prior", "cell", "box"] | None = None
     points_offset: float | None = None
     points_scale: float | None = None
     point_values: Literal[2, 3] = 2
@@ -107,9 +111,10 @@ class Decode:
 
     def _check_levels(self) -> None:
         strides = self.strides
-        relative = self.box not in ("corners", "centre-size") or self.points == "prior"
-        if relative and not strides:
-            msg = f'decode.strides is missing: box = "{self.box}" counts from cells, so say how far apart they are'
+        relative = {"box": self.box not in ("corners", "centre-size"), "points": self.points in ("prior", "cell")}
+        if not strides and (key := next((key for key, counts in relative.items() if counts), "")):
+            form = f'{key} = "{getattr(self, key)}"'
+            msg = f"decode.strides is missing: {form} counts from cells, so say how far apart they are"
             raise InputError(msg)
         if len(strides) > _MOST_LEVELS or not all(1 <= s <= _MOST_STRIDE for s in strides):
             msg = f"decode.strides must be at most {_MOST_LEVELS} numbers of pixels, not {list(strides)}"
@@ -118,12 +123,16 @@ class Decode:
             if isinstance(value, tuple) and value and len(value) != len(strides):
                 msg = f"decode.{name} must have an entry for each of the {len(strides)} strides, not {len(value)}"
                 raise InputError(msg)
-        if not all(1 <= n <= _MOST_ANCHORS for n in self.anchors_of_levels):
-            msg = f"decode.anchors must lie between 1 and {_MOST_ANCHORS}, not {self.anchors}"
-            raise InputError(msg)
         sides = [v for level in self.sizes for size in level for v in (size if isinstance(size, tuple) else (size,))]
         if not all(0 < v < math.inf for v in sides) or not all(self.sizes):
             msg = "decode.sizes must be positive numbers of pixels, at least one for each level"
+            raise InputError(msg)
+        each = self.anchors if isinstance(self.anchors, tuple) else (self.anchors,) * len(strides)
+        if self.sizes and self.anchors != 1 and each != self.anchors_of_levels:
+            msg = f"decode.sizes already say how many anchors a cell has: leave decode.anchors ({self.anchors}) out"
+            raise InputError(msg)
+        if not all(1 <= n <= _MOST_ANCHORS for n in self.anchors_of_levels):
+            msg = f"decode.anchors must lie between 1 and {_MOST_ANCHORS}, not {self.anchors}"
             raise InputError(msg)
 
     @property
@@ -134,7 +143,7 @@ class Decode:
         return self.anchors if isinstance(self.anchors, tuple) else (self.anchors,) * len(self.strides)
 
     @property
-    def point_form(self) -> Literal["absolute", "prior", "box"]:
+    def point_form(self) -> Literal["absolute", "prior", "cell", "box"]:
         """What landmarks are."""
         return self.points or ("absolute" if self.box in ("corners", "centre-size") else "prior")
 

@@ -32,7 +32,7 @@ class Priors:
 
     Attributes:
         cells: (P, 2), column and row of the cell, in pixels.
-        strides: (P, 1), pixels.
+        strides: (P, 2), pixels from cell to cell, across and down.
         sizes: (P, 2), width and height of the anchor, pixels.
     """
 
@@ -57,14 +57,16 @@ def levels(decode: Decode, size: Size) -> tuple[Level, ...]:
 def priors(decode: Decode, size: Size) -> Priors:
     """Cells and anchors of all boxes: level by level, row by row, the anchors of a cell together."""
     cells, strides, sizes = [], [], []
+    whole = np.array(size[::-1], np.float64)
     for i, level in enumerate(levels(decode, size)):
-        stride = decode.strides[i]
-        y, x = np.mgrid[: level.rows, : level.columns].astype(np.float64) * stride
-        cells.append(np.repeat(np.stack([x, y], axis=-1).reshape(-1, 2), level.anchors, axis=0))
-        strides.append(np.full((level.boxes, 1), float(stride)))
-        anchors = _sizes(decode, i) if decode.sizes else np.full((level.anchors, 2), float(stride))
+        stride = whole / (level.columns, level.rows) if decode.even else np.full(2, float(decode.strides[i]))
+        y, x = np.mgrid[: level.rows, : level.columns]
+        cells.append(np.repeat(np.stack([x, y], axis=-1).reshape(-1, 2) * stride, level.anchors, axis=0))
+        strides.append(np.tile(stride, (level.boxes, 1)))
+        anchors = _sizes(decode, i) if decode.sizes else np.tile(stride, (level.anchors, 1))
         sizes.append(np.tile(anchors, (level.rows * level.columns, 1)))
-    return Priors(np.concatenate(cells), np.concatenate(strides), np.concatenate(sizes))
+    found = np.concatenate(sizes)
+    return Priors(np.concatenate(cells), np.concatenate(strides), np.minimum(found, whole) if decode.clip else found)
 
 
 def _sizes(decode: Decode, level: int) -> Floats:

@@ -51,12 +51,16 @@ def concatenated(
     """
     if len(outputs) == 1 and len(levels) != 1:
         return _rows(writer, outputs[0], shapes[outputs[0]], boxes)
-    found = [_rows(writer, name, shapes[name], v.boxes, v) for name, v in zip(outputs, levels, strict=True)]
+    found = [_layout(name, shapes[name], v.boxes, v) for name, v in zip(outputs, levels, strict=True)]
     widths = {width for _, width in found}
     if len(widths) != 1:
         msg = f"the outputs {', '.join(outputs)} hold {sorted(widths)} numbers a box: those of all levels must be alike"
         raise InputError(msg)
-    return writer.join([name for name, _ in found], 1), widths.pop()
+    width = widths.pop()
+    if all(layout == "rows" and len(shapes[name]) == 2 for name, (layout, _) in zip(outputs, found, strict=True)):
+        return writer.reshape(writer.join(outputs, 0), 1, boxes, width), width
+    parts = [_rows(writer, name, shapes[name], v.boxes, v)[0] for name, v in zip(outputs, levels, strict=True)]
+    return writer.join(parts, 1), width
 
 
 def by_class(writer: Writer, name: str, shape: Shape, level: Level, face_class: int) -> str:
@@ -76,7 +80,7 @@ def by_class(writer: Writer, name: str, shape: Shape, level: Level, face_class: 
     return _from_map(writer, writer.slice(name, start, start + level.anchors, 1), level)
 
 
-def _rows(writer: Writer, name: str, shape: Shape, boxes: int, level: Level | None = None) -> Rows:
+def _layout(name: str, shape: Shape, boxes: int, level: Level | None) -> tuple[Layout, int]:
     found = layout_of(shape, boxes, level)
     if found is None:
         cells = "" if level is None else f" ({level.rows}x{level.columns} cells with {level.anchors} each)"
@@ -85,7 +89,11 @@ def _rows(writer: Writer, name: str, shape: Shape, boxes: int, level: Level | No
             "decode.anchors or the input size are those of another network"
         )
         raise InputError(msg)
-    layout, width = found
+    return found
+
+
+def _rows(writer: Writer, name: str, shape: Shape, boxes: int, level: Level | None = None) -> Rows:
+    layout, width = _layout(name, shape, boxes, level)
     if layout == "map":
         assert level is not None
         return _from_map(writer, name, level), width

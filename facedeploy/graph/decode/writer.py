@@ -37,6 +37,11 @@ class Writer:
         self.nodes.append(onnx.helper.make_node(op, [*inputs], [output], name=name, **attributes))
         return output
 
+    def rename(self, source: str, to: str) -> None:
+        """Call the result of the last node, `source`, something else."""
+        assert self.nodes[-1].output[0] == source
+        self.nodes[-1].output[0] = to
+
     def reshape(self, source: str, *shape: int) -> str:
         return self.add("Reshape", source, self.constant(shape, np.int64))
 

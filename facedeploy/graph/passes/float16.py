@@ -30,7 +30,7 @@ from facedeploy.graph.index import GraphIndex, tensor_of
 from facedeploy.graph.operators import LAYERS
 from facedeploy.graph.passes.constants import store_constants
 from facedeploy.graph.rewrite import FreeNames, replace_nodes
-from facedeploy.graph.sampling_positions import Step, exact_steps, spread
+from facedeploy.graph.sampling_positions import Step, averages, exact_steps, feeding, spread
 
 # Inputs that the ONNX specification allows only as float32: op -> positions.
 _FLOAT32_INPUTS = {"Resize": (2,)}
@@ -40,6 +40,8 @@ _SAMPLERS = {"DeformConv": (2, 4), "GridSample": (1,)}
 _WITH_CONTRACTION = frozenset({"DeformConv"})
 _MODULATORS = {"GridSample": "Mul"}
 _LEARNED = LAYERS | {"PRelu", "BatchNormalization", "InstanceNormalization", "GroupNormalization"}
+
+_MOVES = frozenset({"Concat", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 def compute_float16(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.ModelProto:
@@ -99,12 +101,15 @@ def exact_weights(model: onnx.ModelProto) -> tuple[str, ...]:
 
 def exact_nodes(model: onnx.ModelProto) -> set[int]:
     """Positions, in the graph's list of nodes, of those that must compute in float32: sampling positions, and what
-    turns the numbers of a head into pixels.
+    turns the numbers of a head into pixels, from the last layer that learned on.
     """
     steps = _steps(model)
+    layers = {i for i, step in enumerate(steps) if step.op in LAYERS}
     decoding = {i for i, step in enumerate(steps) if any(name.startswith(PREFIX) for name in step.inputs)}
+    learned = {i for i, step in enumerate(steps) if step.op in _LEARNED}
+    decoding = feeding(steps, decoding, learned - averages(steps, learned, _MOVES), _MOVES)
     exact = exact_steps(steps, _SAMPLERS, LAYERS, _MODULATORS) | decoding
-    return spread(steps, exact, {i for i, step in enumerate(steps) if step.op in LAYERS})
+    return spread(steps, exact, layers)
 
 
 def _steps(model: onnx.ModelProto) -> list[Step]:

@@ -36,6 +36,7 @@ class Head:
         decode: The keys of `Decode`. An output is named by its key in `outputs`; "*" is its own, or "all".
         optional: Which of `outputs` may be missing.
         boxes_of: How many boxes there are, where `decode` does not say it.
+        joined: Whether an output holds the boxes of all levels, and never of one alone.
         size: (height, width) of the only input that this form is for; None for any.
     """
 
@@ -43,6 +44,7 @@ class Head:
     decode: dict[str, Any]
     optional: tuple[str, ...] = ()
     boxes_of: Rows | None = None
+    joined: bool = False
     size: tuple[int, int] | None = None
 
 
