@@ -255,6 +255,8 @@ def _with_meaning(
     chosen, fit = fits[good[0]], shown[good[0]]
     settings = _with_size(chosen.settings, found)
     refused = "" if own.picture is None else _unfit(settings, own.picture)
+    if fit.problem and settings.family is None:
+        refused = refused or f"{written.where}: {fit.problem}"
     kind: Literal["detector", "looks"] = "detector" if settings.meaning is None else "looks"
     return replace(found, kind=kind, reason=fit.reason, settings=settings, refused=refused), chosen
 

@@ -85,8 +85,9 @@ def _scores(values: Array, boxes: int, named: Outputs) -> NDArray[np.float64]:
 def _wrong_numbers(values: list[NDArray[np.float64]], decode: Decode | None) -> str:
     if all(np.isfinite(v).all() for v in values):
         return ""
-    if decode is not None and decode.product == "root" and np.isfinite(values[-1]).all():
-        return "the root of a score and its objectness is no number: decode.activation is missing"
+    rooted = decode is not None and (decode.product == "root" or decode.powers != (1, 1))
+    if rooted and np.isfinite(values[-1]).all():
+        return "a root or power of a score and its objectness is no number: decode.activation is missing"
     return "the network gives numbers that are not finite: are mean and scale under [input] right?"
 
 

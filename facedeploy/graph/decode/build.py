@@ -134,6 +134,9 @@ class _Head:
             return len(self.priors.cells)
         outputs, _ = self.decode.parts("boxes")[0]
         shape = self.shapes[outputs[0]]
+        if len(shape) > 3:
+            msg = f"decode.strides is missing: the output {outputs[0]!r} {shape} is a map of cells: say how far apart"
+            raise InputError(msg)
         return max(shape[1:] if len(shape) > 1 and shape[0] == 1 else shape)
 
     def _boxes(self) -> None:
@@ -192,8 +195,12 @@ class _Head:
         if decode.objectness is None:
             return face
         second, _ = self._role("objectness", 1)
-        both = writer.add("Mul", face, writer.add("Sigmoid", second) if decode.activation == "sigmoid" else second)
+        second = writer.add("Sigmoid", second) if decode.activation == "sigmoid" else second
+        both = writer.add("Mul", self._power(face, decode.powers[0]), self._power(second, decode.powers[1]))
         return writer.add("Sqrt", both) if decode.product == "root" else both
+
+    def _power(self, source: str, exponent: float) -> str:
+        return source if exponent == 1 else self.writer.add("Pow", source, self.writer.constant(exponent))
 
     def _class_scores(self) -> str:
         decode, writer = self.decode, self.writer

@@ -14,7 +14,7 @@ from facedeploy.core.errors import InputError
 ROLES = ("boxes", "scores", "objectness", "landmarks")
 
 _PART = re.compile(r"(?P<output>.+?)(?:\[(?P<columns>[\d:, ]+)\])?")
-_MOST_LEVELS, _MOST_ANCHORS, _MOST_STRIDE = 16, 64, 1024
+_MOST_LEVELS, _MOST_ANCHORS, _MOST_STRIDE, _MOST_POWER = 16, 64, 1024, 8.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Decode:
         score_channels: In a map of several anchors and classes, whether the channels go through the classes of one
             "anchor", or through the anchors of one "class".
         product: What scores and objectness give: their "product", or the "root" of it.
+        powers: To which scores and objectness are taken before that.
         points: What landmarks are. "absolute": in `unit`. "prior": in sizes of the anchor from its centre. "cell": in
             strides from it. "box": in sizes of the box from its first corner. Left out, what goes with `box`.
         points_offset: As `offset`, of the landmarks; left out, the same.
@@ -89,6 +90,7 @@ class Decode:
     face_class: int | None = None
     score_channels: Literal["anchor", "class"] = "anchor"
     product: Literal["product", "root"] = "product"
+    powers: tuple[float, float] = (1.0, 1.0)
     points: Literal["absolute", "prior", "cell", "box"] | None = None
     points_offset: float | None = None
     points_scale: float | None = None
@@ -99,6 +101,9 @@ class Decode:
         numbers = (self.offset, self.offset_pixels, *self.variances, self.points_offset or 0, self.points_scale or 0)
         if not all(math.isfinite(v) for v in numbers):
             msg = "decode.offset, offset_pixels, variances, points_offset and points_scale must be finite numbers"
+            raise InputError(msg)
+        if self.powers != (1, 1) and (self.objectness is None or not all(0 < v <= _MOST_POWER for v in self.powers)):
+            msg = f"decode.powers are for a head with objectness, and lie above 0, up to {_MOST_POWER:g}"
             raise InputError(msg)
         if self.bins and (self.box != "distances" or not 2 <= self.bins <= 256):
             msg = f'decode.bins is for box = "distances", and lies between 2 and 256, not {self.bins}'

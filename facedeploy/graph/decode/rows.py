@@ -86,7 +86,7 @@ def _layout(name: str, shape: Shape, boxes: int, level: Level | None) -> tuple[L
         cells = "" if level is None else f" ({level.rows}x{level.columns} cells with {level.anchors} each)"
         msg = (
             f"the output {name!r} has the shape {shape}, which does not hold {boxes} boxes{cells}: decode.strides, "
-            "decode.anchors or the input size are those of another network"
+            "decode.anchors, decode.sizes or the input size are those of another network"
         )
         raise InputError(msg)
     return found
