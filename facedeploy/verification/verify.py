@@ -213,7 +213,8 @@ def _compare_outputs(
         precision, source = each.artifact.manifest.target.precision, each.source
         for network in source.networks:
             name = each.name(network.spec.name)
-            feeds = [*network.feeds(pipelines.preprocess(source.pipeline)), *seen]
+            prepare = pipelines.preprocess(pipelines.reconfigure(source.pipeline, None))
+            feeds = [*network.feeds(prepare), *seen]
             pair = reference.runtimes[name], candidate.runtimes[name]
             found = [replace(r, network=name) for r in parity.measure(*pair, feeds, precision, source.boxes)]
             rows += found

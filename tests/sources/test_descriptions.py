@@ -117,7 +117,7 @@ def test_families_that_do_not_fit(here: Path) -> None:
     assert "the network is no yunet" in text
     assert "objectness (1 a box)" in text
     assert "448 (1120, 1)" in text
-    assert "there is no family 'scrdf'; families are blazeface, centerface" in refused(
+    assert "there is no family 'scrdf'; families are 6drepnet, arcface, blazeface, centerface" in refused(
         "scrfd", "", here, family="scrdf"
     )
     assert "there is no family 'yolo'" in refused("scrfd", 'family = "yolo"', here)
