@@ -71,6 +71,7 @@ def test_a_weight_that_is_shared_counts_once_and_its_products_twice() -> None:
     assert (work.macs, work.parameters) == (2 * 2 * 36, 36)
 
 
+@pytest.mark.slow
 def test_the_default_model_counts_as_pytorch_counts_it() -> None:
     """PyTorch's counter looks at what modules really compute; it knows nothing of ONNX."""
     model = registry.get(registry.DEFAULT)

@@ -208,7 +208,8 @@ def test_both_layouts_find_the_same_people(number: int, real: GetFolder, assets:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
-    "target", ["torch-fp32", "onnx-fp32", *(pytest.param(t, marks=pytest.mark.slow) for t in ("ncnn-fp16", "trt-fp16"))]
+    "target",
+    ["torch-fp32", *(pytest.param(t, marks=pytest.mark.slow) for t in ("onnx-fp32", "ncnn-fp16", "trt-fp16"))],
 )
 def test_artifacts_keep_the_layout_and_are_right(layout: str, target: str, real: GetFolder, crowd: Path) -> None:
     made = exported("mtcnn", target, real(layout))

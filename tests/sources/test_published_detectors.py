@@ -188,7 +188,7 @@ def _compare(ours: list[Face], boxes: Floats, scores: Floats, points: Floats) ->
 @pytest.mark.parametrize(
     ("callable_", "weights", "anchors"),
     [
-        ("RetinaFace", "mobilenet0.25_Final.pth", [10, 20]),
+        pytest.param("RetinaFace", "mobilenet0.25_Final.pth", [10, 20], marks=pytest.mark.slow),
         ("Slim", "slim_Final.pth", [10, 16, 24]),
     ],
 )
