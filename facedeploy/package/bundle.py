@@ -8,18 +8,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from facedeploy.artifact.chain import joined
 from facedeploy.artifact.folder import Artifact, staged
 from facedeploy.artifact.manifest import Manifest
 from facedeploy.core.errors import ArtifactError, InputError
-from facedeploy.package.constants import Constants, constants
+from facedeploy.package.constants import BoxesConstants, MosConstants
+from facedeploy.package.crop_constants import AnyConstants, described
 from facedeploy.package.embedded import embedded_header, embedded_source
 from facedeploy.package.model_header import model_header
 from facedeploy.package.model_text import NAME, model_text
 from facedeploy.package.stripped import strip
+from facedeploy.pipelines import looks
 from facedeploy.pipelines.load import check_manifest
 
 # Of this package in a wheel, and of the checkout otherwise, to which it links.
 SOURCES = Path(__file__).with_name("mobile")
+_CMAKE = "CMakeLists.txt"
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Model:
     """
 
     manifest: Manifest
-    constants: Constants
+    constants: AnyConstants
     params: dict[str, str]
     weights: dict[str, bytes]
     embedded: bool
@@ -64,9 +68,10 @@ def package_cpp(
     """Write a C++ library with the model of an artifact.
 
     The folder holds include/, c/, model/ (model.hpp, model.txt, ncnn's files), runner/, CMakeLists.txt and README.md.
+    Of a network that looks at faces, or a chain, there are no c/, runner/ and model.txt.
 
     Args:
-        artifact: The folder that `export` wrote, of a target of ncnn.
+        artifact: The folder that `export` or `chain` wrote, of a target of ncnn.
         output: Folder to write, which must not exist or be empty.
         embed: Whether the networks are written as C++ too (model/embedded.cpp).
         strip_names: Whether layers and blobs get names that say nothing.
@@ -78,14 +83,17 @@ def package_cpp(
     """
 
     def write(folder: Path, model: Model) -> None:
-        for name in ("include", "c", "runner"):
-            shutil.copytree(SOURCES / name, folder / name)
-        (folder / "runner" / "CMakeLists.txt").rename(folder / "CMakeLists.txt")
+        known = model.constants
+        detects = isinstance(known, MosConstants | BoxesConstants)
+        for name in ("include", "c", "runner") if detects else ("include",):
+            shutil.copytree(SOURCES / name, folder / name, ignore=shutil.ignore_patterns(_CMAKE))
+        shutil.copy(SOURCES / "runner" / _CMAKE, folder)
         shutil.copy(SOURCES / "README.md", folder)
-        described = {NAME: model_text(model.manifest, model.constants).encode()}
-        _write(folder / "model", {**model.code(), **model.files(), **described})
+        _write(folder / "model", {**model.code(), **model.files()})
+        if isinstance(known, MosConstants | BoxesConstants):
+            _write(folder / "model", {NAME: model_text(model.manifest, known).encode()})
 
-    return _package(artifact, output, write, embed, strip_names)
+    return _package(artifact, output, write, embed, strip_names, only_detectors=False)
 
 
 def package_android(
@@ -152,29 +160,46 @@ def _package(
     write: Callable[[Path, Model], None],
     embed: bool,
     strip_names: bool,
+    only_detectors: bool = True,
 ) -> Path:
-    model = _model(Artifact.open(artifact), embed, strip_names)
+    opened = Artifact.open(artifact)
+    if only_detectors:
+        _no_looker(opened)
+    model = _model(opened, embed, strip_names)
     with staged(output) as folder:
         write(folder, model)
     return Path(output)
 
 
 def _model(artifact: Artifact, embed: bool, strip_names: bool) -> Model:
-    manifest = artifact.manifest
-    if artifact.parts:
-        msg = f"{artifact.path} is a chain, which the C++ library does not run yet: package its parts one by one"
-        raise InputError(msg)
     check_manifest(artifact)
-    if manifest.target.backend != "ncnn":
-        msg = f"{artifact.path} is for {manifest.target}: the C++ library runs ncnn, so export with --target ncnn-fp16"
+    made = {}
+    params = {}
+    weights = {}
+    for name, part in (artifact.parts or {"": artifact}).items():
+        manifest = part.manifest
+        if manifest.target.backend != "ncnn":
+            msg = f"{part.path} is for {manifest.target}: the C++ library runs ncnn, so export with --target ncnn-fp16"
+            raise InputError(msg)
+        texts = {n.spec.name: _text(part.file(n.spec.name, "param")) for n in manifest.networks}
+        made[name], texts = strip(manifest, texts) if strip_names else (manifest, texts)
+        for network, text in texts.items():
+            whole = f"{name}/{network}" if artifact.parts else network
+            params[whole], weights[whole] = text, part.file(network, "bin").read_bytes()
+    manifest = joined(made) if artifact.parts else made[""]
+    return Model(manifest, described(manifest), params, weights, embed)
+
+
+def _no_looker(artifact: Artifact) -> None:
+    """Refuse what Kotlin and Swift do not run.
+
+    Raises:
+        InputError: it looks at faces, or is a chain.
+    """
+    if artifact.parts or looks(artifact.manifest.pipeline):
+        what = "is a chain" if artifact.parts else "looks at faces"
+        msg = f"{artifact.path} {what}, which Kotlin and Swift do not run: package it with --cpp, or a detector alone"
         raise InputError(msg)
-    found = constants([n.spec for n in manifest.networks], manifest.pipeline)
-    names = [n.spec.name for n in manifest.networks]
-    params = {n: _text(artifact.file(n, "param")) for n in names}
-    if strip_names:
-        manifest, params = strip(manifest, params)
-    weights = {n: artifact.file(n, "bin").read_bytes() for n in names}
-    return Model(manifest, found, params, weights, embed)
 
 
 def _text(param: Path) -> str:

@@ -120,19 +120,24 @@ def constants(specs: Sequence[NetworkSpec], entry: PipelineEntry) -> Constants:
     if entry.family == "mos":
         mos = from_plain(MosConfig, entry.config)
         selection = Selection(mos.score_threshold, mos.nms, mos.top, mos.keep)
-        return _mos(specs, _input(specs[0], mos.protocol, mos.preprocess), selection)
+        return _mos(specs, picture_constants(specs[0], mos.protocol, mos.preprocess), selection)
     if entry.family == "boxes":
         boxes = from_plain(BoxesConfig, entry.config)
         selection = Selection(boxes.score_threshold, boxes.nms, boxes.top, boxes.keep)
-        return _boxes(specs[0], boxes.outputs, _input(specs[0], boxes.protocol, boxes.preprocess), selection)
+        return _boxes(specs[0], boxes.outputs, picture_constants(specs[0], boxes.protocol, boxes.preprocess), selection)
     msg = (
-        f"the C++ library has no pipeline of the family {entry.family}: package an artifact of mos-tiny, mos-m, mos-s "
+        f"the C++ library finds no faces with the family {entry.family}: package an artifact of mos-tiny, mos-m, mos-s "
         "or of a network of your own whose outputs are boxes"
     )
     raise InputError(msg)
 
 
-def _input(spec: NetworkSpec, protocol: str, preprocess: Preprocess) -> PictureConstants:
+def picture_constants(spec: NetworkSpec, protocol: str, preprocess: Preprocess) -> PictureConstants:
+    """What a network sees.
+
+    Raises:
+        InputError: the C++ library has not this protocol, or the network takes pictures of any size.
+    """
     if protocol not in PROTOCOLS:
         msg = f"the C++ library has no protocol {protocol}: export again with -O protocol=fit or -O protocol=stretch"
         raise InputError(msg)

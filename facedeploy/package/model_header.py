@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 
 from facedeploy.artifact.manifest import Manifest
-from facedeploy.package.constants import BoxesConstants, Constants
+from facedeploy.package.constants import BoxesConstants
+from facedeploy.package.crop_constants import AnyConstants, ChainConstants, CropConstants
 from facedeploy.package.networks import Network, networks
 
 
-def model_header(manifest: Manifest, constants: Constants) -> str:
+def model_header(manifest: Manifest, constants: AnyConstants) -> str:
     """The text of model.hpp.
 
     Raises:
         InputError: the manifest sets other options of ncnn than the C++ library knows.
     """
-    boxes = isinstance(constants, BoxesConstants)
+    detects = not isinstance(constants, CropConstants | ChainConstants)
     described = [[*_network(n)] for n in networks(manifest)]
     lines = [
         "// Written by `facedeploy package` from the artifact's manifest.",
@@ -28,7 +29,7 @@ def model_header(manifest: Manifest, constants: Constants) -> str:
         "",
         "#include <array>",
         "",
-        "#include <facedeploy/config.hpp>",
+        f"#include <facedeploy/{'config' if detects else 'crop_config'}.hpp>",
         "#include <facedeploy/network.hpp>",
         "",
         "namespace facedeploy::model {",
@@ -36,8 +37,8 @@ def model_header(manifest: Manifest, constants: Constants) -> str:
         f"inline constexpr const char* name = {quoted(manifest.model)};",
         f"inline constexpr const char* target = {quoted(str(manifest.target))};",
         "",
-        f"inline {'BoxesConfig' if boxes else 'MosConfig'} config() {{",
-        f"    {'BoxesConfig' if boxes else 'MosConfig'} value;",
+        f"inline {_type(constants)} config() {{",
+        f"    {_type(constants)} value;",
         *(f"    value.{line};" for line in _assignments(constants)),
         "    return value;",
         "}",
@@ -54,11 +55,22 @@ def model_header(manifest: Manifest, constants: Constants) -> str:
     return "\n".join(lines)
 
 
+def _type(constants: AnyConstants) -> str:
+    if isinstance(constants, ChainConstants):
+        return f"ChainConfig<{_type(constants.detector)}, {len(constants.lookers)}>"
+    if isinstance(constants, CropConstants):
+        return "CropConfig"
+    return "BoxesConfig" if isinstance(constants, BoxesConstants) else "MosConfig"
+
+
 def _assignments(value: Any, prefix: str = "") -> Iterator[str]:
     for field in fields(value):
         inner = getattr(value, field.name)
         if is_dataclass(inner):
             yield from _assignments(inner, f"{prefix}{field.name}.")
+        elif inner and isinstance(inner, tuple) and is_dataclass(inner[0]):
+            for i, one in enumerate(inner):
+                yield from _assignments(one, f"{prefix}{field.name}[{i}].")
         else:
             yield f"{prefix}{field.name} = {_literal(field.name, inner)}"
 
@@ -66,10 +78,12 @@ def _assignments(value: Any, prefix: str = "") -> Iterator[str]:
 def _literal(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, tuple) and all(isinstance(v, str) for v in value):
+        return f"{{{', '.join(map(quoted, value))}}}"
     if isinstance(value, tuple):
         return f"{{{{{', '.join(f'{_number(np.float32(v))}F' for v in value)}}}}}"
     if isinstance(value, str):
-        return f"{name.capitalize()}::{value}"
+        return f"{name.title().replace('_', '')}::{value}"
     return _number(value) if isinstance(value, float) else str(value)
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from facedeploy.artifact.manifest import Manifest, NetworkEntry
+from facedeploy.artifact.chain import DETECTOR, FAMILY
+from facedeploy.artifact.manifest import Manifest, NetworkEntry, PipelineEntry
 from facedeploy.core.errors import InputError
+from facedeploy.core.serialization import from_plain
+from facedeploy.pipelines.crop import CropConfig
+from facedeploy.pipelines.crop_settings import Meaning
 
 # What an output of the family `boxes` can be, in the order of network.hpp.
 ROLES = ("boxes", "scores", "landmarks", "yaw", "pitch", "roll")
@@ -34,7 +38,8 @@ class Network:
         param: Name of ncnn's .param file.
         bin: Name of ncnn's .bin file.
         inputs: Names of the input blobs.
-        outputs: Names of the output blobs. In the family `boxes` a role that the network does not have is None.
+        outputs: Names of the output blobs. In the families `boxes` and `crop` a role that the network does not have is
+            None.
         options: All of `OPTIONS`.
     """
 
@@ -47,16 +52,30 @@ class Network:
 
 
 def networks(manifest: Manifest) -> tuple[Network, ...]:
-    """Those of an ncnn artifact.
+    """Those of an ncnn artifact; of a chain those of all parts, whose files lie in the folders of their parts.
 
     Raises:
         InputError: the manifest sets other options of ncnn than the C++ library knows.
     """
-    named = manifest.pipeline.config["outputs"] if manifest.pipeline.family == "boxes" else None
-    return tuple(_network(entry, named) for entry in manifest.networks)
+    return tuple(_network(entry, own) for entry, all_of_it in parts(manifest) for own in all_of_it)
 
 
-def _network(entry: NetworkEntry, named: Mapping[str, str | None] | None) -> Network:
+def parts(manifest: Manifest) -> tuple[tuple[PipelineEntry, tuple[NetworkEntry, ...]], ...]:
+    """Pipeline and networks of each part of a chain, the detector first; of another artifact, of it alone."""
+    whole = manifest.pipeline
+    if whole.family != FAMILY:
+        return ((whole, manifest.networks),)
+    plain = {DETECTOR: whole.config["detector"], **whole.config["lookers"]}
+    return tuple(
+        (
+            from_plain(PipelineEntry, entry),
+            tuple(n for n in manifest.networks if n.spec.name.rpartition("/")[0] == name),
+        )
+        for name, entry in plain.items()
+    )
+
+
+def _network(pipeline: PipelineEntry, entry: NetworkEntry) -> Network:
     if unknown := sorted(set(entry.options) - set(OPTIONS)):
         msg = f"the C++ library does not know ncnn's option {unknown[0]}: update facedeploy, or export again with it"
         raise InputError(msg)
@@ -69,6 +88,26 @@ def _network(entry: NetworkEntry, named: Mapping[str, str | None] | None) -> Net
         entry.files["param"].path,
         entry.files["bin"].path,
         tuple(t.name for t in entry.spec.inputs),
-        tuple(t.name for t in entry.spec.outputs) if named is None else tuple(named.get(role) for role in ROLES),
+        _outputs(pipeline, entry),
         {name: bool(entry.options[name]) for name in OPTIONS},
+    )
+
+
+def _outputs(pipeline: PipelineEntry, entry: NetworkEntry) -> tuple[str | None, ...]:
+    if pipeline.family == "boxes":
+        named = pipeline.config["outputs"]
+        return tuple(named.get(role) for role in ROLES)
+    if pipeline.family == "crop":
+        return _of_crop(from_plain(CropConfig, pipeline.config).meaning.resolved(entry.spec))
+    return tuple(t.name for t in entry.spec.outputs)
+
+
+def _of_crop(meaning: Meaning) -> tuple[str | None, ...]:
+    pose = () if meaning.pose is None else meaning.pose.outputs
+    return (
+        None if meaning.points is None else meaning.points.output,
+        *pose,
+        *[None] * (3 - len(pose)),
+        None if meaning.embedding is None else meaning.embedding.output,
+        None if meaning.classes is None else meaning.classes.output,
     )

@@ -31,6 +31,8 @@ def strip(manifest: Manifest, params: Mapping[str, str]) -> tuple[Manifest, dict
         networks.append(replace(network, spec=_spec(network.spec, names)))
         if "outputs" in config:
             config = {**config, "outputs": _outputs(config["outputs"], names)}
+        if "meaning" in config:
+            config = {**config, "meaning": _meaning(config["meaning"], names)}
     pipeline = PipelineEntry(manifest.pipeline.family, dict(config))
     return replace(manifest, networks=tuple(networks), pipeline=pipeline), texts
 
@@ -76,3 +78,13 @@ def _spec(spec: NetworkSpec, names: Mapping[str, str]) -> NetworkSpec:
 def _outputs(outputs: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Of the family `boxes`: what each output is."""
     return {k: names.get(v, v) if k in ROLES else v for k, v in outputs.items()}
+
+
+def _meaning(meaning: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Of the family `crop`: what each output says of a face."""
+
+    def renamed(part: Mapping[str, Any]) -> dict[str, Any]:
+        new = {k: names.get(v, v) if k == "output" else v for k, v in part.items()}
+        return new | ({"outputs": [names[n] for n in part["outputs"]]} if "outputs" in part else {})
+
+    return {kind: part and renamed(part) for kind, part in meaning.items()}

@@ -15,6 +15,8 @@ from facedeploy.pipelines.align import TEMPLATES, similarities
 from facedeploy.pipelines.crop_settings import Crop
 
 Floats = NDArray[np.float64]
+# Five points in one place, but for rounding, have no inverse. Squared: pixels of the crop that one of the picture is.
+_FLAT = 1e-24
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,10 @@ def whole(picture: tuple[int, int], size: tuple[int, int]) -> Places:
 def on_template(five: Floats, name: str, size: tuple[int, int]) -> Places:
     """Crops in which five points (N, 5, 2) are where a template has them, scaled to the crop's width."""
     matrices = similarities(five, size[1], TEMPLATES[name])
-    linear = np.linalg.pinv(matrices[:, :, :2])  # Five points in one place have no inverse.
+    turned = matrices[:, :, :2]
+    squares = (turned[:, 0] ** 2).sum(axis=1)
+    squares[squares < _FLAT] = np.inf
+    linear = turned.transpose(0, 2, 1) / squares[:, None, None]
     origin = -linear @ matrices[:, :, 2:]
     return Places(np.concatenate([linear, origin], axis=2), size, centred=False)
 

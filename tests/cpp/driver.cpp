@@ -1,102 +1,18 @@
-// Runs the library on cases from stdin, and writes the answers to stdout; both little-endian and packed. A case begins
-// with a letter. Every array has a block of memory of its own, so that a sanitizer sees a read beyond its end.
+// Runs the library on cases from stdin, and writes the answers to stdout, as cases.hpp says. A case begins with a letter.
 
+#include <array>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <limits>
 #include <vector>
 
 #include <facedeploy/facedeploy.hpp>
 
-namespace fd = facedeploy;
+#include "cases.hpp"
 
 namespace {
 
-constexpr int truncated = 3;
-
-void read_bytes(void* data, std::size_t size) {
-    if (size != 0 && std::fread(data, 1, size, stdin) != size) std::exit(truncated);
-}
-
-template <class T>
-T read() {
-    T value;
-    read_bytes(&value, sizeof value);
-    return value;
-}
-
-int integer() { return read<std::int32_t>(); }
-bool flag() { return integer() != 0; }
-
-template <class T>
-std::vector<T> read_array() {
-    std::vector<T> values(static_cast<std::size_t>(read<std::uint32_t>()));
-    read_bytes(values.data(), values.size() * sizeof(T));
-    return values;
-}
-
-template <class T>
-void write(T value) {
-    std::fwrite(&value, sizeof value, 1, stdout);
-}
-
-template <class T>
-void write_array(const T* values, std::size_t count) {
-    write(static_cast<std::int32_t>(count));
-    if (count != 0) std::fwrite(values, sizeof(T), count, stdout);
-}
-
-fd::Floats floats(const std::vector<float>& values) { return {values.data(), values.size()}; }
-
-struct OwnedPicture {
-    std::vector<std::uint8_t> bytes;
-    fd::Picture picture;
-};
-
-OwnedPicture read_picture() {
-    OwnedPicture owned;
-    owned.picture.format = static_cast<fd::PixelFormat>(integer());
-    owned.picture.height = integer();
-    owned.picture.width = integer();
-    owned.picture.stride = read<std::uint32_t>();
-    owned.bytes = read_array<std::uint8_t>();
-    owned.picture.data = owned.bytes.data();
-    return owned;
-}
-
-fd::Input read_input() {
-    fd::Input input;
-    input.height = integer();
-    input.width = integer();
-    input.protocol = static_cast<fd::Protocol>(integer());
-    input.colours = static_cast<fd::Colours>(integer());
-    for (float& v : input.mean) v = read<float>();
-    for (float& v : input.scale) v = read<float>();
-    return input;
-}
-
-fd::Selection read_selection() {
-    fd::Selection selection;
-    selection.score_threshold = read<double>();
-    selection.nms = read<double>();
-    selection.top = integer();
-    selection.keep = integer();
-    return selection;
-}
-
-void write_faces(const fd::Result<std::vector<fd::Face>>& result) {
-    constexpr float none = std::numeric_limits<float>::quiet_NaN();
-    write(static_cast<std::int32_t>(result.status));
-    write(static_cast<std::int32_t>(result.value.size()));
-    for (const fd::Face& face : result.value) {
-        for (const double v : face.box) write(v);
-        write(face.score);
-        for (const auto& angle : {face.yaw, face.pitch, face.roll}) write(angle.value_or(none));
-        write_array(face.landmarks.data(), face.landmarks.size());
-    }
-}
+using namespace cases;
 
 void picture_case() {
     const OwnedPicture owned = read_picture();

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from facedeploy.core.face import Face
 from facedeploy.core.preprocess import Pixels
 from facedeploy.package.constants import PROTOCOLS, BoxesConstants, MosConstants, PictureConstants, Selection
+from facedeploy.package.crop_constants import CropConstants
 from facedeploy.runtimes.base import Array
 from tests.support import store
 
 ROOT = Path(__file__).parents[2]
 HEADERS = ROOT / "mobile" / "include"
 DRIVER = Path(__file__).with_name("driver.cpp")
+CROP_DRIVER = DRIVER.with_name("crop_driver.cpp")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow")
 SANITIZERS = (
     "-O1",
@@ -32,8 +34,14 @@ SANITIZERS = (
     "-D_GLIBCXX_ASSERTIONS",
 )
 
-OK, BAD_CONFIG, BAD_PICTURE, WRONG_SIZE, NOT_FINITE, NETWORK_FAILED = range(6)
+OK, BAD_CONFIG, BAD_PICTURE, WRONG_SIZE, NOT_FINITE, NETWORK_FAILED, BAD_FACES = range(7)
 FORMATS = ("bgr", "rgb", "bgra", "rgba")
+# Enumerations, in the order of crop_config.hpp.
+EDGES = ("black", "mean", "replicate", "cut")
+POINTS_IN = ("unit", "signed_unit", "pixels", "heatmaps")
+ORDERS = ("xy", "yx", "planes")
+FORMS = ("degrees", "radians", "bins", "columns", "matrix")
+ACTIVATIONS = ("none", "softmax", "sigmoid")
 
 
 def compile_driver(
@@ -78,7 +86,7 @@ def compile_once(output: Path, compiler: str, command: Sequence[str], sources: S
     return output
 
 
-def mutant(folder: Path, file: str, right: str, wrong: str) -> Path:
+def mutant(folder: Path, file: str, right: str, wrong: str, source: Path = DRIVER) -> Path:
     """A driver over headers with one thing wrong."""
     headers = folder / "include"
     shutil.copytree(HEADERS, headers)
@@ -86,7 +94,7 @@ def mutant(folder: Path, file: str, right: str, wrong: str) -> Path:
     text = path.read_text(encoding="utf-8")
     assert text.count(right) == 1, f"{file} has {right!r} {text.count(right)} times"
     path.write_text(text.replace(right, wrong), encoding="utf-8")
-    return compile_driver(folder / "driver", "-O0", "-Wno-error", headers=headers)
+    return compile_driver(folder / "driver", "-O0", "-Wno-error", headers=headers, source=source)
 
 
 # --- what goes in ---
@@ -117,7 +125,7 @@ class Picture:
         raw = b"" if self.empty else data.tobytes()[: data.size - self.padding if data.size else 0]
         size = self.size or (height, width)
         head = struct.pack("<3iI", FORMATS.index(self.format), *size, stride if self.stride is None else self.stride)
-        return head + _array(np.frombuffer(raw, np.uint8))
+        return head + array(np.frombuffer(raw, np.uint8))
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ class Step:
         laid[:, : height * width] = self.values.reshape(channels, -1)
         step = laid.shape[1] if self.step is None else self.step
         flat = laid.reshape(-1)[: laid.size - self.gap]
-        return struct.pack("<3iI", *(self.shape or self.values.shape), step) + _array(flat)
+        return struct.pack("<3iI", *(self.shape or self.values.shape), step) + array(flat)
 
 
 @dataclass(frozen=True)
@@ -199,18 +207,58 @@ class SuppressionCase:
     scores: NDArray[np.float32]
 
     def packed(self) -> bytes:
-        return b"N" + _selection(self.selection) + _floats(self.scores) + _array(self.boxes.astype("<f8").reshape(-1))
+        return b"N" + _selection(self.selection) + _floats(self.scores) + array(self.boxes.astype("<f8").reshape(-1))
 
 
-Case = MosCase | BoxesCase | PictureCase | SuppressionCase
+@dataclass(frozen=True)
+class CropCase:
+    """arrays: points, pose 3 times, embedding, classes of all faces, (N, size) each. alone: the picture is the crop."""
+
+    constants: CropConstants
+    picture: Picture
+    faces: Sequence[Face]
+    arrays: tuple[Array, ...]
+    alone: bool = False
+
+    def packed(self) -> bytes:
+        c = self.constants
+        edge, align = EDGES.index(c.place.edge), ("none", "arcface").index(c.place.align)
+        place = dataclasses.astuple(c.place)[:5]
+        points, pose, classes = c.points, c.pose, c.classes
+        angles = [v for angle in (pose.yaw, pose.pitch, pose.roll) for v in dataclasses.astuple(angle)]
+        config = (
+            _input(c.input)
+            + struct.pack("<4d3i", *place, align, edge)
+            + struct.pack("<6i", *dataclasses.astuple(points)[:6])
+            + struct.pack("<2i", POINTS_IN.index(points.points_in), ORDERS.index(points.order))
+            + struct.pack("<4id6i", pose.outputs, pose.size, pose.first, FORMS.index(pose.form), pose.bin_size, *angles)
+            + struct.pack("<2i", c.embedding.size, c.embedding.normalise)
+            + struct.pack("<3i", classes.size, classes.first, ACTIVATIONS.index(classes.activation))
+        )
+        faces = b"".join(
+            struct.pack("<4df", *f.box, f.score) + array(np.array(f.landmarks or (), "<f8").reshape(-1))
+            for f in self.faces
+        )
+        return (
+            b"C"
+            + struct.pack("<i", len(classes.names))
+            + config
+            + self.picture.packed()
+            + struct.pack("<2i", self.alone, len(self.faces))
+            + faces
+            + b"".join(map(_floats, self.arrays))
+        )
 
 
-def _array(values: Array) -> bytes:
+Case = MosCase | BoxesCase | PictureCase | SuppressionCase | CropCase
+
+
+def array(values: Array) -> bytes:
     return struct.pack("<I", values.size) + values.tobytes()
 
 
 def _floats(values: Array) -> bytes:
-    return _array(np.ascontiguousarray(values, "<f4").reshape(-1))
+    return array(np.ascontiguousarray(values, "<f4").reshape(-1))
 
 
 def _input(value: PictureConstants) -> bytes:
@@ -241,6 +289,15 @@ class Planes:
     values: Array
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What a network said of faces. classes: named by their places. seen: what it was given, (calls, 3, h, w)."""
+
+    status: int
+    faces: list[Face]
+    seen: Array
+
+
 @dataclass
 class _Reader:
     data: bytes
@@ -265,7 +322,12 @@ class _Reader:
         landmarks = tuple((x, y) for x, y in points) or None
         return Face((box[0], box[1], box[2], box[3]), score, landmarks, yaw, pitch, roll)
 
-    def answer(self, case: Case) -> Faces | Planes | list[int]:
+    def told(self, face: Face) -> Face:
+        embedding, shares = self.array("<f4").tolist(), self.array("<f8").tolist()
+        classes = {str(i): share for i, share in enumerate(shares)} or None
+        return dataclasses.replace(face, embedding=tuple(embedding) or None, classes=classes)
+
+    def answer(self, case: Case) -> Faces | Planes | Looked | list[int]:
         if isinstance(case, PictureCase):
             x, y = self.unpack("2d")
             planes = np.stack([self.array("<f4") for _ in range(3)])
@@ -274,7 +336,12 @@ class _Reader:
             kept: list[int] = self.array("<i4").tolist()
             return kept
         status, count = self.unpack("2i")
-        return Faces(status, [self.face() for _ in range(count)])
+        faces = [self.face() for _ in range(count)]
+        if isinstance(case, CropCase):
+            told = [self.told(face) for face in faces]
+            size = case.constants.input.height, case.constants.input.width
+            return Looked(status, told, self.array("<f4").reshape(-1, 3, *size))
+        return Faces(status, faces)
 
 
 @dataclass(frozen=True)
@@ -296,6 +363,9 @@ class Driver:
         return answers
 
     def faces(self, cases: Sequence[MosCase] | Sequence[BoxesCase]) -> list[Faces]:
+        return self.run(cases)
+
+    def looked(self, cases: Sequence[CropCase]) -> list[Looked]:
         return self.run(cases)
 
     def planes(self, cases: Sequence[PictureCase]) -> list[Planes]:

@@ -202,7 +202,8 @@ def test_what_cannot_be_a_chain(kit: Kit, run: Run, tmp_path: Path) -> None:
 
 
 def test_what_a_chain_is_not_for(kit: Kit, run: Run, tmp_path: Path) -> None:
-    run("package", kit.chain, "--cpp", tmp_path / "app").refused("is a chain, which the C++ library does not run yet")
+    run("package", kit.chain, "--cpp", tmp_path / "app").refused("detector is for onnx-fp32", "--target ncnn-fp16")
+    run("package", kit.chain, "--ios", tmp_path / "app").refused("is a chain, which Kotlin and Swift do not run")
     run("build", kit.chain).refused("needs no build")
     run("detect", kit.points, kit.picture).refused("finds no faces", "--with")
     run("detect", kit.detector, kit.picture, "--with", kit.detector).refused("--with takes a network with a [meaning]")

@@ -56,6 +56,12 @@ struct Point {
 // x1, y1, x2, y2
 using Box = std::array<double, 4>;
 
+// A class of a network that looks at faces, by the name that the model has for it.
+struct Class {
+    const char* name = nullptr;
+    double probability = 0;
+};
+
 // In pixels of the original picture; angles in degrees. What the model does not give is left empty.
 struct Face {
     Box box{};
@@ -64,6 +70,8 @@ struct Face {
     std::optional<float> yaw;
     std::optional<float> pitch;
     std::optional<float> roll;
+    std::vector<float> embedding;
+    std::vector<Class> classes;
 };
 
 // How many pixels of the network's input a pixel of the picture is.

@@ -14,6 +14,7 @@ enum class Status {
     wrong_size,      // the network gave an output of another size than the model has
     not_finite,      // the network gave NaN or infinity where a number counts
     network_failed,  // what runs a network said so
+    bad_faces,       // faces without the five points that an aligned crop needs
 };
 
 inline const char* message(Status status) {
@@ -24,6 +25,7 @@ inline const char* message(Status status) {
         case Status::wrong_size: return "an output of the network has another size than the model says";
         case Status::not_finite: return "the network gave NaN or infinity: check its files and its fp16 options";
         case Status::network_failed: return "the network did not run";
+        case Status::bad_faces: return "an aligned crop needs the five points of a face";
     }
     return "unknown status";
 }
