@@ -173,21 +173,23 @@ def _package(
 
 def _model(artifact: Artifact, embed: bool, strip_names: bool) -> Model:
     check_manifest(artifact)
-    made = {}
-    params = {}
-    weights = {}
-    for name, part in (artifact.parts or {"": artifact}).items():
-        manifest = part.manifest
-        if manifest.target.backend != "ncnn":
-            msg = f"{part.path} is for {manifest.target}: the C++ library runs ncnn, so export with --target ncnn-fp16"
+    parts = artifact.parts or {"": artifact}
+    for part in parts.values():
+        target = part.manifest.target
+        if target.backend != "ncnn":
+            msg = f"{part.path} is for {target}: the C++ library runs ncnn, so export with --target ncnn-fp16"
             raise InputError(msg)
+    known = described(artifact.manifest)
+    made, params, weights = {}, {}, {}
+    for name, part in parts.items():
+        manifest = part.manifest
         texts = {n.spec.name: _text(part.file(n.spec.name, "param")) for n in manifest.networks}
         made[name], texts = strip(manifest, texts) if strip_names else (manifest, texts)
         for network, text in texts.items():
             whole = f"{name}/{network}" if artifact.parts else network
             params[whole], weights[whole] = text, part.file(network, "bin").read_bytes()
     manifest = joined(made) if artifact.parts else made[""]
-    return Model(manifest, described(manifest), params, weights, embed)
+    return Model(manifest, known, params, weights, embed)
 
 
 def _no_looker(artifact: Artifact) -> None:
