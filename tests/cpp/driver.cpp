@@ -1,4 +1,5 @@
-// Runs the library on cases from stdin, and writes the answers to stdout, as cases.hpp says. A case begins with a letter.
+// Runs the library on cases from stdin, and writes the answers to stdout, as cases.hpp says. A case begins with a
+// letter.
 
 #include <array>
 #include <cstdint>

@@ -21,7 +21,7 @@ struct NcnnOptions {
 
 // Names of files beside each other, and of blobs; null where the model has none.
 // outputs of the family `mos`, detector: boxes, scores, landmarks, three maps; pose: angles. Of the family `boxes`:
-// boxes, scores, landmarks, yaw, pitch, roll. Of a network that looks at faces: points, pose (one, or three), embedding,
+// boxes, scores, landmarks, yaw, pitch, roll. Of a network that looks at faces: points, pose (one or three), embedding,
 // classes.
 struct Network {
     const char* param = nullptr;
