@@ -22,6 +22,7 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.preprocess import Pixels
+from facedeploy.devices.phone.run_folder import artifact_files
 from facedeploy.formats.ncnn import param as graph
 from facedeploy.models import registry
 from facedeploy.package.bundle import package_android, package_cpp, package_ios
@@ -184,6 +185,7 @@ def test_cmake_gives_a_target_without_a_runner(tmp_path: Path) -> None:
 # --- what ncnn itself loads ---
 
 
+@pytest.mark.slow
 def test_stripped_chain_names_the_blobs_that_are_there(tmp_path: Path) -> None:
     """Of real ncnn files: each name of model.hpp is a blob of its .param, and none is an old one."""
     made = []
@@ -237,6 +239,15 @@ def test_kotlin_and_swift_do_not_look(package: Callable[..., Path], tmp_path: Pa
         lambda: package(artifact.path, tmp_path / "a")
     )
     assert not (tmp_path / "a").exists()
+
+
+def test_the_runner_does_not_look(tmp_path: Path) -> None:
+    artifact = looker(tmp_path / "who", WHO, 0)
+    found = answers.write_artifact(tmp_path / "found")
+    whole = make_chain(found.path, [artifact.path], tmp_path / "chain")
+    assert "family crop" in refused(lambda: artifact_files(artifact, {}, "f"))
+    assert "is a chain, which the runner does not run" in refused(lambda: artifact_files(whole, {}, "f"))
+    assert artifact_files(found, {}, "f")
 
 
 def test_other_lookers_and_bins_are_refused() -> None:

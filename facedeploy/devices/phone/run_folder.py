@@ -46,8 +46,11 @@ def artifact_files(artifact: Artifact, options: Mapping[str, Any], folder: str) 
     `runtimes.ncnn` loads them.
 
     Raises:
-        InputError: the C++ library has not the family or the protocol.
+        InputError: the C++ library has not the family or the protocol, or it is a chain.
     """
+    if artifact.parts:
+        msg = f"{artifact.path} is a chain, which the runner does not run: take its detector alone"
+        raise InputError(msg)
     manifest = artifact.manifest
     entry = pipelines.configure(manifest.pipeline.family, options, manifest.pipeline.config)
     known = constants([n.spec for n in manifest.networks], entry)
