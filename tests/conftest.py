@@ -36,7 +36,7 @@ GetWeights = Callable[[str], Path]
 
 FILL = Path(filling.__file__)
 OTHER_PRECISIONS = ("openvino-fp16", "ncnn-fp32", "trt-fp32")
-OTHER_BACKENDS, HEAVIEST = ("openvino", "trt"), ("test_img2pose", "test_mogface")
+OTHER_BACKENDS, HEAVIEST = ("openvino", "trt", "ncnn"), ("test_img2pose", "test_mogface")
 LARGE = ("480x640", "(480, 640)")
 SMALL: Size = (96, 128)  # What the outputs of MOS are recorded for.
 # With the gain of the recorded outputs MOS-S is chaotic on pictures: PyTorch in float32 and float64 give other boxes.
@@ -178,7 +178,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to `make test-all`: models at the size that they are deployed at, each backend's other precision, MOS-S
-    beside its larger brother, and of the two heaviest models all backends but two; the others run on every backend.
+    beside its larger brother, and of the two heaviest models all backends but one; the others run on every backend.
     """
     for item in items:
         case = getattr(getattr(item, "callspec", None), "id", "")

@@ -276,6 +276,7 @@ def test_what_is_faster_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 # --- the user's choice ---
 
 
+@pytest.mark.slow
 def test_table_of_ncnn2table_comes_back_as_it_went(tmp_path: Path, untimed: None) -> None:
     made = tiny("ncnn-int8", DEFAULT)
     again = facedeploy.export(

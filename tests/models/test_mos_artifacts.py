@@ -205,7 +205,7 @@ def test_half_precision_is_half_where_the_model_allows_it(model: str, mos_artifa
         assert {"mos-m": 0.9, "mos-s": 0.5}[model] < share["detector"] < {"mos-m": 0.98, "mos-s": 0.75}[model]
 
 
-@pytest.mark.parametrize("target", HALF)
+@pytest.mark.parametrize("target", [pytest.param(t, marks=() if t == "ncnn-fp16" else pytest.mark.slow) for t in HALF])
 def test_first_choice_that_keeps_the_boxes_is_taken(target: str, mos_artifact: GetMos) -> None:
     """With these weights the backbone of MOS-M must stay in float32 and that of MOS-S need not."""
     kept = {

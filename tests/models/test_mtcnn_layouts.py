@@ -221,6 +221,7 @@ def test_artifacts_keep_the_layout_and_are_right(layout: str, target: str, real:
     assert made.manifest.pipeline.config["conventions"] == LAYOUTS[layout].options.get("conventions", "sysu")
 
 
+@pytest.mark.slow
 def test_artifact_is_not_verified_with_the_other_layout(real: GetFolder) -> None:
     made = exported("mtcnn", "onnx-fp32", real("MTCNN_FACENET"))
     with pytest.raises(InputError):
