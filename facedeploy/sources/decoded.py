@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from facedeploy import pipelines
@@ -15,6 +13,7 @@ from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.optional_imports import onnx
 from facedeploy.core.serialization import from_plain, to_plain
 from facedeploy.graph.decode.build import build, decoded_spec, raw_feed
+from facedeploy.graph.index import shape_of
 from facedeploy.pipelines.custom import NETWORK
 from facedeploy.runtimes.base import Array, Arrays, Opener, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
@@ -168,10 +167,8 @@ class DecodedRuntime(Runtime):
         super().__init__(spec, inner.options)
         self.inner = inner
         self._head_graph = head
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "head.onnx"
-            onnx.save(head, path)
-            self._head = OnnxRuntimeRuntime(path, _head_spec(head, spec), RuntimeOptions(self.options.threads))
+        options = RuntimeOptions(self.options.threads)
+        self._head = OnnxRuntimeRuntime(head.SerializeToString(), _head_spec(head, spec), options)
 
     def _run(self, inputs: Mapping[str, Array]) -> Arrays:
         return self._head.run(raw_feed(self._head_graph, self.inner.run(inputs)))
@@ -185,7 +182,5 @@ class DecodedRuntime(Runtime):
 
 
 def _head_spec(head: onnx.ModelProto, spec: NetworkSpec) -> NetworkSpec:
-    inputs = tuple(
-        TensorSpec(v.name, tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in head.graph.input
-    )
+    inputs = tuple(TensorSpec(v.name, shape_of(v)) for v in head.graph.input)
     return NetworkSpec("head", inputs, spec.outputs)

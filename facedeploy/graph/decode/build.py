@@ -14,6 +14,7 @@ from facedeploy.graph.decode import rows
 from facedeploy.graph.decode.description import Decode
 from facedeploy.graph.decode.priors import Level, Priors, levels, priors
 from facedeploy.graph.decode.writer import Writer
+from facedeploy.graph.index import shape_of
 
 BOXES, SCORES, LANDMARKS = "boxes", "scores", "landmarks"
 # What raw outputs of these names are called in the decoded graph.
@@ -30,9 +31,7 @@ def raw_name(output: str) -> str:
 
 def decoded_spec(spec: NetworkSpec, head: onnx.ModelProto) -> NetworkSpec:
     """The spec of a network with its head behind it."""
-    outputs = tuple(
-        TensorSpec(v.name, tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in head.graph.output
-    )
+    outputs = tuple(TensorSpec(v.name, shape_of(v)) for v in head.graph.output)
     return NetworkSpec(spec.name, spec.inputs, outputs)
 
 
