@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--target", default="openvino-int8")
     parser.add_argument("--input-size", nargs=2, type=int, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--output", type=Path, default=Path("int8"))
-    parser.add_argument("--force", action="store_true", help="Write it although it is slower here than fp32.")
+    parser.add_argument("--force", action="store_true", help="Write it although it loses much.")
     args = parser.parse_args()
     height, width = args.input_size
 

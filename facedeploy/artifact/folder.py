@@ -131,6 +131,18 @@ class Artifact:
         return sum({f.path: f.size for n in self.manifest.networks for f in n.files.values()}.values())
 
 
+def find_chain(path: str | os.PathLike[str]) -> Artifact | None:
+    """The chain in a folder; None where there is none.
+
+    Raises:
+        ArtifactError: it is a damaged one.
+    """
+    if not (Path(path) / MANIFEST).is_file():
+        return None
+    opened = Artifact.open(path)
+    return opened if opened.parts else None
+
+
 @contextlib.contextmanager
 def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` when the block ends, and is removed when it raises.

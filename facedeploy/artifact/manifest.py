@@ -120,6 +120,7 @@ class Calibration:
         loss: What the whole model loses on held-back pictures; None where that was not measured.
         faster: How many times as fast as the same backend's fp32 the networks ran, on all cores of the machine that
             exported them. None where that was not measured.
+        machine: Which processor that was, and how many cores it could use.
     """
 
     method: str
@@ -127,6 +128,7 @@ class Calibration:
     digest: str
     loss: Loss | None = None
     faster: float | None = None
+    machine: str | None = None
 
 
 @dataclass(frozen=True)

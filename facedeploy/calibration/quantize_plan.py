@@ -44,9 +44,10 @@ class Int8Options:
             float. None for no budget.
         keep_float: Shell patterns of layers that stay in float.
         allow: Shell patterns of layers that may be int8 whatever the rules say.
-        force: Whether to write the artifact although it is slower than float, or far off.
+        force: Whether to write the artifact although it is far off.
         detector: Artifact whose faces a network that looks at faces is calibrated on; None where each picture is the
             crop of one.
+        require_faster: Whether to refuse an artifact that is slower than float on this machine.
     """
 
     calibration: Path | None = None
@@ -57,6 +58,7 @@ class Int8Options:
     allow: tuple[str, ...] = ()
     force: bool = False
     detector: Path | None = None
+    require_faster: bool = False
 
     def __post_init__(self) -> None:
         if self.max_drop is not None and not self.max_drop >= 0:

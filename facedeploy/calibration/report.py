@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from facedeploy.artifact.chain import DETECTOR
+from facedeploy.artifact.folder import Artifact
 from facedeploy.artifact.loss import Loss
 from facedeploy.calibration.face_crops import faces_of
 from facedeploy.calibration.quantize_plan import plan_of
@@ -18,6 +20,23 @@ from facedeploy.core.network_spec import InputSize
 from facedeploy.core.optional_imports import require
 from facedeploy.core.progress import Progress, Watch, silent, unwatched
 from facedeploy.sources.open import open_source
+from facedeploy.sources.parts import reopen_parts
+from facedeploy.sources.source import Source
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How ranges are taken from pictures.
+
+    Attributes:
+        method: How clips are chosen.
+        count: How many of the pictures are drawn; of crops, how many crops.
+        seed: Of that draw.
+    """
+
+    method: Method = DEFAULT_METHOD
+    count: int = DEFAULT_COUNT
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,9 +82,7 @@ def calibrate_model(
     input_size: InputSize | None = None,
     config: str | os.PathLike[str] | None = None,
     family: str | None = None,
-    method: Method = DEFAULT_METHOD,
-    count: int = DEFAULT_COUNT,
-    seed: int = 0,
+    drawing: Drawing | None = None,
     threads: int = 0,
     sensitivity: bool = True,
     detector: Path | None = None,
@@ -81,9 +98,7 @@ def calibrate_model(
         input_size: As `export` takes it.
         config: As `export` takes it.
         family: As `export` takes it.
-        method: How clips are chosen.
-        count: How many of the pictures are drawn.
-        seed: Of that draw.
+        drawing: How ranges are taken from pictures; None for the defaults.
         threads: CPU threads per network; 0 for every core of this process.
         sensitivity: Whether to measure each layer's loss.
         detector: Artifact whose faces a network that looks at faces is calibrated on; None where each picture is the
@@ -108,11 +123,70 @@ def calibrate_model(
         config=None if config is None else Path(config),
         family=family,
     )
+    return _calibrate(source, detector, images, drawing or Drawing(), threads, sensitivity, progress, watch)
+
+
+def calibrate_chain(
+    chain: Artifact,
+    images: Sequence[str | os.PathLike[str]],
+    weights: Sequence[Path] = (),
+    *,
+    drawing: Drawing | None = None,
+    threads: int = 0,
+    sensitivity: bool = True,
+    progress: Progress = silent,
+    watch: Watch = unwatched,
+) -> Mapping[str, CalibrationReport]:
+    """Calibrate the parts of a chain: the detector on pictures, the others on the crops that it gives them.
+
+    Args:
+        chain: Of which only what its parts were made from, and its detector, matter.
+        images: Picture files and folders of them.
+        weights: What the parts were made from, in any order; the embedded model needs none.
+        drawing: How ranges are taken from pictures; None for the defaults.
+        threads: CPU threads per network; 0 for every core of this process.
+        sensitivity: Whether to measure each layer's loss.
+        progress: Called with the name of each step.
+        watch: Shows the progress over picture files.
+
+    Returns:
+        Part -> its table, and the loss of each of its layers.
+
+    Raises:
+        InputError: the files are not those of the parts, or as `calibrate_model`.
+    """
+    require("onnxruntime", "export")
+    for part in chain.parts.values():
+        if part.manifest.origin == "factory":
+            msg = (
+                f"{part.path} comes from a callable: calibrate that by itself, with --detector {chain.path / DETECTOR}"
+            )
+            raise InputError(msg)
+    reports = {}
+    for name, source in reopen_parts(chain, weights).items():
+        progress(name)
+        detector = None if name == DETECTOR else chain.parts[DETECTOR].path
+        reports[name] = _calibrate(
+            source, detector, images, drawing or Drawing(), threads, sensitivity, progress, watch
+        )
+    return reports
+
+
+def _calibrate(
+    source: Source,
+    detector: Path | None,
+    images: Sequence[str | os.PathLike[str]],
+    drawing: Drawing,
+    threads: int,
+    sensitivity: bool,
+    progress: Progress,
+    watch: Watch,
+) -> CalibrationReport:
     with faces_of(source, detector, images, threads, progress, watch) as files:
         session = calibrate(
             source,
-            choose_pictures(files, count, seed),
-            method=method,
+            choose_pictures(files, drawing.count, drawing.seed),
+            method=drawing.method,
             threads=threads,
             progress=progress,
             watch=watch,

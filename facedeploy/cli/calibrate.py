@@ -13,7 +13,6 @@ from facedeploy.cli.output import (
     Family,
     Json,
     Threads,
-    Weights,
     note,
     parse_method,
     parse_size,
@@ -26,6 +25,7 @@ from facedeploy.models.registry import DEFAULT
 
 if TYPE_CHECKING:
     from facedeploy.artifact.loss import Loss
+    from facedeploy.calibration.report import CalibrationReport
 
 _COLUMNS = ("AP lost", "landmarks %", "degrees", "embedding %", "classes %", "outputs %")
 
@@ -36,11 +36,24 @@ def command(
         typer.Option(help="Pictures such as the model will see: a file or a folder. Repeatable.", show_default=False),
     ],
     model: Annotated[
-        str, typer.Argument(help="A model of `facedeploy models`, an ONNX file, or package.module:callable.")
+        str,
+        typer.Argument(help="A model of `facedeploy models`, an ONNX file, package.module:callable, or a chain."),
     ] = DEFAULT,
-    weights: Weights = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Checkpoint file, or the folder with a model's checkpoint files. The default model needs none; of a "
+            "chain the files that its parts were made from, repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Table to write. Default: MODEL.ranges.json.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Table to write. Default: MODEL.ranges.json; of a chain a folder of them, MODEL.ranges.",
+        ),
     ] = None,
     chart: Annotated[Path | None, typer.Option(help="Picture of the losses to write (.png).")] = None,
     input_size: Annotated[str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Size of the network's input.")] = None,
@@ -55,25 +68,55 @@ def command(
     json: Json = False,
 ) -> None:
     """Observe a model's activations on pictures: the table of ranges for int8, and which layers int8 hurts."""
+    from facedeploy.artifact.folder import find_chain, staged
     from facedeploy.calibration.chart import write_chart
-    from facedeploy.calibration.report import calibrate_model
+    from facedeploy.calibration.report import Drawing, calibrate_chain, calibrate_model
     from facedeploy.calibration.table import write_table
+    from facedeploy.core.errors import InputError
     from facedeploy.core.serialization import check_output, to_plain
 
+    drawing = Drawing(parse_method(method), count, seed)
+    if chain := find_chain(model):
+        mine = {"chart": chart, "input-size": input_size, "config": config, "family": family, "detector": detector}
+        if given := [name for name, value in mine.items() if value is not None]:
+            msg = f"{model} is a chain, whose parts say that themselves: leave --{given[0]} out"
+            raise InputError(msg)
+        written = output or Path(f"{chain.path.name}.ranges")
+        with staged(written) as folder:
+            reports = calibrate_chain(
+                chain,
+                images,
+                weights or (),
+                drawing=drawing,
+                threads=threads,
+                sensitivity=sensitivity,
+                progress=step,
+                watch=watch,
+            )
+            tables = {part: written / f"{part}.json" for part in reports}
+            for part, report in reports.items():
+                write_table(report.table, folder / tables[part].name)
+        if json:
+            print_json({"path": str(written), "parts": to_plain(reports)})
+            return
+        for part, report in reports.items():
+            _print(report, tables[part])
+        return
     if output is not None:
         check_output(output, ".json")
     if chart is not None:
         check_output(chart, ".png")
+    if len(weights or ()) > 1:
+        msg = f"{model} is one model: give --weights once"
+        raise InputError(msg)
     report = calibrate_model(
         model,
         images,
-        weights,
+        weights[0] if weights else None,
         input_size=parse_size(input_size),
         config=config,
         family=family,
-        method=parse_method(method),
-        count=count,
-        seed=seed,
+        drawing=drawing,
         threads=threads,
         sensitivity=sensitivity or chart is not None,
         detector=detector,
@@ -87,6 +130,10 @@ def command(
     if json:
         print_json({"path": str(table), **to_plain(report)})
         return
+    _print(report, table)
+
+
+def _print(report: CalibrationReport, table: Path) -> None:
     print_table(
         ("network", "layer", *_COLUMNS, "stays in float"),
         [(row.network, row.layer, *_values(row.loss), row.reason or "-") for row in report.rows],

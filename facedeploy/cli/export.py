@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,10 @@ from facedeploy.cli.output import (
     watch,
 )
 from facedeploy.models.registry import DEFAULT
+
+if TYPE_CHECKING:
+    from facedeploy.artifact.manifest import Calibration
+    from facedeploy.core.target import Target
 
 
 def command(
@@ -77,7 +81,10 @@ def command(
         typer.Option(metavar="PATTERN", help="int8: layers to quantise against the rules. Repeatable."),
     ] = None,
     detector: Detector = None,
-    force: Annotated[bool, typer.Option(help="int8: write the artifact even if it is slower, or far off.")] = False,
+    force: Annotated[bool, typer.Option(help="int8: write the artifact even if it is far off.")] = False,
+    require_faster: Annotated[
+        bool, typer.Option("--require-faster", help="int8: refuse it where it is slower than fp32 on this machine.")
+    ] = False,
     config: Config = None,
     family: Family = None,
     option: Options = None,
@@ -97,6 +104,7 @@ def command(
         tuple(int8_layer or ()),
         force,
         detector,
+        require_faster,
     )
     artifact = export(
         model,
@@ -134,9 +142,21 @@ def command(
         f"{artifact.path}: {networks}, {kilobytes(artifact.size)}; largest difference from {original} "
         f"{worst.max_abs:.2g} ({worst.network}.{worst.output})"
     )
+    if manifest.calibration and manifest.calibration.faster:
+        note(_speed(manifest.target, manifest.calibration))
     if manifest.origin != "registry" and any("" in n.float32 for n in manifest.networks):
         note("half precision changes the answers too much, so all of it stays in float32; are mean and scale right?")
     if any(n.engine == "pending" for n in manifest.networks):
         note("engine: pending. No TensorRT here; run `facedeploy build` on the device to finish the artifact.")
     elif any(n.engine == "ready" for n in manifest.networks):
         note("engine: ready.")
+
+
+def _speed(target: Target, calibration: Calibration) -> str:
+    """What int8 gains on the machine that exported it, in a sentence."""
+    assert calibration.faster is not None
+    times = f"{1 / calibration.faster:.2f} times as long as {target.backend}-fp32"
+    here = f"{target} takes {times} here ({calibration.machine})"
+    if target.backend == "ncnn":
+        return f"{here}; what it takes on a phone, `facedeploy benchmark --device adb://SERIAL` tells"
+    return f"{here}; --require-faster refuses what is slower" if calibration.faster < 1 else here

@@ -47,6 +47,6 @@ class ParityError(FacedeployError):
 
 
 class SlowerError(FacedeployError):
-    """An int8 network is slower than the float one, so that it would only lose."""
+    """An int8 network is slower than the float one on this machine, and is required not to be."""
 
     exit_status = 1

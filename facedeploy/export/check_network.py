@@ -27,8 +27,8 @@ from facedeploy.verification import tensors as parity
 class NetworkExport:
     """One network on its way.
 
-    feeds: the inputs that it is compared on. force: write it although it is slower. judged: whether the cost of int8
-    was looked at already, or does not matter.
+    feeds: the inputs that it is compared on. judged: whether the cost of int8 was looked at already, or does not
+    matter. require_faster: refuse an int8 that is slower here.
     """
 
     source: Source
@@ -38,8 +38,8 @@ class NetworkExport:
     feeds: list[Arrays]
     deform_conv: DeformConvForm | None
     int8: Ranges
-    force: bool
     judged: bool
+    require_faster: bool
 
     def write(self, path: Path) -> None:
         """Write the float32 graph that is compiled; for int8 its channels are of like size."""

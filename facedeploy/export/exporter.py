@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import os
@@ -13,22 +12,23 @@ from typing import TYPE_CHECKING, Any, cast
 
 from facedeploy import pipelines
 from facedeploy.artifact.folder import Artifact, staged, write_manifest
-from facedeploy.artifact.manifest import Manifest, NetworkEntry, Parity, SourceFile
+from facedeploy.artifact.manifest import Calibration, Manifest, NetworkEntry, Parity, SourceFile
 from facedeploy.calibration.quantize_plan import Int8Options, Quantisation, quantisation
 from facedeploy.core.errors import InputError, ParityError, SlowerError
 from facedeploy.core.network_spec import InputSize
 from facedeploy.core.optional_imports import installed_versions, require
 from facedeploy.core.progress import Progress, Watch, silent, unwatched
-from facedeploy.core.target import Backend, Precision, Target
+from facedeploy.core.target import Backend, Target
 from facedeploy.export.bisect import first_wrong
 from facedeploy.export.check_network import NetworkExport, check_compiled, describe_compiled
 from facedeploy.export.compiler import Compile, Compiled, Job
 from facedeploy.export.fp16_fallback import choose_float32
 from facedeploy.export.ncnn.ncnn2table import find_tables, read_tables
-from facedeploy.export.speed import speedup
+from facedeploy.export.speed import against_fp32
 from facedeploy.graph.lowering import DeformConvForm
+from facedeploy.machine.linux import read_machine
 from facedeploy.runtimes import Substitute, open_network
-from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
+from facedeploy.runtimes.base import Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.sources.open import open_source
 from facedeploy.sources.source import Source
@@ -105,7 +105,7 @@ def export(
         BackendUnavailableError: the exporter or the backend is not installed, or this machine cannot run it.
         ConversionError: a converter failed, or wrote a network that its own runtime does not load.
         ParityError: a compiled network does not give the answers of the PyTorch one.
-        SlowerError: an int8 network is slower than the float one.
+        SlowerError: an int8 network is slower than the float one here, and is required not to be.
     """
     target = target if isinstance(target, Target) else Target.parse(target)
     for module, extra in (("torch", "export"), ("onnxruntime", "export"), *_NEEDS[target.backend]):
@@ -134,13 +134,15 @@ def export(
         jobs: list[NetworkExport] = []
         networks: list[NetworkEntry] = []
         rows: list[Parity] = []
+        faster = int8 is not None and int8.require_faster
         for network in source.networks:
             feeds = network.feeds(pipelines.preprocess(source.pipeline))
             layers = chosen.plan.get(network.spec.name, {})
-            force = int8 is not None and int8.force
             # Pictures say more than drawn faces.
-            judged = force or (chosen.calibration is not None and chosen.calibration.loss is not None)
-            job = NetworkExport(source, network, target, folder, feeds, deform_conv, layers, force, judged)
+            judged = (int8 is not None and int8.force) or (
+                chosen.calibration is not None and chosen.calibration.loss is not None
+            )
+            job = NetworkExport(source, network, target, folder, feeds, deform_conv, layers, judged, faster)
             entry, checked = _export_network(job, parts, progress)
             jobs.append(job)
             networks.append(entry)
@@ -148,7 +150,7 @@ def export(
         calibration = chosen.calibration
         if calibration is not None and target.backend in _TIMED:
             progress("compare the speed with fp32")
-            calibration = dataclasses.replace(calibration, faster=_check_speed(jobs, networks))
+            calibration = _timed(calibration, jobs, networks)
         write_manifest(
             folder,
             Manifest(
@@ -248,37 +250,22 @@ def _first_wrong(job: NetworkExport) -> str:
         return first_wrong(onnx_path, job.network.spec, job.feeds[0], _compiler(target.backend), opened)
 
 
-def _check_speed(jobs: Sequence[NetworkExport], networks: Sequence[NetworkEntry]) -> float:
-    """How many times faster the int8 networks are than the same backend's fp32, on this machine.
+def _timed(calibration: Calibration, jobs: Sequence[NetworkExport], networks: Sequence[NetworkEntry]) -> Calibration:
+    """With how much faster than fp32 the int8 networks are on this machine.
 
     Raises:
-        SlowerError: they are slower.
+        SlowerError: they are slower, and are required not to be.
     """
     target = jobs[0].target
-    with contextlib.ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-
-        def opened(
-            job: NetworkExport, entry: NetworkEntry, precision: Precision, folder: Path
-        ) -> tuple[Runtime, Arrays]:
-            made = open_network(job.source.model, Target(target.backend, precision), entry, folder, RuntimeOptions())
-            return stack.enter_context(made), job.feeds[-1]
-
-        integers = [opened(job, entry, "int8", job.folder) for job, entry in zip(jobs, networks, strict=True)]
-        floats = []
-        for job in jobs:
-            onnx_path = work / f"{job.network.spec.name}.onnx"
-            job.network.write(onnx_path)
-            compiled = _compiler(target.backend)(Job(job.network.spec, onnx_path, "fp32", work))
-            floats.append(opened(job, describe_compiled(job.network.spec, work, compiled), "fp32", work))
-        ratio = speedup(integers, floats)
-    if ratio < _SLOWER and not jobs[0].force:
+    machine = read_machine()
+    ratio = against_fp32(jobs, networks, _compiler(target.backend))
+    if ratio < _SLOWER and jobs[0].require_faster:
         msg = (
             f"{target} takes {1 / ratio:.2f} times as long as {target.backend}-fp32 on this machine, so it is not "
-            "written: export fp32 or fp16, or --force"
+            "written: export fp32 or fp16, or leave --require-faster out"
         )
         raise SlowerError(msg)
-    return ratio
+    return dataclasses.replace(calibration, faster=ratio, machine=f"{machine.cpu}, {len(machine.usable)} cores")
 
 
 def _save_weights(modules: Modules, folder: Path) -> dict[str, str]:

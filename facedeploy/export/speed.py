@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from facedeploy.runtimes.base import Arrays, Runtime
+from facedeploy.artifact.manifest import NetworkEntry
+from facedeploy.core.target import Precision, Target
+from facedeploy.export.check_network import NetworkExport, describe_compiled
+from facedeploy.export.compiler import Compile, Job
+from facedeploy.runtimes import open_network
+from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
 
 _WARMUP = 3
 _ROUNDS = 200
 _SECONDS = 3.0  # A slow network gets fewer rounds, but ten.
 _FEWEST = 10
+
+
+def against_fp32(jobs: Sequence[NetworkExport], networks: Sequence[NetworkEntry], compile_network: Compile) -> float:
+    """How many times faster compiled networks are than the same backend's fp32, on this machine."""
+    backend = jobs[0].target.backend
+    with contextlib.ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+
+        def opened(
+            job: NetworkExport, entry: NetworkEntry, precision: Precision, folder: Path
+        ) -> tuple[Runtime, Arrays]:
+            made = open_network(job.source.model, Target(backend, precision), entry, folder, RuntimeOptions())
+            return stack.enter_context(made), job.feeds[-1]
+
+        ours = [opened(job, entry, job.target.precision, job.folder) for job, entry in zip(jobs, networks, strict=True)]
+        floats = []
+        for job in jobs:
+            onnx_path = work / f"{job.network.spec.name}.onnx"
+            job.network.write(onnx_path)
+            compiled = compile_network(Job(job.network.spec, onnx_path, "fp32", work))
+            floats.append(opened(job, describe_compiled(job.network.spec, work, compiled), "fp32", work))
+        return speedup(ours, floats)
 
 
 def speedup(fast: Sequence[tuple[Runtime, Arrays]], slow: Sequence[tuple[Runtime, Arrays]]) -> float:

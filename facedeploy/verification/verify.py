@@ -13,7 +13,6 @@ from facedeploy.artifact.folder import Artifact
 from facedeploy.artifact.manifest import Parity
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
-from facedeploy.core.hashing import sha256
 from facedeploy.core.images import expand, read_picture
 from facedeploy.core.progress import Progress, silent
 from facedeploy.core.target import Precision
@@ -24,7 +23,7 @@ from facedeploy.pipelines.custom import TensorsPipeline
 from facedeploy.pipelines.load import check_manifest, load
 from facedeploy.runtimes import Substitute
 from facedeploy.runtimes.base import Arrays
-from facedeploy.sources.open import reopen
+from facedeploy.sources.parts import reopen_parts
 from facedeploy.sources.source import Source
 from facedeploy.verification import tensors as parity
 
@@ -177,30 +176,8 @@ class _Compared:
 
 
 def _compared(artifact: Artifact, weights: Sequence[Path], factory: str | None) -> list[_Compared]:
-    """Open what an artifact, or each part of a chain, was made from.
-
-    Raises:
-        InputError: as `reopen`, or more files than one are given for one artifact.
-    """
-    if not artifact.parts:
-        if len(weights) > 1:
-            msg = f"{artifact.path} is one artifact: give --weights once"
-            raise InputError(msg)
-        return [_Compared("", artifact, reopen(artifact, weights[0] if weights else None, factory))]
-    if factory is not None:
-        msg = f"{artifact.path} is a chain: verify the part that comes from {factory} by itself"
-        raise InputError(msg)
-    return [_Compared(n, part, reopen(part, _own(part, weights))) for n, part in artifact.parts.items()]
-
-
-def _own(part: Artifact, weights: Sequence[Path]) -> Path | None:
-    """The file, or the folder, of some that a part was made from."""
-    wanted = {source.sha256 for source in part.manifest.source}
-    for path in weights:
-        files = [f for f in path.iterdir() if f.is_file()] if path.is_dir() else [path] if path.is_file() else []
-        if wanted & {sha256(file) for file in files}:
-            return path
-    return None
+    parts = artifact.parts or {"": artifact}
+    return [_Compared(name, parts[name], s) for name, s in reopen_parts(artifact, weights, factory).items()]
 
 
 def _compare_outputs(

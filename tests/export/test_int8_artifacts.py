@@ -30,6 +30,7 @@ from facedeploy.export import exporter, openvino, tensorrt
 from facedeploy.export.ncnn import int8 as ncnn_int8
 from facedeploy.formats.ncnn import calibration_table as ncnn_table
 from facedeploy.graph.passes.insert_qdq import Scheme, insert_qdq
+from facedeploy.machine.linux import read_machine, usable_cores
 from facedeploy.metrics.average_precision import average_precision, boxes_and_scores
 from facedeploy.metrics.landmarks import landmark_error
 from facedeploy.metrics.pose import countable, labelled_face, pose_error
@@ -68,7 +69,7 @@ def opened(artifact: Artifact, **options: float | str) -> Pipeline:
 @pytest.fixture
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking at the speed takes seconds, and says nothing here."""
-    monkeypatch.setattr(exporter, "_check_speed", lambda *_: 2.0)
+    monkeypatch.setattr(exporter, "against_fp32", lambda *_: 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -245,29 +246,35 @@ def test_a_compiler_that_gets_a_range_wrong_is_caught(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["openvino-int8", "ncnn-int8"])
-def test_what_is_slower_is_not_written(target: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_slower_is_told_and_refused_on_demand(
+    target: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     require(target)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(exporter, "speedup", lambda *_: 0.5)
+    monkeypatch.setattr(exporter, "against_fp32", lambda *_: 0.5)
     start = ("export", "--target", target, "--input-size", "96x128", "-o", "out")
-    result = run(*start)
+    result = run(*start, "--require-faster")
     assert result.status == SlowerError.exit_status == 1
     assert result.out == ""
     (message,) = result.err.splitlines()
     one_sentence(message)
     backend = target.removesuffix("-int8")
     assert f"{target} takes 2.00 times as long as {backend}-fp32 on this machine" in message
-    assert "--force" in message
+    assert "--require-faster" in message
     assert tree(tmp_path) == set()
-    assert run(*start, "--force").status == 0
+    told = run(*start)
+    assert told.status == 0
+    assert f"{target} takes 2.00 times as long as {backend}-fp32 here" in told.err
+    assert ("a phone" in told.err) == (backend == "ncnn")
     calibration = Artifact.open(tmp_path / "out").manifest.calibration
     assert calibration is not None
     assert calibration.faster == 0.5
+    assert calibration.machine == f"{read_machine().cpu}, {len(usable_cores())} cores"
 
 
 def test_what_is_faster_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require("openvino-int8")
-    monkeypatch.setattr(exporter, "speedup", lambda *_: 1.25)
+    monkeypatch.setattr(exporter, "against_fp32", lambda *_: 1.25)
     made = facedeploy.export("mos-tiny", "openvino-int8", output=tmp_path / "out", input_size=SMALL)
     assert made.manifest.calibration is not None
     assert made.manifest.calibration.faster == 1.25

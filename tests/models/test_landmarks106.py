@@ -95,7 +95,7 @@ def made(weights: Path, request: pytest.FixtureRequest) -> GetTarget:
         quantised = target.endswith("int8")
         int8 = Int8Options(request.getfixturevalue("ranges"), force=True) if quantised else None
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(exporter, "_check_speed", lambda *_: 2.0)
+            patch.setattr(exporter, "against_fp32", lambda *_: 2.0)
             return facedeploy.export(model, target, *rest, int8=int8, **options)
 
     return cache(lambda target: exported("landmarks106", target, weights, make=make, how=[Path(__file__)]))

@@ -14,6 +14,7 @@ import pytest
 import facedeploy
 from facedeploy.artifact.folder import MANIFEST, Artifact
 from facedeploy.calibration.quantize_plan import Int8Options
+from facedeploy.calibration.table import read_table
 from facedeploy.core.errors import ArtifactError, InputError
 from facedeploy.core.hashing import sha256
 from facedeploy.core.images import read_picture
@@ -251,3 +252,35 @@ def test_what_detector_is_not_for(kit: Kit, pictures: Path, run: Run, tmp_path: 
     export = ("export", points, "--target", "openvino-int8", "-o", tmp_path / "made")
     table = tmp_path / "table.json"
     run(*export, "--calibration", table, "--detector", kit.detector).refused("a table has its ranges already")
+
+
+def test_a_chain_is_calibrated_as_one(kit: Kit, pictures: Path, run: Run, tmp_path: Path) -> None:
+    files = [word for file in kit.files for word in ("--weights", file)]
+    calibrate = ("calibrate", kit.chain, "--images", pictures)
+    out = tmp_path / "ranges"
+    told = run(*calibrate, *files, "-o", out)
+    assert told.status == 0
+    assert sorted(p.name for p in out.iterdir()) == ["detector.json", "points.json", "who.json"]
+    assert "landmarks %" in told.out
+    (said,) = run(*calibrate, *files, "--no-sensitivity", "-o", tmp_path / "again", "--json").objects
+    assert list(said["parts"]) == ["detector", "points", "who"]
+    # Each is what the part gets alone, on the crops that the detector gives it.
+    alone = ("calibrate", kit.folder / "points.onnx", "--images", pictures, "--no-sensitivity")
+    assert run(*alone, "--detector", kit.detector, "-o", tmp_path / "points.json").status == 0
+    assert read_table(out / "points.json") == read_table(tmp_path / "points.json")
+    export = ("export", kit.folder / "points.onnx", "--target", "openvino-int8", "--force", "-o", tmp_path / "made")
+    assert run(*export, "--calibration", out / "points.json").status == 0
+
+
+def test_how_a_chain_is_not_calibrated(kit: Kit, pictures: Path, run: Run, tmp_path: Path) -> None:
+    calibrate = ("calibrate", kit.chain, "--images", pictures, "-o", tmp_path / "ranges")
+    files = [word for file in kit.files for word in ("--weights", file)]
+    run(*calibrate).refused("give --weights the file", "finder.onnx")
+    run(*calibrate, *files, "--family", "scrfd").refused("is a chain", "leave --family out")
+    run(*calibrate, *files, "--chart", tmp_path / "x.png").refused("leave --chart out")
+    run("calibrate", kit.folder / "finder.onnx", "--images", pictures, *files).refused("give --weights once")
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine").touch()
+    run(*calibrate[:-1], full, *files).refused("not an empty folder")
+    assert not (tmp_path / "ranges").exists()

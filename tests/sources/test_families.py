@@ -17,7 +17,7 @@ from facedeploy.artifact.folder import Artifact
 from facedeploy.benchmarks.gate import Gate, check
 from facedeploy.benchmarks.latency.benchmark import benchmark
 from facedeploy.calibration.quantize_plan import Int8Options
-from facedeploy.calibration.report import calibrate_model
+from facedeploy.calibration.report import Drawing, calibrate_model
 from facedeploy.calibration.table import write_table
 from facedeploy.cli.app import main
 from facedeploy.core.face import Face
@@ -177,7 +177,7 @@ def test_each_family_goes_all_the_way(
     assert [face["score"] for face in told["faces"]] == pytest.approx([k.score for k in head.known()], abs=1e-4)
     assert len(told["faces"][0].get("landmarks", ())) == head.points
 
-    report = calibrate_model(str(path), [pictures], count=10, threads=1)
+    report = calibrate_model(str(path), [pictures], drawing=Drawing(count=10), threads=1)
     assert len(report.rows) == sum(n.op_type == "Conv" for n in onnx.load(path).graph.node)
     assert report.whole is not None
     table = folder / f"{name}.json"

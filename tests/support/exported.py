@@ -110,5 +110,5 @@ def tiny(target: str, size: InputSize, *, timed: bool = False) -> Artifact:
 
 def _untimed(*words: Any, **options: Any) -> Artifact:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter, "_check_speed", lambda *_: 2.0)
+        patch.setattr(exporter, "against_fp32", lambda *_: 2.0)
         return export(*words, **options)

@@ -31,6 +31,7 @@ class _Model:
     count: int = DEFAULT_COUNT
     max_drop: float | None = None
     force: bool = False
+    require_faster: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -171,6 +172,7 @@ def _cells(model: _Model, file: _File, path: Path, place: Callable[[str], Path])
         count=model.count,
         max_drop=model.max_drop,
         force=model.force,
+        require_faster=model.require_faster,
     )
     sizes: list[InputSize | None] = [_size(text, path) for text in model.input_sizes]
     targets = [Target.parse(text) for text in model.targets or file.targets]
