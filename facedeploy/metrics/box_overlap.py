@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.core.boxes import iou
-from facedeploy.runtimes.base import Arrays
+from facedeploy.runtimes.base import Array, Arrays
 
 _LIKELY = 0.3  # The score above which a box matters.
+_NOTHING = 0.01  # The score below which it is no face to anybody, so that its digits say nothing.
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,14 @@ class BoxOutputs:
         scores = want[self.scores].reshape(len(boxes), -1)[:, self.face_class or 0]
         likely = scores > _LIKELY
         return float(iou(boxes[likely], have[self.boxes].reshape(-1, 4)[likely]).min(initial=1.0))
+
+    def scored(self, want: Arrays, have: Arrays) -> tuple[Array, Array]:
+        """Both scores, with 0 where both say that there is nothing: a root in the head makes 1e-8 a 1e-4."""
+        a, b = want[self.scores], have[self.scores]
+        if a.shape != b.shape:
+            return a, b
+        nothing = (abs(a) < _NOTHING) & (abs(b) < _NOTHING)
+        return np.where(nothing, 0, a), np.where(nothing, 0, b)
 
 
 PUBLISHED = BoxOutputs()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from facedeploy.core.target import Precision
 from facedeploy.metrics.box_overlap import PUBLISHED, BoxOutputs
 from facedeploy.runtimes.base import Array, Arrays, Runtime
 from facedeploy.verification.ties import Ordering, orderings
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -95,6 +92,8 @@ def _aligned(
 
 
 def _compare_output(network: str, output: str, runtime: str, want: Arrays, have: Arrays, boxes: BoxOutputs) -> Parity:
+    if output == boxes.scores:
+        return _compare(network, output, runtime, *boxes.scored(want, have))
     row = _compare(network, output, runtime, want[output], have[output])
     if output == boxes.boxes and boxes.scores in want:
         return replace(row, overlap=boxes.overlap(want, have))

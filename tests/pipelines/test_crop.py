@@ -24,7 +24,7 @@ from facedeploy.pipelines.crop import CropConfig, CropPipeline
 from facedeploy.pipelines.crop_settings import Meaning
 from facedeploy.pipelines.load import load
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
-from tests.support.crop_networks import colour_network, crop_network
+from tests.support.crop_networks import ANGLES, CROP_FAMILIES, colour_network, crop_network, rotation
 from tests.support.exported import require
 from tests.support.known_faces import chart, known
 from tests.support.own_networks import decoded, node, write
@@ -195,19 +195,6 @@ def test_all_faces_are_one_batch_and_no_face_is_no_call() -> None:
 
 
 # --- pose ---
-
-
-def rotation(yaw: float, pitch: float, roll: float) -> Array:
-    """About x, then y, then z."""
-    (a, b, c) = np.radians((pitch, yaw, roll))
-    x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
-    z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    turned: Array = z @ y @ x
-    return turned
-
-
-ANGLES = np.array([[10.0, -20.0, 30.0], [-70.0, 5.0, -2.0], [0.0, 45.0, 80.0]])
 
 
 def bins(angles: Array, count: int, size: float) -> Array:
@@ -504,18 +491,10 @@ def test_two_networks_that_say_the_same_are_refused() -> None:
 
 # --- families, recognised by their outputs, with the published layout ---
 
-FAMILIES: dict[str, tuple[tuple[int, int], Array]] = {
-    "pfld-106": ((112, 112), RNG.uniform(0.1, 0.9, 212)),
-    "peppa-68": ((160, 160), RNG.uniform(0.1, 0.9, 143)),
-    "fsanet": ((64, 64), ANGLES[0]),
-    "6drepnet": ((224, 224), rotation(*ANGLES[0])),
-    "arcface": ((112, 112), RNG.normal(0, 1, 512)),
-}
 
-
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CROP_FAMILIES)
 def test_a_published_layout_needs_no_description(family: str, tmp_path: Path) -> None:
-    size, numbers = FAMILIES[family]
+    size, numbers = CROP_FAMILIES[family]
     path = crop_network(tmp_path / "net.onnx", {"out": numbers}, size)
     made = facedeploy.export(str(path), "onnx-fp32", output=tmp_path / "made")
     assert made.manifest.settings["family"] == family

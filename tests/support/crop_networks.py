@@ -35,3 +35,26 @@ def colour_network(path: Path, size: tuple[int, int] = (16, 16)) -> Path:
     """Answers `mean` (1, 3), the mean colour of what it sees: it tells which part of a picture that is."""
     nodes = [node("GlobalAveragePool", ["x"], ["g"]), node("Flatten", ["g"], ["mean"])]
     return write(path, nodes, {}, {"mean": [1, 3]}, shape=(1, 3, *size))
+
+
+def rotation(yaw: float, pitch: float, roll: float) -> Array:
+    """About x, then y, then z."""
+    (a, b, c) = np.radians((pitch, yaw, roll))
+    x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    turned: Array = z @ y @ x
+    return turned
+
+
+ANGLES = np.array([[10.0, -20.0, 30.0], [-70.0, 5.0, -2.0], [0.0, 45.0, 80.0]])
+
+_RNG = np.random.default_rng(0)
+# Published layouts: the size that the network sees, and what it answers to any face.
+CROP_FAMILIES: dict[str, tuple[tuple[int, int], Array]] = {
+    "pfld-106": ((112, 112), _RNG.uniform(0.1, 0.9, 212)),
+    "peppa-68": ((160, 160), _RNG.uniform(0.1, 0.9, 143)),
+    "fsanet": ((64, 64), ANGLES[0]),
+    "6drepnet": ((224, 224), rotation(*ANGLES[0])),
+    "arcface": ((112, 112), _RNG.normal(0, 1, 512)),
+}

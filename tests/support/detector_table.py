@@ -1,4 +1,4 @@
-"""Make the page docs/reference/detectors.md: every detector with a known head, on every target.
+"""Make the page docs/reference/detectors.md: every network that is known, on every target.
 
     python -m tests.support.detector_table --assets ../shared/assets --work build/detectors
 
@@ -18,6 +18,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 from facedeploy.artifact.folder import Artifact
 from facedeploy.calibration.quantize_plan import Int8Options
@@ -25,7 +26,12 @@ from facedeploy.core.errors import FacedeployError
 from facedeploy.core.network_spec import Size
 from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.export.exporter import export
+from facedeploy.metrics.face_matching import FaceDifference
+from facedeploy.models import registry
+from facedeploy.models.checkpoint import read_state_dict
 from facedeploy.verification.verify import verify
+from tests.support.crop_networks import CROP_FAMILIES, crop_network
+from tests.support.facenet_cascade import from_sysu
 from tests.support.heads import HEADS
 
 TARGETS = (
@@ -40,11 +46,13 @@ TARGETS = (
     "trt-int8",
 )
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "detectors.md"
-INTRODUCTION = """# Detectors with a known head, on every target
+INTRODUCTION = """# Known networks, on every target
 
-What `export` makes of the networks that people deploy, and what becomes of their faces. A number is how far a
-coordinate of a box is from the file as it came, the worst face of five photographs; every face was found. A number in
-brackets is a note below the table: what was refused, in the words of the refusal, or what differs.
+What `export` makes of the networks that people deploy, and what becomes of their faces, against the file as it came.
+Of a detector the number is how far a coordinate of a box is off, of a network that looks at faces what its own unit
+says: points in percent of the box's size, degrees, cosine. It is that of the worst face of five photographs, and every
+face was found. A number in brackets is a note below the table: what was refused, in the words of the refusal, or what
+differs.
 
 Names in *italics* are stand-ins: files with the published outputs and known faces in them, where the weights are not
 free to use. Networks without italics have their published weights.
@@ -57,16 +65,19 @@ _PICTURES, _CALIBRATED = 5, 40
 
 @dataclass(frozen=True)
 class Row:
-    """A detector. source: what `export` is given. real: whether its weights are the published ones."""
+    """A network. source: what `export` is given. real: whether its weights are the published ones. crop: whether it
+    looks at faces.
+    """
 
     name: str
     source: str
     real: bool
     options: Mapping[str, Any] = field(default_factory=dict)
+    crop: bool = False
 
 
 def rows(assets: Path, work: Path) -> Iterator[Row]:
-    """The published detectors, then the stand-ins."""
+    """The published networks, then the stand-ins: detectors, then what looks at faces."""
     weights = assets / "weights"
     square: dict[str, Size] = {"input_size": (320, 320)}
     retinaface = weights / "retinaface_onnx/retinaface_mnet025_biubug6.onnx"
@@ -83,11 +94,32 @@ def rows(assets: Path, work: Path) -> Iterator[Row]:
         yield Row(name, f"tests.support.retinaface_modules:{made}", True, options)
     yield Row("CenterFace", str(weights / "centerface/centerface_bnmerged.onnx"), True, square)
     yield Row("MTCNN (sysu)", "mtcnn", True, {"weights": weights / "mtcnn_sysu"})
+    yield Row("MTCNN (facenet-pytorch)", "mtcnn", True, {"weights": _facenet(weights / "mtcnn_sysu", work / "facenet")})
+    stand_ins = work / "stand-ins"
+    stand_ins.mkdir(parents=True, exist_ok=True)
     for head in HEADS.values():
-        path = work / "stand-ins" / f"{head.name}.onnx"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = stand_ins / f"{head.name}.onnx"
         head.write(path)
         yield Row(head.name, str(path), False)
+    for name, file in (
+        ("PFLD, 106 points", "pfld_106/lite.onnx"),
+        ("Peppa, 68 points", "peppa_slim_68_pose/slim_160_latest.onnx"),
+        ("FSA-Net 1x1", "fsanet/fsanet-1x1-iter-688590.onnx"),
+        ("FSA-Net var", "fsanet/fsanet-var-iter-688590.onnx"),
+    ):
+        yield Row(name, str(weights / file), True, crop=True)
+    for name in ("6drepnet", "arcface"):
+        size, answer = CROP_FAMILIES[name]
+        yield Row(name, str(crop_network(stand_ins / f"{name}.onnx", {"out": answer}, size)), False, crop=True)
+
+
+def _facenet(published: Path, folder: Path) -> Path:
+    """MTCNN's weights in the layout of facenet-pytorch."""
+    folder.mkdir(parents=True, exist_ok=True)
+    states = {name: read_state_dict(file) for name, file in registry.get("mtcnn").find_files(published).items()}
+    for name, state in from_sysu(states).items():
+        torch.save(state, folder / f"{name}.pt")
+    return folder
 
 
 def cell(row: Row, target: str, pictures: Sequence[Path], calibration: Path, output: Path) -> str:
@@ -117,12 +149,21 @@ def cell(row: Row, target: str, pictures: Sequence[Path], calibration: Path, out
     faces = found.faces
     if not faces.same_faces:
         return f"{faces.missing} faces fewer, {faces.extra} more, of {faces.matched + faces.missing}"
-    return "; ".join(found.problems) or f"{faces.box:.2g} px"
+    if found.problems:
+        return "; ".join(found.problems)
+    return _off(faces) if row.crop else f"{faces.box:.2g} px"
+
+
+def _off(faces: FaceDifference) -> str:
+    """How far what was said of faces is off, in its own unit."""
+    if faces.cosine < 1:
+        return f"cosine {faces.cosine:.5f}"
+    return f"{faces.angle:.2g} degrees" if faces.angle else f"{faces.points:.2g} %"
 
 
 def render(rows_: Sequence[tuple[str, bool]], cells: Mapping[str, Mapping[str, str]]) -> str:
     """The table in Markdown, with what was refused in footnotes."""
-    lines = ["| detector | " + " | ".join(TARGETS) + " |", "|---" * (len(TARGETS) + 1) + "|"]
+    lines = ["| network | " + " | ".join(TARGETS) + " |", "|---" * (len(TARGETS) + 1) + "|"]
     notes: list[str] = []
     for name, real in rows_:
         texts = []
@@ -144,7 +185,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="")
     given = parser.parse_args(arguments)
     work: Path = given.work
-    photos = sorted((given.assets / "images/face_counting/test").glob("*.jpg"))[:_PICTURES]
+    images = given.assets / "images"
+    groups = sorted((images / "face_counting/test").glob("*.jpg"))[:_PICTURES], images / "face_counting/train"
+    portraits = sorted((images / "aflw2000").glob("*.jpg"))
+    close = portraits[:_PICTURES], _linked(portraits[_PICTURES : 5 * _CALIBRATED], work / "portraits")
     drawn = _drawn(work / "drawn")
     kept = work / "cells.json"
     cells: dict[str, dict[str, str]] = json.loads(kept.read_text()) if kept.is_file() else {}
@@ -154,9 +198,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for target in TARGETS:
             if target in cells.setdefault(row.name, {}) or given.only not in row.name:
                 continue
-            pictures, calibration = (
-                (photos, given.assets / "images/face_counting/train") if row.real else (drawn[:2], drawn[0].parent)
-            )
+            real = close if row.crop else groups
+            pictures, calibration = real if row.real else (drawn[:2], drawn[0].parent)
             output = work / "artifacts" / row.name.replace(" ", "-").replace("/", "-") / target
             cells[row.name][target] = cell(row, target, pictures, calibration, output)
             print(row.name, target, cells[row.name][target], file=sys.stderr, flush=True)
@@ -164,6 +207,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if all(target in cells[name] for name, _ in shown for target in TARGETS):
         PAGE.write_text(INTRODUCTION + render(shown, cells))
     return 0
+
+
+def _linked(files: Sequence[Path], folder: Path) -> Path:
+    """A folder with links to some files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        link = folder / file.name
+        if not link.is_symlink():
+            link.symlink_to(file.resolve())
+    return folder
 
 
 def _drawn(folder: Path) -> list[Path]:

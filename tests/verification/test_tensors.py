@@ -374,3 +374,33 @@ def test_probe_is_asked_for_every_size() -> None:
     assert asked[:3] == [("small", {"x": (n, 4)}) for n in (1, 3, 3)]
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a["x"], b["x"])
+
+
+class Scores(nn.Module):
+    """Ten boxes without a face in them but for one score."""
+
+    def __init__(self, score: float) -> None:
+        super().__init__()
+        self.score = score
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores = torch.zeros((1, 100))
+        scores[0, 0] = self.score
+        return torch.zeros((1, 100, 4)), scores
+
+
+@pytest.mark.parametrize(
+    ("want", "have", "right"),
+    [
+        (1e-8, 9e-3, True),
+        (9e-3, 0.0, True),
+        (9e-3, 0.012, False),
+        (0.012, 9e-3, False),
+        (0.02, 0.0201, False),
+        (0.0, float("nan"), False),
+    ],
+)
+def test_scores_of_next_to_nothing_are_equal(want: float, have: float, right: bool) -> None:
+    reference, candidate = (TorchRuntime(Scores(score), BOXES, RuntimeOptions(1)) for score in (want, have))
+    rows = parity.measure(reference, candidate, [{"x": np.zeros((1, 4), np.float32)}], "fp32")
+    assert parity.TOLERANCES["fp32"].accepts(rows[1]) == right
