@@ -134,7 +134,11 @@ def _from_table(source: Source, path: Path, options: Int8Options, progress: Prog
     check_table(table, source.model, source.digests)
     progress("the float32 graphs")
     plan = plan_of(open_graphs(source), table, options.keep_float, options.allow)
-    return Quantisation(plan, _entry(table))
+    # Layers that the rules keep in float were not among those that it was measured with.
+    loss = None if options.allow else table.loss
+    if loss is not None and not options.force:
+        check_loss(source.model, loss, table.held_back)
+    return Quantisation(plan, _entry(table, loss))
 
 
 def _from_file(source: Source, options: Int8Options, progress: Progress) -> Quantisation:

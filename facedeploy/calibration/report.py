@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facedeploy.artifact.chain import DETECTOR
@@ -12,7 +12,7 @@ from facedeploy.artifact.folder import Artifact
 from facedeploy.artifact.loss import Loss
 from facedeploy.calibration.face_crops import faces_of
 from facedeploy.calibration.quantize_plan import plan_of
-from facedeploy.calibration.sensitivity import measure_loss, measure_sensitivity
+from facedeploy.calibration.sensitivity import judge_on, measure_loss, measure_sensitivity
 from facedeploy.calibration.session import DEFAULT_COUNT, DEFAULT_METHOD, Session, calibrate, choose_pictures
 from facedeploy.calibration.table import Method, RangeTable
 from facedeploy.core.errors import InputError
@@ -64,13 +64,13 @@ class CalibrationReport:
     Attributes:
         table: For `export --calibration`.
         rows: In the order of computation.
-        whole: The loss with every allowed layer in int8; None where sensitivity was not asked for.
+        whole: The loss with every allowed layer in int8.
         held_back: How many pictures it was judged on.
     """
 
     table: RangeTable
     rows: tuple[LayerRow, ...]
-    whole: Loss | None
+    whole: Loss
     held_back: int
 
 
@@ -197,15 +197,18 @@ def _calibrate(
 def _report(session: Session, sensitivity: bool, progress: Progress, watch: Watch) -> CalibrationReport:
     plan = plan_of(session.graphs, session.table)
     losses: dict[tuple[str, str], Loss] = {}
-    whole = None
     if sensitivity:
         measured = measure_sensitivity(session, plan, watch)
         losses = {(row.network, row.layer): row.loss for row in measured.layers}
-        progress("all layers together")
-        whole = measure_loss(session, plan, measured.judge)
+        judge = measured.judge
+    else:
+        judge = judge_on(session)
+    progress("all layers together")
+    whole = measure_loss(session, plan, judge)
+    table = replace(session.table, loss=whole, held_back=len(session.held_back))
     rows = {
         (name, layer.name): LayerRow(name, layer.name, losses.get((name, layer.name)), layer.reason)
         for name, graph in session.graphs.items()
         for layer in graph.layers
     }
-    return CalibrationReport(session.table, tuple(rows.values()), whole, len(session.held_back))
+    return CalibrationReport(table, tuple(rows.values()), whole, len(session.held_back))

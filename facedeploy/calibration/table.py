@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from facedeploy.artifact.loss import Loss
 from facedeploy.core.errors import InputError
 from facedeploy.core.serialization import Document, read_document, write_json
 from facedeploy.graph.ranges import Range
@@ -34,6 +35,8 @@ class RangeTable:
         digest: SHA-256 over the pictures' bytes, in the order of their names.
         networks: Network -> layer -> range.
         tools: Package -> version, of what calibrated.
+        loss: What all allowed layers in int8 cost on held-back pictures; None where that was not measured.
+        held_back: How many pictures that were.
         format: Of the file.
         version: Of the format.
     """
@@ -45,6 +48,8 @@ class RangeTable:
     digest: str
     networks: dict[str, dict[str, Range]]
     tools: dict[str, str] = field(default_factory=dict)
+    loss: Loss | None = None
+    held_back: int = 0
     format: str = FORMAT
     version: int = VERSION
 

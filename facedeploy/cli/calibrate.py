@@ -138,9 +138,8 @@ def _print(report: CalibrationReport, table: Path) -> None:
         ("network", "layer", *_COLUMNS, "stays in float"),
         [(row.network, row.layer, *_values(row.loss), row.reason or "-") for row in report.rows],
     )
-    if report.whole is not None:
-        lost = ", ".join(f"{name} {value}" for name, value in zip(_COLUMNS, _values(report.whole), strict=True))
-        print(f"all together, on {report.held_back} held-back pictures: {lost}")
+    lost = ", ".join(f"{name} {value}" for name, value in zip(_COLUMNS, _values(report.whole), strict=True))
+    print(f"all together, on {report.held_back} held-back pictures: {lost}")
     note(f"{table}: ranges of {report.table.pictures} pictures; use it with `facedeploy export --calibration {table}`")
 
 

@@ -19,9 +19,6 @@ from facedeploy.graph.ranges import Ranges
 from facedeploy.verification import tensors as parity
 
 SCHEMES: dict[Backend, Scheme] = {"trt": "symmetric", "ncnn": "symmetric", "openvino": "asymmetric"}
-# How many times the simulation's difference from float a compiled network may have. Rounding elsewhere makes it 0.8 to
-# 1.2 times on every network tried; a scale that is off by a quarter makes it several times.
-_TIMES = 1.5
 # A network whose int8 is that far from float amplifies every rounding, and two right compiles differ as much.
 _CHAOTIC = 0.3
 
@@ -48,13 +45,12 @@ def check_simulated(rows: Sequence[Parity], simulated: Sequence[Parity]) -> None
     Raises:
         ParityError: one is much larger, so that the compile is wrong.
     """
-    slack = parity.TOLERANCES["fp16"]
     expected = {(row.network, row.output): row for row in simulated}
     for row in rows:
         want = expected[row.network, row.output]
         if want.relative_l2 > _CHAOTIC:
             continue
-        if row.relative_l2 > _TIMES * want.relative_l2 + slack.relative and row.max_abs > slack.absolute:
+        if not parity.as_expected(row, want):
             msg = (
                 f"{parity.describe(row)}, and {want.relative_l2:.2g} when its int8 is simulated in ONNX Runtime, so "
                 "the conversion is wrong: try another target"

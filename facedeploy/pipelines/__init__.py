@@ -27,7 +27,18 @@ from facedeploy.pipelines.mos import MosConfig, MosPipeline, MosPublishedPipelin
 from facedeploy.pipelines.mtcnn import MtcnnConfig, MtcnnPipeline
 from facedeploy.runtimes.base import Opener, Runtime, RuntimeOptions
 
-__all__ = ["base", "configure", "detect", "detect_files", "draw", "load", "make", "preprocess", "runtime_options"]
+__all__ = [
+    "base",
+    "configure",
+    "detect",
+    "detect_files",
+    "draw",
+    "load",
+    "make",
+    "preprocess",
+    "runtime_options",
+    "score_threshold",
+]
 
 # family -> its configuration, and the pipeline made from runtimes and a configuration
 _FAMILIES: dict[str, tuple[type, type[Any]]] = {
@@ -87,6 +98,14 @@ def reconfigure(entry: PipelineEntry, changes: Mapping[str, Any] | None) -> Pipe
 def preprocess(entry: PipelineEntry) -> Preprocess:
     """How the pipeline prepares a network's input."""
     return from_plain(Preprocess, entry.config["preprocess"])
+
+
+def score_threshold(entry: PipelineEntry) -> float:
+    """The score below which the pipeline gives no face; 0 for one that looks at faces found elsewhere."""
+    if entry.family == chain.FAMILY:
+        return score_threshold(_parts(entry)[chain.DETECTOR])
+    last: float = entry.config.get("score_threshold", entry.config.get("thresholds", (0.0,))[-1])
+    return last
 
 
 def runtime_options(entry: PipelineEntry, network: str, threads: int) -> RuntimeOptions:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from facedeploy import pipelines
 from facedeploy.artifact.folder import Artifact
-from facedeploy.artifact.manifest import Parity
+from facedeploy.artifact.manifest import Manifest, Parity
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.images import expand, read_picture
@@ -26,34 +26,8 @@ from facedeploy.runtimes.base import Arrays
 from facedeploy.sources.parts import reopen_parts
 from facedeploy.sources.source import Source
 from facedeploy.verification import tensors as parity
+from facedeploy.verification.faces import judge
 
-
-@dataclass(frozen=True)
-class FaceLimits:
-    """How far the faces of an artifact may be from PyTorch's.
-
-    Attributes:
-        pixels: Of any coordinate of a box or a landmark, in pixels of the picture.
-        score: Of the score, 0..1.
-        degrees: Of yaw, pitch and roll.
-        points: Of the landmarks of a face, in the mean, of a network that looks at faces, in percent of sqrt(w * h) of
-            the box: how large a face is in the picture is not its doing.
-        cosine: What the cosine of embeddings must reach.
-    """
-
-    pixels: float
-    score: float
-    degrees: float
-    points: float
-    cosine: float
-
-
-FACE_LIMITS: dict[Precision, FaceLimits] = {
-    "fp32": FaceLimits(pixels=0.5, score=1e-3, degrees=0.1, points=0.1, cosine=0.9999),
-    "fp16": FaceLimits(pixels=1.5, score=1e-2, degrees=1.0, points=1.0, cosine=0.999),
-    "bf16": FaceLimits(pixels=1.5, score=1e-2, degrees=1.0, points=1.0, cosine=0.99),
-    "int8": FaceLimits(pixels=5.0, score=0.1, degrees=5.0, points=5.0, cosine=0.95),
-}
 _COARSER: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 
 
@@ -139,7 +113,7 @@ def verify(
     pipeline = pipelines.reconfigure(manifest.pipeline, options)
     networks = {c.name(n.spec.name): n.reference for c in compared for n in c.source.networks}
     precision = max((c.artifact.manifest.target.precision for c in compared), key=_COARSER.index)
-    percent = any(c.artifact.manifest.pipeline.family == "crop" for c in compared)
+    threshold = pipelines.score_threshold(pipeline)
     if device is not None:
         with pipelines.open_pipeline(pipeline, networks, threads) as reference:
             if not files or not reference.decodes:
@@ -149,18 +123,19 @@ def verify(
             there = device.detect(
                 opened, files, threads=threads, runtime=runtime, options=pipeline.config, progress=progress
             )
-            found = compare_faces([reference.detect(read_picture(file)) for file in files], there)
-        return Verification((), found, tuple(_face_problems(found, precision, percent)))
+            here = [reference.detect(read_picture(file)) for file in files]
+        return Verification((), compare_faces(here, there), judge(here, there, precision, threshold))
     with (
         load(opened, threads=threads, runtime=runtime, options=pipeline.config) as candidate,
         pipelines.open_pipeline(pipeline, networks, threads) as reference,
     ):
         rows, problems = _compare_outputs(compared, reference, candidate, _seen(reference, files))
-        faces = None
-        if files and reference.decodes:
-            pairs = [(reference.detect(p), candidate.detect(p)) for p in map(read_picture, files)]
-            faces = compare_faces([a for a, _ in pairs], [b for _, b in pairs])
-    return Verification(tuple(rows), faces, (*problems, *_face_problems(faces, precision, percent)))
+        if not files or not reference.decodes:
+            return Verification(tuple(rows), None, tuple(problems))
+        pairs = [(reference.detect(p), candidate.detect(p)) for p in map(read_picture, files)]
+    want, have = [a for a, _ in pairs], [b for _, b in pairs]
+    wrong = judge(want, have, precision, threshold)
+    return Verification(tuple(rows), compare_faces(want, have), (*problems, *wrong))
 
 
 @dataclass(frozen=True)
@@ -193,9 +168,10 @@ def _compare_outputs(
             prepare = pipelines.preprocess(pipelines.reconfigure(source.pipeline, None))
             feeds = [*network.feeds(prepare), *seen]
             pair = reference.runtimes[name], candidate.runtimes[name]
-            found = [replace(r, network=name) for r in parity.measure(*pair, feeds, precision, source.boxes)]
-            rows += found
-            problems += _output_problems(found, precision)
+            for row in parity.measure(*pair, feeds, precision, source.boxes):
+                rows.append(replace(row, network=name))
+                if not _accepts(each.artifact.manifest, row):
+                    problems.append(parity.describe(rows[-1]))
     return rows, problems
 
 
@@ -206,31 +182,15 @@ def _seen(reference: Pipeline, files: Sequence[Path]) -> list[Arrays]:
     return [reference.feed(read_picture(file)) for file in files]
 
 
-def _output_problems(rows: Sequence[Parity], precision: Precision) -> list[str]:
-    tolerance = parity.TOLERANCES[precision]
-    return [parity.describe(row) for row in rows if not tolerance.accepts(row)]
+def _accepts(manifest: Manifest, row: Parity) -> bool:
+    """Whether an output is no further off than its precision allows.
 
-
-def _face_problems(faces: FaceDifference | None, precision: Precision, percent: bool) -> list[str]:
-    if faces is None:
-        return []
-    limits = FACE_LIMITS[precision]
-    problems = []
-    if not faces.same_faces:
-        problems.append(f"of the faces, {faces.missing} missing and {faces.extra} extra")
-    for name, value in (("box", faces.box), ("landmark", 0.0 if percent else faces.landmarks)):
-        if value > limits.pixels:
-            problems.append(f"a {name} is off by {value:.2f} pixels; {precision} allows {limits.pixels:g}")
-    if percent and faces.points > limits.points:
-        problems.append(
-            f"the landmarks of a face are off by {faces.points:.2f} % of the box; {precision} allows {limits.points:g}"
-        )
-    if faces.score > limits.score:
-        problems.append(f"a score is off by {faces.score:.2g}; {precision} allows {limits.score:g}")
-    if faces.angle > limits.degrees:
-        problems.append(f"an angle is off by {faces.angle:.2f} degrees; {precision} allows {limits.degrees:g}")
-    if faces.cosine < limits.cosine:
-        problems.append(f"the cosine of an embedding is {faces.cosine:.4f}; {precision} asks for {limits.cosine:g}")
-    if faces.classes > limits.score:
-        problems.append(f"a class's probability is off by {faces.classes:.2g}; {precision} allows {limits.score:g}")
-    return problems
+    Where pictures have judged what int8 costs, an output may be as far off as it was when the artifact was made, on the
+    same drawn faces.
+    """
+    if parity.TOLERANCES[manifest.target.precision].accepts(row):
+        return True
+    calibration = manifest.calibration
+    judged = calibration is not None and calibration.loss is not None
+    then = [r for r in manifest.parity if (r.network, r.output) == (row.network, row.output)]
+    return judged and any(parity.as_expected(row, r) for r in then)

@@ -616,7 +616,7 @@ def test_nothing_to_judge_on_is_said() -> None:
 
 def report(table: RangeTable, losses: list[Loss | None]) -> CalibrationReport:
     rows = tuple(LayerRow("net", f"layer{i}.weight", loss, "" if loss else "a rule") for i, loss in enumerate(losses))
-    return CalibrationReport(table, rows, None, 3)
+    return CalibrationReport(table, rows, Loss(), 3)
 
 
 def bars(image: Image) -> int:

@@ -25,7 +25,7 @@ from facedeploy.cli.app import main
 from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.models import registry
 from facedeploy.runtimes.tensorrt_api import gpu_available
-from facedeploy.verification.verify import FACE_LIMITS
+from facedeploy.verification.faces import FACE_LIMITS
 from tests.conftest import GetArtifact, GetMos, GetWeights
 from tests.support.fill import fill
 from tests.support.records import make_record
@@ -768,7 +768,7 @@ def test_verify_compares_head_pose(
     monkeypatch.setitem(FACE_LIMITS, "fp32", dataclasses.replace(FACE_LIMITS["fp32"], degrees=-1.0))
     result = run("verify", path, "--weights", weights, "--images", photos, "--threads", 1)
     assert result.status == 1
-    assert "an angle is off by" in result.out + result.err
+    assert "angles are off by" in result.out + result.err
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,10 @@ from facedeploy.runtimes.torch import TorchRuntime
 from facedeploy.sources import published as source
 from facedeploy.sources.open import open_source
 from facedeploy.sources.published import load_reference
-from facedeploy.verification.verify import FACE_LIMITS
 from tests.conftest import SMALL
 from tests.support.exported import exported
 from tests.support.fill import fill, noise
+from tests.support.worst import WORST
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "img2pose.json").read_text())
 SIZE: Size = (128, 160)  # What the outputs are recorded for.
@@ -274,7 +274,7 @@ def test_every_target_finds_the_faces_of_pytorch(
     precision = made.manifest.target.precision
     assert len(expected) > 30
     assert difference.same_faces
-    limits = FACE_LIMITS[precision]
+    limits = WORST[precision]
     # The published code cuts to whole pixels, so that half precision moves a side by one of them.
     assert max(difference.box, difference.landmarks) <= limits.pixels
     assert difference.score <= limits.score

@@ -41,10 +41,11 @@ from facedeploy.pipelines.rotation import Turn
 from facedeploy.runtimes import Substitute
 from facedeploy.sources.open import open_source
 from facedeploy.sources.published import load_reference
-from facedeploy.verification.verify import FACE_LIMITS, verify
+from facedeploy.verification.verify import verify
 from tests.support.exported import exported
 from tests.support.fill import fill, noise
 from tests.support.known_faces import SIDE, Blind, chart, known, misses, opened, published_boxes, seen, turn_point
+from tests.support.worst import WORST
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "landmarks106.json").read_text())
 TARGETS = ("onnx-fp32", "openvino-fp32", "openvino-fp16", "ncnn-fp32", "ncnn-fp16", "trt-fp32", "trt-fp16")
@@ -162,7 +163,7 @@ def test_another_input_size_is_refused(size: Any) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_gives_the_points_of_pytorch(target: str, made: GetTarget, weights: Path) -> None:
     artifact = made(target)
-    limits = FACE_LIMITS[artifact.manifest.target.precision]
+    limits = WORST[artifact.manifest.target.precision]
     image = group_photo(np.random.default_rng(5), 120, 300, 3)
     faces = [known(50 + 100 * i, 60, 60, 20 * i).found for i in range(3)]
     for rounds in (1, 2):

@@ -45,9 +45,9 @@ from facedeploy.runtimes.torch import TorchRuntime
 from facedeploy.sources import published as source
 from facedeploy.sources.published import load_reference
 from facedeploy.verification.tensors import TOLERANCES
-from facedeploy.verification.verify import FACE_LIMITS
 from tests.support.exported import require
 from tests.support.fill import fill, noise
+from tests.support.worst import WORST
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "mogface.json").read_text())
 GAIN: float = GOLDEN["gain"]
@@ -420,7 +420,7 @@ def assert_same_faces(artifact: Artifact, weights: Path, image: Image) -> None:
         load(artifact, threads=1, runtime=stand_in(artifact)) as pipeline,
     ):
         difference = compare_faces([reference.detect(image)], [pipeline.detect(image)])
-    limits = FACE_LIMITS[artifact.manifest.target.precision]
+    limits = WORST[artifact.manifest.target.precision]
     assert difference.same_faces
     assert difference.matched >= 10
     assert difference.box <= limits.pixels

@@ -23,9 +23,9 @@ from facedeploy.pipelines.mtcnn_conventions import calibrate, clip, plausible, s
 from facedeploy.pipelines.nms import Mode, nms
 from facedeploy.runtimes import Substitute
 from facedeploy.sources.published import load_reference
-from facedeploy.verification.verify import FACE_LIMITS
 from tests.conftest import GetArtifact
 from tests.support.fill import fill, noise
+from tests.support.worst import WORST
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "golden_mtcnn.json").read_text())
 INPUTS = {"pnet": (1, 3, 37, 50), "rnet": (3, 3, 24, 24), "onet": (3, 3, 48, 48)}
@@ -144,7 +144,7 @@ def test_every_target_finds_the_faces_of_pytorch(
         load(artifact, threads=1, runtime=substitute, options=options) as pipeline,
     ):
         difference = compare_faces([reference.detect(image)], [pipeline.detect(image)])
-    limits = FACE_LIMITS[artifact.manifest.target.precision]
+    limits = WORST[artifact.manifest.target.precision]
     assert difference.same_faces
     assert difference.matched == {20.0: 3, 12.0: 32}[min_face]
     assert max(difference.box, difference.landmarks) <= limits.pixels

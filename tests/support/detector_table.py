@@ -50,9 +50,9 @@ INTRODUCTION = """# Known networks, on every target
 
 What `export` makes of the networks that people deploy, and what becomes of their faces, against the file as it came.
 Of a detector the number is how far a coordinate of a box is off, of a network that looks at faces what its own unit
-says: points in percent of the box's size, degrees, cosine. It is that of the worst face of five photographs, and every
-face was found. A number in brackets is a note below the table: what was refused, in the words of the refusal, or what
-differs.
+says: points in percent of the box's size, degrees, cosine. It is that of the worst face of five photographs. Of faces
+with a score near the threshold int8 may find a few more or fewer, which the cell says. A number in brackets is a note
+below the table: what was refused, in the words of the refusal, or what differs.
 
 Names in *italics* are stand-ins: files with the published outputs and known faces in them, where the weights are not
 free to use. Networks without italics have their published weights.
@@ -147,11 +147,12 @@ def cell(row: Row, target: str, pictures: Sequence[Path], calibration: Path, out
         return f"refused: {error}"
     assert found.faces is not None
     faces = found.faces
-    if not faces.same_faces:
-        return f"{faces.missing} faces fewer, {faces.extra} more, of {faces.matched + faces.missing}"
     if found.problems:
         return "; ".join(found.problems)
-    return _off(faces) if row.crop else f"{faces.box:.2g} px"
+    if row.crop:
+        return _off(faces)
+    lost = "" if faces.same_faces else f", {faces.missing} fewer, {faces.extra} more"
+    return f"{faces.box:.2g} px{lost}"
 
 
 def _off(faces: FaceDifference) -> str:

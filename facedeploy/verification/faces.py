@@ -1,0 +1,163 @@
+"""Are the faces of an artifact those of what it was made from? Judged over all faces of some pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedeploy.core.face import Face
+from facedeploy.core.target import Precision
+from facedeploy.metrics.face_matching import cosine, match
+from facedeploy.metrics.pose import angle_distance
+
+# Of so many faces one may be another candidate of the same face: where two have nearly the same score, rounding decides
+# which of them suppresses the other. Measured on photographs: one of 300 in fp16.
+_CHOSEN_OTHERWISE = 0.02
+_FEW = 10  # Of fewer faces each counts.
+_MANY = 30  # Of fewer faces rounding may have a direction.
+
+
+@dataclass(frozen=True)
+class FaceLimits:
+    """How far the faces of an artifact may be off in the mean of all but a fiftieth.
+
+    Attributes:
+        box: Of the corner that is furthest off, in percent of sqrt(w * h) of the box.
+        shift: How far all boxes may be off in one direction, a coordinate each, in percent of the same. Rounding has
+            no direction, and a wrong anchor has.
+        points: Of the landmarks of a face, in percent of the same.
+        score: Of the score, 0..1.
+        degrees: Of yaw, pitch or roll, the worst.
+        cosine: What the cosine of embeddings must reach.
+        margin: How far above the threshold a score must be for a face to be missed.
+        lost: Share of the faces that may be missing, or extra.
+    """
+
+    box: float
+    shift: float
+    points: float
+    score: float
+    degrees: float
+    cosine: float
+    margin: float
+    lost: float
+
+
+FACE_LIMITS: dict[Precision, FaceLimits] = {
+    "fp32": FaceLimits(box=0.1, shift=0.05, points=0.1, score=1e-3, degrees=0.1, cosine=0.9999, margin=1e-3, lost=0.0),
+    "fp16": FaceLimits(box=0.5, shift=0.2, points=0.5, score=1e-2, degrees=1.0, cosine=0.999, margin=2e-2, lost=0.0),
+    "bf16": FaceLimits(box=2.0, shift=1.0, points=2.0, score=3e-2, degrees=2.0, cosine=0.99, margin=5e-2, lost=0.01),
+    "int8": FaceLimits(box=5.0, shift=1.5, points=5.0, score=5e-2, degrees=3.0, cosine=0.95, margin=0.1, lost=0.03),
+}
+
+
+def judge(
+    reference: Sequence[Sequence[Face]], found: Sequence[Sequence[Face]], precision: Precision, threshold: float = 0.0
+) -> tuple[str, ...]:
+    """Say what is wrong with the faces of an artifact.
+
+    Args:
+        reference: Faces of what it was made from, one entry per picture.
+        found: Faces of the artifact, in the same order.
+        precision: Of the artifact.
+        threshold: Score below which neither gives a face.
+
+    Returns:
+        A sentence for each quantity that is further off than the precision allows.
+    """
+    limits = FACE_LIMITS[precision]
+    pairs = [match(a, b) for a, b in zip(reference, found, strict=True)]
+    total = sum(map(len, reference))
+    sure = threshold + limits.margin
+    problems = []
+    missing = sum(_unmatched(a, [p for p, _ in pair], sure) for a, pair in zip(reference, pairs, strict=True))
+    extra = sum(_unmatched(b, [q for _, q in pair], sure) for b, pair in zip(found, pairs, strict=True))
+    allowed = 0 if total < _FEW else math.ceil(limits.lost * total)
+    if max(missing, extra) > allowed:
+        but = f"; {precision} allows {allowed}" if allowed else ""
+        problems.append(f"of {total} faces, {missing} missing and {extra} extra{but}")
+    both = list(chain.from_iterable(pairs))
+    for what, unit, limit, measure in (
+        ("boxes are off by", "% of their size", limits.box, _box),
+        ("landmarks are off by", "% of the box", limits.points, _points),
+        ("scores are off by", "", limits.score, lambda a, b: [abs(a.score - b.score)]),
+        ("angles are off by", "degrees", limits.degrees, _angles),
+        ("probabilities of classes are off by", "", limits.score, _classes),
+        ("1 - the cosine of embeddings is", "", 1 - limits.cosine, _cosines),
+    ):
+        value = _typical(both, measure)
+        if value > limit:
+            words = f"{what} {value:.2g} {unit}".rstrip()
+            problems.append(f"{words} in the mean; {precision} allows {limit:.2g}")
+    if (shift := _shift(both)) > limits.shift:
+        problems.append(
+            f"all boxes are off by {shift:.2g} % of their size in one direction; {precision} allows {limits.shift:g}"
+        )
+    return tuple(problems)
+
+
+def _unmatched(faces: Sequence[Face], matched: Sequence[Face], sure: float) -> int:
+    """How many faces have no partner, though their score is no matter of rounding."""
+    taken = set(map(id, matched))
+    return sum(id(face) not in taken and face.score >= sure for face in faces)
+
+
+def _typical(pairs: Sequence[tuple[Face, Face]], measure: Callable[[Face, Face], Sequence[float]]) -> float:
+    """The mean over faces, without the worst fiftieth of them, of the worst of what is measured.
+
+    One that is no number makes it infinite.
+    """
+    worst = np.array([np.max(values) for a, b in pairs if (values := measure(a, b))])
+    if not np.isfinite(worst).all():
+        return math.inf
+    return float(worst[_same(worst)].mean()) if len(worst) else 0.0
+
+
+def _shift(pairs: Sequence[tuple[Face, Face]]) -> float:
+    """The largest mean over faces of a coordinate of a box, with its sign, in percent of the box."""
+    if len(pairs) < _MANY:
+        return 0.0
+    off = np.nan_to_num(np.array([100 * (np.array(b.box) - a.box) / _side(a) for a, b in pairs]), nan=np.inf)
+    return float(np.abs(off[_same(np.abs(off).max(axis=1))].mean(axis=0)).max())
+
+
+def _same(off: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Which faces are not among the worst, by how far each is off."""
+    order = np.argsort(off)
+    return order[: len(off) - (0 if len(off) < _FEW else math.ceil(_CHOSEN_OTHERWISE * len(off)))]
+
+
+def _side(face: Face) -> float:
+    x1, y1, x2, y2 = face.box
+    return math.sqrt(max((x2 - x1) * (y2 - y1), 0.0)) or math.nan
+
+
+def _box(a: Face, b: Face) -> list[float]:
+    return [100 * abs(p - q) / _side(a) for p, q in zip(a.box, b.box, strict=True)]
+
+
+def _points(a: Face, b: Face) -> list[float]:
+    if a.landmarks is None or b.landmarks is None:
+        return []
+    between: NDArray[np.float64] = np.asarray(a.landmarks, float) - np.asarray(b.landmarks, float)
+    return [100 * float(np.linalg.norm(between, axis=1).mean()) / _side(a)]
+
+
+def _angles(a: Face, b: Face) -> list[float]:
+    angles = [(getattr(a, n), getattr(b, n)) for n in ("yaw", "pitch", "roll")]
+    return [float(angle_distance(p, q)) for p, q in angles if None not in (p, q)]
+
+
+def _classes(a: Face, b: Face) -> list[float]:
+    return [abs(value - (b.classes or {})[name]) for name, value in (a.classes or {}).items()]
+
+
+def _cosines(a: Face, b: Face) -> list[float]:
+    if a.embedding is None or b.embedding is None:
+        return []
+    return [1 - cosine(a.embedding, b.embedding) if np.isfinite(b.embedding).all() else math.nan]
