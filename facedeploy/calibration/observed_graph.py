@@ -30,7 +30,8 @@ from facedeploy.core.images import read_picture
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.optional_imports import require
 from facedeploy.core.preprocess import Image
-from facedeploy.graph.passes.channel_equalization import Floats, choose_factors, equalize_channels
+from facedeploy.graph.passes.channel_equalization import Floats, choose_factors, equalize_channels, find_pairs
+from facedeploy.graph.passes.correct_bias import correct_biases, correctable
 from facedeploy.graph.passes.deform_conv import to_gridsample
 from facedeploy.graph.passes.insert_qdq import insert_qdq
 from facedeploy.graph.ranges import Range, Ranges, union
@@ -55,18 +56,22 @@ class Graph:
         model: The ONNX graph.
         layers: Its layers, in the order of computation.
         divided: Name of a layer's weight -> by what each channel of the layer before was divided, where they were.
+        before: The graph before its channels were divided; None where they were not.
+        own: Weights whose layers are the network's own, and no lowered form of another operator.
     """
 
     spec: NetworkSpec
     model: onnx.ModelProto
     layers: tuple[QuantizableLayer, ...]
     divided: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    before: onnx.ModelProto | None = None
+    own: frozenset[str] = frozenset()
 
     @staticmethod
     def of(model: onnx.ModelProto, spec: NetworkSpec) -> Graph:
         # The lowering is for one size; a graph for any keeps the operator.
         lowered = model if any(axis.name in _SIDES for axis in spec.axes) else to_gridsample(model)
-        return Graph(spec, lowered, find_layers(lowered))
+        return Graph(spec, lowered, find_layers(lowered), own=frozenset(correctable(model)))
 
     def equalised(self, peaks: Mapping[str, Floats]) -> Graph:
         """The same, with channels of very different size made alike, where layers that may be int8 read them.
@@ -78,11 +83,21 @@ class Graph:
         divided = {name: tuple(factors.tolist()) for name, factors in choose_factors(self.model, mine).items()}
         if not divided:
             return self
-        return dataclasses.replace(self, model=equalize_channels(self.model, divided), divided=divided)
+        return dataclasses.replace(
+            self, model=equalize_channels(self.model, divided), divided=divided, before=self.model
+        )
 
     def quantised(self, layers: Ranges) -> Graph:
         """The same, with Q/DQ of the symmetric scheme at some layers, which is the accuracy of record."""
-        return dataclasses.replace(self, model=insert_qdq(self.model, layers, "symmetric"))
+        corrected = correct_biases(self.before or self.model, layers, "symmetric")
+        if self.divided:
+            corrected = equalize_channels(corrected, self.divided)
+        return dataclasses.replace(self, model=insert_qdq(corrected, layers, "symmetric"))
+
+    def sizes(self) -> dict[str, Floats]:
+        """Name of a weight -> by what each output of its layer was divided, where they were."""
+        pairs = find_pairs(self.before or self.model)
+        return {pairs[second].first.input[1]: np.array(factors, np.float32) for second, factors in self.divided.items()}
 
     def open(self, options: RuntimeOptions, also: Iterable[str] = ()) -> OnnxRuntimeRuntime:
         """Open the graph in ONNX Runtime, which cannot profile it afterwards: the file is gone then.

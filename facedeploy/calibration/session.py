@@ -1,6 +1,6 @@
 """One calibration, from pictures to the graphs and ranges that a plan is made of: what `calibrate` and `export` share.
 
-pictures ─► float32 graphs ─► observe ─► equalise ─► observe again ─► ranges      plan ─► loss in sensitivity.py
+pictures ─► float32 graphs ─► observe ─► equalise ─► observe again ─► ranges ─► correct biases      loss: sensitivity.py
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from facedeploy.calibration.bias_shifts import PICTURES, corrected, show
 from facedeploy.calibration.observed_graph import Graph, observe, open_graphs
 from facedeploy.calibration.table import Method, RangeTable
 from facedeploy.core.errors import InputError
@@ -130,4 +131,8 @@ def calibrate(
         networks={name: observer.ranges(method) for name, observer in observed.networks.items()},
         tools=installed_versions(*_TOOLS),
     )
-    return Session(source, graphs, table, pictures.held_back, threads)
+    progress("what int8 moves the means by")
+    spread = files[:: max(1, len(files) // PICTURES)]
+    shown = show(source.pipeline, graphs, spread, threads)
+    networks = {name: corrected(graphs[name], ranges, shown[name], threads) for name, ranges in table.networks.items()}
+    return Session(source, graphs, replace(table, networks=networks), pictures.held_back, threads)

@@ -14,8 +14,8 @@ from facedeploy.core.errors import ParityError
 from facedeploy.core.optional_imports import onnx
 from facedeploy.core.target import Backend
 from facedeploy.graph.lowering import DeformConvForm, lower
-from facedeploy.graph.passes.insert_qdq import Scheme, insert_qdq
-from facedeploy.graph.ranges import Ranges
+from facedeploy.graph.passes.insert_qdq import insert_qdq
+from facedeploy.graph.ranges import Ranges, Scheme
 from facedeploy.verification import tensors as parity
 
 SCHEMES: dict[Backend, Scheme] = {"trt": "symmetric", "ncnn": "symmetric", "openvino": "asymmetric"}

@@ -11,10 +11,11 @@ from facedeploy.artifact.manifest import NetworkEntry, Parity
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.optional_imports import onnx
 from facedeploy.core.target import Target
-from facedeploy.export.check_int8 import check_simulated, write_simulation
+from facedeploy.export.check_int8 import SCHEMES, check_simulated, write_simulation
 from facedeploy.export.compiler import Compiled
 from facedeploy.graph.lowering import DeformConvForm
 from facedeploy.graph.passes.channel_equalization import equalize_channels
+from facedeploy.graph.passes.correct_bias import correct_biases
 from facedeploy.graph.ranges import Ranges
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
@@ -44,6 +45,15 @@ class NetworkExport:
     def write(self, path: Path) -> None:
         """Write the float32 graph that is compiled; for int8 its channels are of like size."""
         self.network.write(path)
+        self._equalise(path)
+
+    def write_corrected(self, path: Path, layers: Ranges) -> None:
+        """Write the same with the biases that go with int8 in some layers."""
+        self.network.write(path)
+        onnx.save(correct_biases(onnx.load(path), layers, SCHEMES[self.target.backend]), path)
+        self._equalise(path)
+
+    def _equalise(self, path: Path) -> None:
         if factors := {name: values.divided for name, values in self.int8.items() if values.divided}:
             onnx.save(equalize_channels(onnx.load(path), factors), path)
 
@@ -87,7 +97,7 @@ def _simulated(job: NetworkExport, reference: Runtime, entry: NetworkEntry) -> t
     """How far from float the Q/DQ graph of an int8 network is, in ONNX Runtime."""
     with tempfile.TemporaryDirectory() as work:
         onnx_path, path = Path(work) / "float.onnx", Path(work) / "int8.onnx"
-        job.write(onnx_path)
+        job.write_corrected(onnx_path, {name: job.int8[name] for name in entry.int8})
         write_simulation(onnx_path, entry, job.int8, job.target.backend, path)
         with OnnxRuntimeRuntime(path, job.network.spec, RuntimeOptions()) as runtime:
             return job.measure(reference, runtime)

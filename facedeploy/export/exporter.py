@@ -20,6 +20,7 @@ from facedeploy.core.optional_imports import installed_versions, require
 from facedeploy.core.progress import Progress, Watch, silent, unwatched
 from facedeploy.core.target import Backend, Target
 from facedeploy.export.bisect import first_wrong
+from facedeploy.export.check_int8 import SCHEMES
 from facedeploy.export.check_network import NetworkExport, check_compiled, describe_compiled
 from facedeploy.export.compiler import Compile, Compiled, Job
 from facedeploy.export.fp16_fallback import choose_float32
@@ -216,10 +217,7 @@ def _export_network(
                 progress(f"{spec.name}: half precision in ONNX Runtime")
                 float32 = choose_float32(onnx_path, spec, network.fallback_candidates(onnx_path), job.feeds, boxes)
             progress(f"{spec.name}: compile for {target}")
-            compile_network = _compiler(target.backend)
-            compiled = compile_network(
-                Job(spec, onnx_path, target.precision, job.folder, float32, job.deform_conv, job.int8)
-            )
+            compiled = _compile(job, onnx_path, float32)
     entry = describe_compiled(spec, job.folder, compiled)
     progress(f"{spec.name}: compare")
     try:
@@ -233,6 +231,22 @@ def _export_network(
             raise
         msg = f"{error}; the first operator that is off is {found}"
         raise ParityError(msg) from error
+
+
+def _compile(job: NetworkExport, onnx_path: Path, float32: tuple[str, ...]) -> Compiled:
+    """Compile; for int8 with biases for just those layers that the backend computes in int8."""
+    compile_network = _compiler(job.target.backend)
+    layers = job.int8
+    while True:
+        if layers:
+            job.write_corrected(onnx_path, layers)
+        compiled = compile_network(
+            Job(job.network.spec, onnx_path, job.target.precision, job.folder, float32, job.deform_conv, layers)
+        )
+        left = {name: values for name, values in layers.items() if name in compiled.int8}
+        if all(name in left or not v.correction(SCHEMES[job.target.backend]) for name, v in layers.items()):
+            return compiled
+        layers = left
 
 
 def _first_wrong(job: NetworkExport) -> str:

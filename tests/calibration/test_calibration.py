@@ -41,7 +41,6 @@ from facedeploy.core.images import read_picture
 from facedeploy.core.preprocess import Image
 from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.export.ncnn.ncnn2table import find_tables, read_tables
-from facedeploy.graph.passes.insert_qdq import insert_qdq
 from facedeploy.graph.ranges import Range
 from facedeploy.metrics.face_loss import Judge, Prediction
 from facedeploy.models import registry
@@ -447,7 +446,7 @@ def test_replay_equals_the_whole_network(
     graph = graphs["detector"]
     ranges = {layer: plan["detector"][layer]}
     variant = Variant(graph, ranges)
-    onnx.save(insert_qdq(graph.model, ranges, "symmetric"), tmp_path / "whole.onnx")
+    onnx.save(graph.quantised(ranges).model, tmp_path / "whole.onnx")
     first, second = (feed_of(tiny, file) for file in split.held_back[:2])
     capture = Capture(graph, variant.boundary)
     with (

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from facedeploy.calibration.histogram import Histogram
 from facedeploy.calibration.range_estimators import clip
 from facedeploy.calibration.table import Method
-from facedeploy.graph.passes.insert_qdq import Scheme, steps
-from facedeploy.graph.ranges import Range
+from facedeploy.graph.passes.insert_qdq import steps
+from facedeploy.graph.ranges import Range, Scheme
 
 Floats = NDArray[np.float32]
 

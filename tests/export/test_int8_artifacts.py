@@ -29,7 +29,8 @@ from facedeploy.core.preprocess import Image
 from facedeploy.export import exporter, openvino, tensorrt
 from facedeploy.export.ncnn import int8 as ncnn_int8
 from facedeploy.formats.ncnn import calibration_table as ncnn_table
-from facedeploy.graph.passes.insert_qdq import Scheme, insert_qdq
+from facedeploy.graph.passes.insert_qdq import insert_qdq
+from facedeploy.graph.ranges import Scheme
 from facedeploy.machine.linux import read_machine, usable_cores
 from facedeploy.metrics.average_precision import average_precision, boxes_and_scores
 from facedeploy.metrics.landmarks import landmark_error

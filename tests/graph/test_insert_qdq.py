@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
 
 from facedeploy.graph.passes.channel_equalization import choose_factors, equalize_channels, find_pairs
-from facedeploy.graph.passes.insert_qdq import Scheme, insert_qdq, quantize_weight, quantized, steps
-from facedeploy.graph.ranges import Range
+from facedeploy.graph.passes.insert_qdq import insert_qdq, quantize_weight, quantized, steps
+from facedeploy.graph.ranges import Range, Scheme
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

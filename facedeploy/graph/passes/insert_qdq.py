@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,8 @@ from numpy.typing import NDArray
 from facedeploy.core.optional_imports import onnx
 from facedeploy.graph.index import GraphIndex, attributes, tensor_of
 from facedeploy.graph.operators import INT8_LAYERS
-from facedeploy.graph.ranges import Range, Ranges
+from facedeploy.graph.ranges import Range, Ranges, Scheme
 from facedeploy.graph.rewrite import in_order, replace_nodes, replace_weights
-
-Scheme = Literal["symmetric", "asymmetric"]
 
 _STORED = "_quantized"  # What the integer form of a tensor is called, after its name.
 
