@@ -16,7 +16,7 @@ from hypothesis import settings
 
 from facedeploy.artifact.folder import Artifact
 from facedeploy.core.network_spec import InputSize, NetworkSpec, Size
-from facedeploy.export import exporter
+from facedeploy.export import exporter, one_network
 from facedeploy.export.fp16_fallback import choose_float32
 from facedeploy.graph import from_torch
 from facedeploy.graph.lowering import DeformConvForm
@@ -160,7 +160,7 @@ def mos_artifact(mos_weights: GetWeights) -> GetMos:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(published_source, "TorchRuntime", Remembering)
-            patch.setattr(exporter, "choose_float32", choose_once)
+            patch.setattr(one_network, "choose_float32", choose_once)
             return exporter.export(model, *rest, **options)
 
     @functools.cache

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facedeploy.core.face import Face
 from facedeploy.core.preprocess import Image
 
 Canvas = NDArray[Any]
@@ -53,6 +54,63 @@ def group_photo(rng: np.random.Generator, height: int, width: int, faces: int) -
         centre = np.array([(i + 0.5) * cell, rng.uniform(1.25 * half, max(1.25 * half, height - 1.1 * half))])
         canvas = _face(rng, canvas, centre, half)
     return _finish(rng, canvas, min(cell, height) * 0.008)
+
+
+def scene(rng: np.random.Generator, height: int, width: int, light: float = 1.0) -> tuple[Image, list[Face]]:
+    """Draw a crowd: faces of all sizes, the smallest 8 pixels high, some cut by the edge.
+
+    Args:
+        rng: What it is drawn from.
+        height: Pixels.
+        width: Pixels.
+        light: What all brightness is multiplied by.
+
+    Returns:
+        (height, width, 3) uint8, BGR, and the faces that were drawn, with five points each.
+    """
+    side = min(height, width)
+    slope = rng.uniform(-1, 1, 2)
+    canvas = np.empty((height, width, 3), np.float32)
+    canvas[:] = rng.uniform(60, 190, 3) + 40 * slope[0] * np.linspace(-1, 1, width)[None, :, None]
+    canvas += 40 * slope[1] * np.linspace(-1, 1, height)[:, None, None]
+    coarse = rng.normal(0, 12, (max(2, height // 16), max(2, width // 16), 3)).astype(np.float32)
+    canvas += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    taken: list[tuple[float, float, float]] = []
+    for share in _CROWD:
+        half = share * side * rng.uniform(0.85, 1.15)
+        place = _place(rng, taken, half, height, width) if half >= _SMALLEST else None
+        if place is not None:
+            taken.append((*place, half))
+            canvas = _face(rng, canvas, np.array(place), half)
+    lit = cv2.GaussianBlur(canvas, (0, 0), 0.6) * light + rng.normal(0, 2, canvas.shape)
+    return np.clip(lit, 0, 255).astype(np.uint8), [_drawn(*each) for each in taken]
+
+
+# Half heights of the heads of a scene, as shares of its shorter side.
+_CROWD = (0.3, 0.2, 0.14, 0.1, 0.1, 0.07, 0.07, 0.05, 0.05, 0.035, 0.035, 0.025)
+_SMALLEST = 4.0
+_TRIES = 60
+# Of a head of half height 1 around (0, 0): the face, and its eyes, nose and corners of the mouth.
+_BOX = (-0.78, -0.75, 0.78, 1.05)
+_POINTS = ((-0.33, -0.15), (0.33, -0.15), (0.0, 0.37), (-0.27, 0.62), (0.27, 0.62))
+
+
+def _place(
+    rng: np.random.Generator, taken: list[tuple[float, float, float]], half: float, height: int, width: int
+) -> tuple[float, float] | None:
+    """Where a head fits between the others; a quarter of them may be cut by the left or right edge."""
+    for _ in range(_TRIES):
+        inset = 0.3 * half if rng.random() < 0.25 else half
+        x = rng.uniform(inset, max(inset + 1, width - inset))
+        y = rng.uniform(1.25 * half, max(1.25 * half + 1, height - 1.1 * half))
+        if all(abs(x - a) > 1.15 * (half + h) or abs(y - b) > 1.3 * (half + h) for a, b, h in taken):
+            return x, y
+    return None
+
+
+def _drawn(x: float, y: float, half: float) -> Face:
+    box = (x + _BOX[0] * half, y + _BOX[1] * half, x + _BOX[2] * half, y + _BOX[3] * half)
+    return Face(box, 1.0, tuple((x + a * half, y + b * half) for a, b in _POINTS))
 
 
 def _finish(rng: np.random.Generator, canvas: Canvas, blur: float) -> Image:

@@ -16,6 +16,7 @@ from facedeploy.export.compiler import Compiled
 from facedeploy.graph.lowering import DeformConvForm
 from facedeploy.graph.passes.channel_equalization import equalize_channels
 from facedeploy.graph.passes.correct_bias import correct_biases
+from facedeploy.graph.passes.float16 import compute_float16
 from facedeploy.graph.ranges import Ranges
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
@@ -28,8 +29,7 @@ from facedeploy.verification import tensors as parity
 class NetworkExport:
     """One network on its way.
 
-    feeds: the inputs that it is compared on. judged: whether the cost of int8 was looked at already, or does not
-    matter. require_faster: refuse an int8 that is slower here.
+    feeds: the inputs that it is compared on.
     """
 
     source: Source
@@ -39,8 +39,6 @@ class NetworkExport:
     feeds: list[Arrays]
     deform_conv: DeformConvForm | None
     int8: Ranges
-    judged: bool
-    require_faster: bool
 
     def write(self, path: Path) -> None:
         """Write the float32 graph that is compiled; for int8 its channels are of like size."""
@@ -52,6 +50,17 @@ class NetworkExport:
         self.network.write(path)
         onnx.save(correct_biases(onnx.load(path), layers, SCHEMES[self.target.backend]), path)
         self._equalise(path)
+
+    def write_expected(self, entry: NetworkEntry, path: Path) -> None:
+        """Write the graph that says in ONNX Runtime what the precision costs when the compile is right."""
+        float_path = path.with_name(f"float-{path.name}")
+        if self.target.precision == "int8":
+            self.write_corrected(float_path, {name: self.int8[name] for name in entry.int8})
+            write_simulation(float_path, entry, self.int8, self.target.backend, path)
+        else:
+            self.write(float_path)
+            onnx.save(compute_float16(onnx.load(float_path), entry.float32), path)
+        float_path.unlink()
 
     def _equalise(self, path: Path) -> None:
         if factors := {name: values.divided for name, values in self.int8.items() if values.divided}:
@@ -76,19 +85,14 @@ def describe_compiled(spec: NetworkSpec, folder: Path, compiled: Compiled) -> Ne
 
 def check_compiled(job: NetworkExport, reference: Runtime, entry: NetworkEntry) -> tuple[Parity, ...]:
     """Load what was compiled in its own runtime and compare; a TensorRT graph also in ONNX Runtime."""
-    substitutes: list[Substitute | None] = []
-    if job.target.backend == "trt":
-        substitutes.append("onnxruntime")
-    if job.target.backend != "trt" or _engine_runs_here(entry):
-        substitutes.append(None)
     rows: list[Parity] = []
-    for substitute in substitutes:
+    for substitute in candidates(job.target, entry):
         options = RuntimeOptions()
         with open_network(job.source.model, job.target, entry, job.folder, options, substitute) as runtime:
             rows += job.measure(reference, runtime)
     if job.target.precision == "int8":
         check_simulated(rows, _simulated(job, reference, entry))
-    if not job.judged:
+    else:
         parity.check(rows, job.target.precision)
     return tuple(rows)
 
@@ -96,11 +100,17 @@ def check_compiled(job: NetworkExport, reference: Runtime, entry: NetworkEntry) 
 def _simulated(job: NetworkExport, reference: Runtime, entry: NetworkEntry) -> tuple[Parity, ...]:
     """How far from float the Q/DQ graph of an int8 network is, in ONNX Runtime."""
     with tempfile.TemporaryDirectory() as work:
-        onnx_path, path = Path(work) / "float.onnx", Path(work) / "int8.onnx"
-        job.write_corrected(onnx_path, {name: job.int8[name] for name in entry.int8})
-        write_simulation(onnx_path, entry, job.int8, job.target.backend, path)
+        path = Path(work) / "int8.onnx"
+        job.write_expected(entry, path)
         with OnnxRuntimeRuntime(path, job.network.spec, RuntimeOptions()) as runtime:
             return job.measure(reference, runtime)
+
+
+def candidates(target: Target, entry: NetworkEntry) -> tuple[Substitute | None, ...]:
+    """What runs a compiled network here: its own runtime, and for TensorRT ONNX Runtime on the same file."""
+    if target.backend != "trt":
+        return (None,)
+    return ("onnxruntime", None) if _engine_runs_here(entry) else ("onnxruntime",)
 
 
 def _engine_runs_here(entry: NetworkEntry) -> bool:

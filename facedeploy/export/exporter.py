@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from facedeploy import pipelines
 from facedeploy.artifact.folder import Artifact, staged, write_manifest
 from facedeploy.artifact.manifest import Calibration, Manifest, NetworkEntry, Parity, SourceFile
 from facedeploy.calibration.quantize_plan import Int8Options, Quantisation, quantisation
-from facedeploy.core.errors import InputError, ParityError, SlowerError
+from facedeploy.core.errors import InputError, SlowerError
 from facedeploy.core.network_spec import InputSize
 from facedeploy.core.optional_imports import installed_versions, require
 from facedeploy.core.progress import Progress, Watch, silent, unwatched
 from facedeploy.core.target import Backend, Target
-from facedeploy.export.bisect import first_wrong
-from facedeploy.export.check_int8 import SCHEMES
-from facedeploy.export.check_network import NetworkExport, check_compiled, describe_compiled
-from facedeploy.export.compiler import Compile, Compiled, Job
-from facedeploy.export.fp16_fallback import choose_float32
+from facedeploy.export.check_faces import check_on_scenes
+from facedeploy.export.check_network import NetworkExport
 from facedeploy.export.ncnn.ncnn2table import find_tables, read_tables
+from facedeploy.export.one_network import compiler, export_network
 from facedeploy.export.speed import against_fp32
 from facedeploy.graph.lowering import DeformConvForm
 from facedeploy.machine.linux import read_machine
-from facedeploy.runtimes import Substitute, open_network
-from facedeploy.runtimes.base import Runtime, RuntimeOptions
-from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.sources.open import open_source
 from facedeploy.sources.source import Source
 from facedeploy.verification import tensors as parity
@@ -38,13 +31,6 @@ from facedeploy.verification import tensors as parity
 if TYPE_CHECKING:
     from facedeploy.models.architecture import Modules
 
-# Each module has `compile_network(job)`; it is imported when its target is asked for.
-_COMPILERS: dict[Backend, str] = {
-    "onnx": "facedeploy.export.onnxruntime",
-    "openvino": "facedeploy.export.openvino",
-    "ncnn": "facedeploy.export.ncnn.convert",
-    "trt": "facedeploy.export.tensorrt",
-}
 _NEEDS: dict[Backend, tuple[tuple[str, str], ...]] = {
     "torch": (),
     "onnx": (),
@@ -135,23 +121,24 @@ def export(
         jobs: list[NetworkExport] = []
         networks: list[NetworkEntry] = []
         rows: list[Parity] = []
-        faster = int8 is not None and int8.require_faster
         for network in source.networks:
             feeds = network.feeds(pipelines.preprocess(source.pipeline))
             layers = chosen.plan.get(network.spec.name, {})
-            # Pictures say more than drawn faces.
-            judged = (int8 is not None and int8.force) or (
-                chosen.calibration is not None and chosen.calibration.loss is not None
-            )
-            job = NetworkExport(source, network, target, folder, feeds, deform_conv, layers, judged, faster)
-            entry, checked = _export_network(job, parts, progress)
+            job = NetworkExport(source, network, target, folder, feeds, deform_conv, layers)
+            entry, checked = export_network(job, parts, progress)
             jobs.append(job)
             networks.append(entry)
             rows += checked
         calibration = chosen.calibration
+        if target.backend != "torch":
+            progress("the faces on drawn scenes")
+            # Pictures say more of what int8 costs than drawn faces.
+            judged = (int8 is not None and int8.force) or (calibration is not None and calibration.loss is not None)
+            if not check_on_scenes(jobs, networks, judged) and not judged:
+                parity.check(rows, target.precision)
         if calibration is not None and target.backend in _TIMED:
             progress("compare the speed with fp32")
-            calibration = _timed(calibration, jobs, networks)
+            calibration = _timed(calibration, jobs, networks, int8 is not None and int8.require_faster)
         write_manifest(
             folder,
             Manifest(
@@ -197,74 +184,9 @@ def _check_target(source: Source, target: Target) -> None:
         raise InputError(msg)
 
 
-def _export_network(
-    job: NetworkExport, parts: dict[str, str], progress: Progress
-) -> tuple[NetworkEntry, tuple[Parity, ...]]:
-    network, target = job.network, job.target
-    spec, boxes = network.spec, job.source.boxes
-    reference = network.reference(RuntimeOptions())
-    if target.backend == "torch":
-        compiled = Compiled(parts)
-    else:
-        with tempfile.TemporaryDirectory() as work:
-            progress(f"{spec.name}: to ONNX")
-            onnx_path = Path(work) / f"{spec.name}.onnx"
-            job.write(onnx_path)
-            with OnnxRuntimeRuntime(onnx_path, spec, RuntimeOptions()) as runtime:
-                parity.check(parity.measure(reference, runtime, job.feeds, "fp32", boxes), "fp32")
-            float32: tuple[str, ...] = ()
-            if target.precision == "fp16":
-                progress(f"{spec.name}: half precision in ONNX Runtime")
-                float32 = choose_float32(onnx_path, spec, network.fallback_candidates(onnx_path), job.feeds, boxes)
-            progress(f"{spec.name}: compile for {target}")
-            compiled = _compile(job, onnx_path, float32)
-    entry = describe_compiled(spec, job.folder, compiled)
-    progress(f"{spec.name}: compare")
-    try:
-        return entry, check_compiled(job, reference, entry)
-    except ParityError as error:
-        if job.source.origin == "registry" or target.precision == "int8":
-            raise
-        progress(f"{spec.name}: look for the operator that is wrong")
-        found = _first_wrong(job)
-        if not found:
-            raise
-        msg = f"{error}; the first operator that is off is {found}"
-        raise ParityError(msg) from error
-
-
-def _compile(job: NetworkExport, onnx_path: Path, float32: tuple[str, ...]) -> Compiled:
-    """Compile; for int8 with biases for just those layers that the backend computes in int8."""
-    compile_network = _compiler(job.target.backend)
-    layers = job.int8
-    while True:
-        if layers:
-            job.write_corrected(onnx_path, layers)
-        compiled = compile_network(
-            Job(job.network.spec, onnx_path, job.target.precision, job.folder, float32, job.deform_conv, layers)
-        )
-        left = {name: values for name, values in layers.items() if name in compiled.int8}
-        if all(name in left or not v.correction(SCHEMES[job.target.backend]) for name, v in layers.items()):
-            return compiled
-        layers = left
-
-
-def _first_wrong(job: NetworkExport) -> str:
-    """Name the operator that the backend gets wrong, or nothing."""
-    target = Target(job.target.backend, "fp32")
-
-    def opened(part: Job, compiled: Compiled) -> Runtime:
-        substitute: Substitute | None = "onnxruntime" if target.backend == "trt" else None
-        entry = describe_compiled(part.spec, part.folder, compiled)
-        return open_network(job.source.model, target, entry, part.folder, RuntimeOptions(), substitute)
-
-    with tempfile.TemporaryDirectory() as work:
-        onnx_path = Path(work) / "whole.onnx"
-        job.network.write(onnx_path)
-        return first_wrong(onnx_path, job.network.spec, job.feeds[0], _compiler(target.backend), opened)
-
-
-def _timed(calibration: Calibration, jobs: Sequence[NetworkExport], networks: Sequence[NetworkEntry]) -> Calibration:
+def _timed(
+    calibration: Calibration, jobs: Sequence[NetworkExport], networks: Sequence[NetworkEntry], required: bool
+) -> Calibration:
     """With how much faster than fp32 the int8 networks are on this machine.
 
     Raises:
@@ -272,8 +194,8 @@ def _timed(calibration: Calibration, jobs: Sequence[NetworkExport], networks: Se
     """
     target = jobs[0].target
     machine = read_machine()
-    ratio = against_fp32(jobs, networks, _compiler(target.backend))
-    if ratio < _SLOWER and jobs[0].require_faster:
+    ratio = against_fp32(jobs, networks, compiler(target.backend))
+    if ratio < _SLOWER and required:
         msg = (
             f"{target} takes {1 / ratio:.2f} times as long as {target.backend}-fp32 on this machine, so it is not "
             "written: export fp32 or fp16, or leave --require-faster out"
@@ -289,7 +211,3 @@ def _save_weights(modules: Modules, folder: Path) -> dict[str, str]:
     for part, module in modules.items():
         save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / names[part])
     return names
-
-
-def _compiler(backend: Backend) -> Compile:
-    return cast(Compile, importlib.import_module(_COMPILERS[backend]).compile_network)

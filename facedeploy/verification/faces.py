@@ -18,7 +18,8 @@ from facedeploy.metrics.pose import angle_distance
 # Of so many faces one may be another candidate of the same face: where two have nearly the same score, rounding decides
 # which of them suppresses the other. Measured on photographs: one of 300 in fp16.
 _CHOSEN_OTHERWISE = 0.02
-_FEW = 10  # Of fewer faces each counts.
+_LEAST = 3  # Of fewer faces each counts.
+_FEW = 10  # Of fewer faces none may be lost.
 _MANY = 30  # Of fewer faces rounding may have a direction.
 
 
@@ -56,6 +57,65 @@ FACE_LIMITS: dict[Precision, FaceLimits] = {
 }
 
 
+@dataclass(frozen=True)
+class FaceErrors:
+    """How far the faces of an artifact are from those of a reference: means over all but a fiftieth of the faces.
+
+    Attributes:
+        total: Faces of the reference.
+        missing: How many of them have no partner, though their score is no matter of rounding.
+        extra: Faces without a partner in the reference, the same way.
+        box: As in `FaceLimits`, as the others are.
+        shift: 0 where there are too few faces.
+        points: Percent.
+        score: 0..1.
+        degrees: Degrees.
+        classes: Of the probability of a class, 0..1.
+        cosine: 1 less the cosine of embeddings.
+    """
+
+    total: int
+    missing: int
+    extra: int
+    box: float
+    shift: float
+    points: float
+    score: float
+    degrees: float
+    classes: float
+    cosine: float
+
+
+def measure_faces(
+    reference: Sequence[Sequence[Face]], found: Sequence[Sequence[Face]], sure: float = 0.0
+) -> FaceErrors:
+    """Compare the faces of some pictures, one entry per picture in both.
+
+    Args:
+        reference: The faces as they should be.
+        found: Those of the artifact.
+        sure: Score from which a face must have a partner.
+    """
+    pairs = [match(a, b) for a, b in zip(reference, found, strict=True)]
+    both = list(chain.from_iterable(pairs))
+    missing = sum(_unmatched(a, [p for p, _ in pair], sure) for a, pair in zip(reference, pairs, strict=True))
+    extra = sum(_unmatched(b, [q for _, q in pair], sure) for b, pair in zip(found, pairs, strict=True))
+    # A box without area overlaps nothing, not even itself; a network with drawn weights gives such.
+    flat = min(_flat(reference, sure), _flat(found, sure))
+    return FaceErrors(
+        total=sum(map(len, reference)),
+        missing=missing - flat,
+        extra=extra - flat,
+        box=_typical(both, _box),
+        shift=_shift(both),
+        points=_typical(both, _points),
+        score=_typical(both, lambda a, b: [abs(a.score - b.score)]),
+        degrees=_typical(both, _angles),
+        classes=_typical(both, _classes),
+        cosine=_typical(both, _cosines),
+    )
+
+
 def judge(
     reference: Sequence[Sequence[Face]], found: Sequence[Sequence[Face]], precision: Precision, threshold: float = 0.0
 ) -> tuple[str, ...]:
@@ -71,33 +131,30 @@ def judge(
         A sentence for each quantity that is further off than the precision allows.
     """
     limits = FACE_LIMITS[precision]
-    pairs = [match(a, b) for a, b in zip(reference, found, strict=True)]
-    total = sum(map(len, reference))
-    sure = threshold + limits.margin
+    return problems_of(measure_faces(reference, found, threshold + limits.margin), limits, precision)
+
+
+def problems_of(errors: FaceErrors, limits: FaceLimits, allows: str) -> tuple[str, ...]:
+    """A sentence for each quantity that is over its limit. allows: whose limits they are, as the sentence says it."""
     problems = []
-    missing = sum(_unmatched(a, [p for p, _ in pair], sure) for a, pair in zip(reference, pairs, strict=True))
-    extra = sum(_unmatched(b, [q for _, q in pair], sure) for b, pair in zip(found, pairs, strict=True))
-    allowed = 0 if total < _FEW else math.ceil(limits.lost * total)
-    if max(missing, extra) > allowed:
-        but = f"; {precision} allows {allowed}" if allowed else ""
-        problems.append(f"of {total} faces, {missing} missing and {extra} extra{but}")
-    both = list(chain.from_iterable(pairs))
-    for what, unit, limit, measure in (
-        ("boxes are off by", "% of their size", limits.box, _box),
-        ("landmarks are off by", "% of the box", limits.points, _points),
-        ("scores are off by", "", limits.score, lambda a, b: [abs(a.score - b.score)]),
-        ("angles are off by", "degrees", limits.degrees, _angles),
-        ("probabilities of classes are off by", "", limits.score, _classes),
-        ("1 - the cosine of embeddings is", "", 1 - limits.cosine, _cosines),
+    allowed = 0 if errors.total < _FEW else math.ceil(limits.lost * errors.total)
+    if max(errors.missing, errors.extra) > allowed:
+        but = f"; {allows} allows {allowed}" if allowed else ""
+        problems.append(f"of {errors.total} faces, {errors.missing} missing and {errors.extra} extra{but}")
+    for what, unit, value, limit in (
+        ("boxes are off by", "% of their size", errors.box, limits.box),
+        ("landmarks are off by", "% of the box", errors.points, limits.points),
+        ("scores are off by", "", errors.score, limits.score),
+        ("angles are off by", "degrees", errors.degrees, limits.degrees),
+        ("probabilities of classes are off by", "", errors.classes, limits.score),
+        ("1 - the cosine of embeddings is", "", errors.cosine, 1 - limits.cosine),
     ):
-        value = _typical(both, measure)
-        if value > limit:
+        if not value <= limit:
             words = f"{what} {value:.2g} {unit}".rstrip()
-            problems.append(f"{words} in the mean; {precision} allows {limit:.2g}")
-    if (shift := _shift(both)) > limits.shift:
-        problems.append(
-            f"all boxes are off by {shift:.2g} % of their size in one direction; {precision} allows {limits.shift:g}"
-        )
+            problems.append(f"{words} in the mean; {allows} allows {limit:.2g}")
+    if not errors.shift <= limits.shift:
+        words = f"all boxes are off by {errors.shift:.2g} % of their size in one direction"
+        problems.append(f"{words}; {allows} allows {limits.shift:.2g}")
     return tuple(problems)
 
 
@@ -105,6 +162,11 @@ def _unmatched(faces: Sequence[Face], matched: Sequence[Face], sure: float) -> i
     """How many faces have no partner, though their score is no matter of rounding."""
     taken = set(map(id, matched))
     return sum(id(face) not in taken and face.score >= sure for face in faces)
+
+
+def _flat(faces: Sequence[Sequence[Face]], sure: float) -> int:
+    """How many boxes have no area."""
+    return sum(math.isnan(_side(face)) and face.score >= sure for face in chain.from_iterable(faces))
 
 
 def _typical(pairs: Sequence[tuple[Face, Face]], measure: Callable[[Face, Face], Sequence[float]]) -> float:
@@ -129,12 +191,13 @@ def _shift(pairs: Sequence[tuple[Face, Face]]) -> float:
 def _same(off: NDArray[np.float64]) -> NDArray[np.intp]:
     """Which faces are not among the worst, by how far each is off."""
     order = np.argsort(off)
-    return order[: len(off) - (0 if len(off) < _FEW else math.ceil(_CHOSEN_OTHERWISE * len(off)))]
+    return order[: len(off) - (0 if len(off) < _LEAST else math.ceil(_CHOSEN_OTHERWISE * len(off)))]
 
 
 def _side(face: Face) -> float:
+    """sqrt(w * h) of the box; NaN where it has no area."""
     x1, y1, x2, y2 = face.box
-    return math.sqrt(max((x2 - x1) * (y2 - y1), 0.0)) or math.nan
+    return math.sqrt((x2 - x1) * (y2 - y1)) if x2 > x1 and y2 > y1 else math.nan
 
 
 def _box(a: Face, b: Face) -> list[float]:

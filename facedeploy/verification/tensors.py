@@ -112,11 +112,14 @@ def as_expected(row: Parity, expected: Parity) -> bool:
 
 
 _WRONG = "the conversion is wrong: try the fp32 target of this backend"
+INT8_ADVICE = (
+    "int8 costs this network too much: keep layers in float with --max-drop or --float-layer, calibrate with "
+    "other pictures, or --force"
+)
 _ADVICE: dict[Precision, str] = {
     "fp32": "the conversion is wrong: try another target",
     "bf16": "bf16 is too coarse for this network: use fp32",
-    "int8": "int8 costs this network too much: keep layers in float with --max-drop or --float-layer, calibrate with "
-    "other pictures, or --force",
+    "int8": INT8_ADVICE,
 }
 
 

@@ -26,7 +26,7 @@ from facedeploy.core.errors import ParityError, SlowerError
 from facedeploy.core.images import read_picture
 from facedeploy.core.network_spec import InputSize
 from facedeploy.core.preprocess import Image
-from facedeploy.export import exporter, openvino, tensorrt
+from facedeploy.export import exporter, one_network, openvino, tensorrt
 from facedeploy.export.ncnn import int8 as ncnn_int8
 from facedeploy.formats.ncnn import calibration_table as ncnn_table
 from facedeploy.graph.passes.insert_qdq import insert_qdq
@@ -216,8 +216,7 @@ def test_a_compiler_that_gets_a_scale_wrong_is_caught(target: str, tmp_path: Pat
 def clipped_range(patch: pytest.MonkeyPatch, target: str, factor: float) -> None:
     """A range that is a part of the right one, in the compiled network alone: its integers are right for it."""
     layer = "mos.stem.1.0.weight"
-    module: Any = exporter
-    right = module._compiler
+    right = one_network.compiler
 
     def compiler(backend: Any) -> Any:
         def compile_network(job: Any) -> Any:
@@ -231,7 +230,7 @@ def clipped_range(patch: pytest.MonkeyPatch, target: str, factor: float) -> None
 
         return compile_network
 
-    patch.setattr(module, "_compiler", compiler)
+    patch.setattr(one_network, "compiler", compiler)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -23,7 +23,7 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.network_spec import NetworkSpec, Size
 from facedeploy.core.synthetic_faces import group_photo
-from facedeploy.export import exporter
+from facedeploy.export import exporter, one_network
 from facedeploy.export.fp16_fallback import choose_float32
 from facedeploy.export.tensorrt import describe_network
 from facedeploy.metrics.face_matching import compare_faces
@@ -238,7 +238,7 @@ def artifact(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> GetArti
         int8 = Int8Options(pictures(tmp_path_factory.mktemp("pictures")), force=True) if quantised else None
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(exporter, "open_source", lambda *_, **__: shared())
-            patch.setattr(exporter, "choose_float32", choose_once)
+            patch.setattr(one_network, "choose_float32", choose_once)
             patch.setattr(source, "TorchRuntime", Remembering)
             return exporter.export(model, target, *rest, int8=int8, **options)
 

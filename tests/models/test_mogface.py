@@ -30,7 +30,7 @@ from facedeploy.core.images import read_picture
 from facedeploy.core.network_spec import InputSize, NetworkSpec, Size
 from facedeploy.core.preprocess import Image
 from facedeploy.core.synthetic_faces import group_photo
-from facedeploy.export import exporter
+from facedeploy.export import one_network
 from facedeploy.export.fp16_fallback import choose_float32
 from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.models import checkpoint, mogface_networks, registry
@@ -373,7 +373,7 @@ class GetThin:
             return chosen[spec]
 
         patch.setattr(source, "TorchRuntime", Remembering)
-        patch.setattr(exporter, "choose_float32", choose_once)
+        patch.setattr(one_network, "choose_float32", choose_once)
         (module,) = THIN.build().values()
         state = fill(module.state_dict(), GAIN)
         torch.save({k: v for k, v in state.items() if not k.startswith(MogFace.dead_keys)}, self.weights)

@@ -1,0 +1,230 @@
+"""Does the compiled model find the faces of the original? Asked of the pipeline that will run, on drawn scenes.
+
+A tensor that is off by little may move every small face, and a runtime that is right may be given the wrong pixels. So
+pictures go in and faces come out, of the original and of what was compiled, and of the same precision simulated in ONNX
+Runtime: what that costs, another right compile may cost too, and not much more.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facedeploy import pipelines
+from facedeploy.artifact.manifest import NetworkEntry, PipelineEntry
+from facedeploy.core.errors import InputError, ParityError
+from facedeploy.core.face import Face
+from facedeploy.core.preprocess import Image
+from facedeploy.core.synthetic_faces import scene
+from facedeploy.core.target import Precision
+from facedeploy.export.check_network import NetworkExport, candidates
+from facedeploy.pipelines.base import Looker, Pipeline
+from facedeploy.runtimes import Substitute, open_network
+from facedeploy.runtimes.base import Opener, Runtime, RuntimeOptions
+from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
+from facedeploy.verification import tensors as parity
+from facedeploy.verification.faces import FACE_LIMITS, FaceErrors, FaceLimits, judge, measure_faces, problems_of
+
+# Sizes for a network of any size, with unequal sides.
+_ANY = ((240, 320), (352, 224))
+_LIGHT = (1.0, 1.0, 0.5, 1.0, 0.8, 1.0)
+# Faces with lower scores are asked for than the user will see, so that there are more of them.
+_THRESHOLD = 0.3
+_FEW = 10  # Of fewer faces nothing is concluded.
+_GROUP = 12  # Faces of each of three sizes, from which the sizes are judged by themselves.
+# Beside what the simulation costs: how far another right compile may be off. Boxes and points in percent.
+_FLOORS: dict[Precision, FaceLimits] = {
+    **FACE_LIMITS,
+    "int8": FaceLimits(box=1.0, shift=0.5, points=1.0, score=2e-2, degrees=0.5, cosine=0.99, margin=0.1, lost=0.05),
+}
+_TIMES = 1.5
+_PIXELS = 1e-3  # Two runs of one runtime on one picture are nearly the same.
+
+Found = list[list[Face]]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A drawn picture and the faces in it."""
+
+    image: Image
+    faces: list[Face]
+
+
+def draw(size: tuple[int, int] | None, seed: int = 0) -> tuple[Scene, ...]:
+    """Draw the scenes.
+
+    Args:
+        size: (height, width) of the network's input; None for a network of any size.
+        seed: What they are drawn from.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = [size or _ANY[i % 2] for i in range(len(_LIGHT))]
+    return tuple(Scene(*scene(rng, *each, light)) for each, light in zip(sizes, _LIGHT, strict=True))
+
+
+def faces_of(entry: PipelineEntry, networks: Mapping[str, Opener], scenes: Sequence[Scene]) -> Found | None:
+    """What a pipeline says of the scenes, and of the first one again; None for one that finds no faces.
+
+    Raises:
+        ParityError: the second answer is another one.
+    """
+    with pipelines.open_pipeline(entry, networks) as pipeline:
+        if not isinstance(pipeline, Looker) and not pipeline.decodes:
+            return None
+        found = [_look(pipeline, each) for each in scenes]
+        again = _look(pipeline, scenes[0])
+    if (furthest := _furthest(found[0], again)) > _PIXELS:
+        msg = f"the same picture gives other faces the second time, off by {furthest:.2g} pixels: try another target"
+        raise ParityError(msg)
+    return found
+
+
+def check_faces(found: Found, reference: Found, expected: Found | None, precision: Precision) -> None:
+    """Refuse faces that are further off than the precision explains.
+
+    Args:
+        found: Of what was compiled.
+        reference: Of the original.
+        expected: Of the same precision in ONNX Runtime; None where float is expected.
+        precision: Of the target.
+
+    Raises:
+        ParityError: says of which faces what is how far off.
+    """
+    if sum(map(len, reference)) < _FEW:
+        return
+    problems: dict[str, str] = {}
+    for group in _groups(reference):
+        limits = _limits(precision, None if expected is None else group.errors(reference, expected, precision))
+        for problem in problems_of(group.errors(reference, found, precision), limits, precision):
+            problems.setdefault(problem.split(" off by ")[0], f"{group.name}{problem}")
+    if problems:
+        msg = f"on drawn scenes {'; '.join(problems.values())}: the conversion is wrong, so try another target"
+        raise ParityError(msg)
+
+
+def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntry], judged: bool) -> bool:
+    """Compare the faces of compiled networks with those of the original, on drawn scenes.
+
+    Args:
+        jobs: All networks of the model.
+        entries: What became of each.
+        judged: Whether the cost of int8 was looked at already, or does not matter.
+
+    Returns:
+        Whether the scenes show faces enough to say something.
+
+    Raises:
+        ParityError: they are not the same faces.
+    """
+    source, target = jobs[0].source, jobs[0].target
+    precision = target.precision
+    entry = asking(source.pipeline)
+    scenes = draw(jobs[0].network.spec.picture_size)
+    reference = faces_of(entry, {n.spec.name: n.reference for n in source.networks}, scenes)
+    if reference is None or sum(map(len, reference)) < _FEW:
+        return False
+    expected = None
+    if precision in ("fp16", "int8"):
+        with tempfile.TemporaryDirectory() as work:
+            expected = faces_of(entry, dict(_expected(jobs, entries, Path(work))), scenes)
+    for substitute in candidates(target, entries[0]):
+        compiled = {
+            job.network.spec.name: functools.partial(_open, job, network, substitute)
+            for job, network in zip(jobs, entries, strict=True)
+        }
+        found = faces_of(entry, compiled, scenes)
+        assert found is not None  # As the reference.
+        check_faces(found, reference, expected, precision)
+        if not judged and precision == "int8" and (problems := judge(reference, found, precision, _THRESHOLD)):
+            msg = f"on drawn scenes {'; '.join(problems)}: {parity.INT8_ADVICE}"
+            raise ParityError(msg)
+    return True
+
+
+def _expected(
+    jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntry], work: Path
+) -> Iterator[tuple[str, Opener]]:
+    for job, entry in zip(jobs, entries, strict=True):
+        spec = job.network.spec
+        path = work / f"{spec.name}.onnx"
+        job.write_expected(entry, path)
+        yield spec.name, functools.partial(OnnxRuntimeRuntime, path, spec)
+
+
+def _open(job: NetworkExport, entry: NetworkEntry, substitute: Substitute | None, options: RuntimeOptions) -> Runtime:
+    return open_network(job.source.model, job.target, entry, job.folder, options, substitute)
+
+
+def asking(entry: PipelineEntry) -> PipelineEntry:
+    """The pipeline, with a threshold that more faces pass."""
+    options: dict[str, Any] = {"score_threshold": _THRESHOLD} if "score_threshold" in entry.config else {}
+    try:
+        return pipelines.reconfigure(entry, options)
+    except InputError:
+        return entry
+
+
+def _look(pipeline: Pipeline, each: Scene) -> list[Face]:
+    return pipeline.locate(each.image, each.faces) if isinstance(pipeline, Looker) else pipeline.detect(each.image)
+
+
+def _limits(precision: Precision, expected: FaceErrors | None) -> FaceLimits:
+    floor = _FLOORS[precision]
+    if expected is None:
+        return floor
+    return replace(
+        floor,
+        box=floor.box + _TIMES * expected.box,
+        shift=floor.shift + _TIMES * expected.shift,
+        points=floor.points + _TIMES * expected.points,
+        score=floor.score + _TIMES * max(expected.score, expected.classes),
+        degrees=floor.degrees + _TIMES * expected.degrees,
+        cosine=floor.cosine - _TIMES * expected.cosine,
+        lost=min(1.0, floor.lost + _TIMES * max(expected.missing, expected.extra) / max(expected.total, 1)),
+    )
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Faces of some size. name: for messages; empty for all of them. low, high: of sqrt(w * h), pixels."""
+
+    name: str = ""
+    low: float = 0.0
+    high: float = np.inf
+
+    def errors(self, reference: Found, found: Found, precision: Precision) -> FaceErrors:
+        mine = [[f for f in each if self.low <= _side(f) < self.high] for each in reference]
+        errors = measure_faces(mine, found, _THRESHOLD + FACE_LIMITS[precision].margin)
+        # What is extra to the faces of one size are those of another.
+        return replace(errors, extra=0) if self.name else errors
+
+
+def _groups(reference: Found) -> list[_Group]:
+    """All faces, and those of each third by size, where these are enough."""
+    sides = sorted(_side(face) for faces in reference for face in faces)
+    if len(sides) < 3 * _GROUP:
+        return [_Group()]
+    small, large = sides[len(sides) // 3], sides[2 * len(sides) // 3]
+    sizes = (("small", 0.0, small), ("middle", small, large), ("large", large, np.inf))
+    return [_Group(), *(_Group(f"of the {name} faces ", low, high) for name, low, high in sizes)]
+
+
+def _side(face: Face) -> float:
+    x1, y1, x2, y2 = face.box
+    return float(np.sqrt(max((x2 - x1) * (y2 - y1), 0.0)))
+
+
+def _furthest(first: list[Face], second: list[Face]) -> float:
+    if len(first) != len(second):
+        return np.inf
+    return max(
+        (abs(p - q) for a, b in zip(first, second, strict=True) for p, q in zip(a.box, b.box, strict=True)), default=0.0
+    )
