@@ -193,7 +193,9 @@ def open_pipeline(entry: PipelineEntry, networks: Mapping[str, Opener], threads:
 
 
 def parts(entry: PipelineEntry) -> dict[str, PipelineEntry]:
-    """The pipelines of a chain, by part."""
+    """The pipelines of a chain, by part; of any other the pipeline itself, without a name."""
+    if entry.family != chain.FAMILY:
+        return {"": entry}
     lookers = entry.config["lookers"]
     return {chain.DETECTOR: _entry(entry.config["detector"]), **{name: _entry(v) for name, v in lookers.items()}}
 

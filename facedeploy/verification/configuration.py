@@ -31,7 +31,8 @@ def _other_values(part: str, want: PipelineEntry, have: PipelineEntry) -> list[s
     if want.family != have.family:
         return [f"{_of(part)}the pipeline is {have.family} in the artifact, and {want.family} by what it was made from"]
     return [
-        f"{_of(part)}{d.where} is {d.have} in the artifact, and {d.want} by what it was made from: export it again"
+        f"{_of(part)}{d.where} is {d.have} in the artifact, and {d.want} by what it was made from: "
+        "export it again, or give it with -O where it is meant"
         for d in differences(want.config, have.config)
     ]
 
