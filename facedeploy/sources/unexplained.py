@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import NetworkSpec

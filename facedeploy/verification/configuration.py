@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+
 from facedeploy import pipelines
 from facedeploy.artifact.manifest import Manifest, PipelineEntry
 from facedeploy.core.plain_differences import differences
