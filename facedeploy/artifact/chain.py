@@ -39,17 +39,24 @@ def joined(parts: Mapping[str, Manifest]) -> Manifest:
         parts: The detector first, by name.
     """
     detector = next(iter(parts.values()))
-    lookers = {name: to_plain(m.pipeline) for name, m in parts.items() if m is not detector}
     return Manifest(
         model="+".join(m.model for m in parts.values()),
         target=detector.target,
         networks=tuple(_inside(name, n) for name, m in parts.items() for n in m.networks),
-        pipeline=PipelineEntry(FAMILY, {"detector": to_plain(detector.pipeline), "lookers": lookers}),
+        pipeline=pipeline_of({name: m.pipeline for name, m in parts.items()}),
         source=tuple(SourceFile(f"{name}/{s.part}", s.name, s.sha256) for name, m in parts.items() for s in m.source),
         tools=detector.tools,
         parity=tuple(replace(row, network=f"{name}/{row.network}") for name, m in parts.items() for row in m.parity),
         calibration=detector.calibration,
         origin=detector.origin,
+    )
+
+
+def pipeline_of(parts: Mapping[str, PipelineEntry]) -> PipelineEntry:
+    """The pipeline of a chain, from those of its parts by name, the detector's first."""
+    detector, *lookers = parts.items()
+    return PipelineEntry(
+        FAMILY, {"detector": to_plain(detector[1]), "lookers": {name: to_plain(entry) for name, entry in lookers}}
     )
 
 

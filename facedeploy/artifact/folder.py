@@ -1,7 +1,8 @@
 """The artifact: the folder that `export` writes and everything else reads.
 
 It is written under a temporary name and renamed when complete. Reading one checks the manifest's version, that
-every path stays inside the folder, and every file's size and SHA-256. `docs/reference/artifact.md` shows the format.
+every path stays inside the folder, every file's size and SHA-256, and the manifest's own digest.
+`docs/reference/artifact.md` shows the format.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from pathlib import Path, PurePosixPath
 
 from facedeploy.artifact import chain
 from facedeploy.artifact.chain import Chain
+from facedeploy.artifact.digest import digest_of, signed
 from facedeploy.artifact.manifest import FORMAT, VERSION, FileEntry, Manifest, NetworkEntry
 from facedeploy.core.errors import ArtifactError, InputError
 from facedeploy.core.hashing import sha256
-from facedeploy.core.serialization import Document, read_document, read_format, write_json
+from facedeploy.core.serialization import Document, read_document, read_format, read_plain, write_json
 
 MANIFEST = "manifest.json"
 _PARTIAL = ".partial"
@@ -85,6 +87,12 @@ class Artifact:
         for network in manifest.networks:
             for entry in network.files.values():
                 _check_file(folder, entry)
+        if manifest.digest and manifest.digest != digest_of(read_plain(_DOCUMENT, folder / MANIFEST)):
+            msg = (
+                f"{folder / MANIFEST} was changed after it was written: export again, or copy the artifact again, and "
+                "set options where you run it, with -O"
+            )
+            raise ArtifactError(msg)
         return artifact
 
     @staticmethod
@@ -197,8 +205,8 @@ def _publish(temporary: Path, target: Path) -> None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write or replace `manifest.json` in one step. It is the last thing that goes into a folder."""
-    write_json(manifest, folder / MANIFEST)
+    """Write or replace `manifest.json`, with its digest, in one step. It is the last thing that goes into a folder."""
+    write_json(signed(manifest), folder / MANIFEST)
 
 
 def describe_file(folder: Path, name: str) -> FileEntry:

@@ -149,6 +149,8 @@ class Manifest:
         settings: Of a user's network: what it wants and what its outputs mean, as its TOML file says it.
         recognised: Why it was taken for the family of its settings; empty where the user said what it is.
         notes: What was changed of a user's own file before it was compiled, a line each.
+        options: What the user set on purpose at export, over what the source says: option of the pipeline -> value.
+        digest: SHA-256 of all the rest (`digest.digest_of`), set when it is written; empty in one of 0.1.0.
         format: Always "facedeploy-artifact".
         version: Of the format.
     """
@@ -165,6 +167,8 @@ class Manifest:
     settings: dict[str, Any] = field(default_factory=dict)
     recognised: str = ""
     notes: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""
     format: str = FORMAT
     version: int = VERSION
 

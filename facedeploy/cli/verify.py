@@ -46,7 +46,7 @@ def command(
     option: Options = None,
     json: Json = False,
 ) -> None:
-    """Compare an artifact with what it was made from, per output and in faces. Exit status 1 when it is off."""
+    """Compare an artifact with what it was made from: configuration, outputs, faces. Exit status 1 when it is off."""
     from facedeploy.core.serialization import to_plain
     from facedeploy.devices.open import open_device
     from facedeploy.verification.verify import verify
@@ -81,6 +81,8 @@ def command(
                 + (f", cosine {f.cosine:.6f}" if f.cosine < 1 else "")
                 + (f", class {f.classes:.1e}" if f.classes else "")
             )
+        for line in result.notes:
+            note(f"facedeploy: {line}")
         if not result.problems:
             print("verified")
     if result.problems:

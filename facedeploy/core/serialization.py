@@ -165,13 +165,21 @@ def read_document(document: Document[T], path: Path) -> T:
     Raises:
         FacedeployError: the document's `error`, with one sentence that names the file.
     """
+    return check_document(document, read_plain(document, path), path)
+
+
+def read_plain(document: Document[Any], path: Path) -> Any:
+    """What a JSON file holds, before any of it is checked.
+
+    Raises:
+        FacedeployError: the document's `error`: it cannot be read, or is too large or no JSON.
+    """
     data = _content(path, document.name, document.limit, document.error)
     try:
-        plain = json.loads(data.decode(), parse_constant=_refuse_constant)
+        return json.loads(data.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         msg = f"{path} is not valid JSON ({brief(error)}), so it is not a {document.name}: {document.advice}"
         raise document.error(msg) from error
-    return check_document(document, plain, path)
 
 
 def read_format(path: Path, limit: int) -> object:

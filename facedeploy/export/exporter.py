@@ -154,6 +154,7 @@ def export(
                 settings=dict(source.settings),
                 recognised=source.recognised,
                 notes=source.notes,
+                options=dict(options or {}),
             ),
         )
     return Artifact.open(output)

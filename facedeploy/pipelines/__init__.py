@@ -103,7 +103,7 @@ def preprocess(entry: PipelineEntry) -> Preprocess:
 def score_threshold(entry: PipelineEntry) -> float:
     """The score below which the pipeline gives no face; 0 for one that looks at faces found elsewhere."""
     if entry.family == chain.FAMILY:
-        return score_threshold(_parts(entry)[chain.DETECTOR])
+        return score_threshold(parts(entry)[chain.DETECTOR])
     last: float = entry.config.get("score_threshold", entry.config.get("thresholds", (0.0,))[-1])
     return last
 
@@ -121,7 +121,7 @@ def runtime_options(entry: PipelineEntry, network: str, threads: int) -> Runtime
     """
     if entry.family == chain.FAMILY:
         part, _, name = network.partition("/")
-        return runtime_options(_parts(entry)[part], name, threads)
+        return runtime_options(parts(entry)[part], name, threads)
     return _options(entry.family, preprocess(entry), network, threads)
 
 
@@ -138,7 +138,7 @@ def make(entry: PipelineEntry, runtimes: Mapping[str, Runtime]) -> Pipeline:
     if entry.family == chain.FAMILY:
         made_of = {
             part: make(own, {n.partition("/")[2]: r for n, r in runtimes.items() if n.partition("/")[0] == part})
-            for part, own in _parts(entry).items()
+            for part, own in parts(entry).items()
         }
         lookers = {name: made for name, made in made_of.items() if isinstance(made, Looker)}
         return ComposedPipeline(made_of[chain.DETECTOR], lookers)
@@ -192,8 +192,10 @@ def open_pipeline(entry: PipelineEntry, networks: Mapping[str, Opener], threads:
     return made
 
 
-def _parts(entry: PipelineEntry) -> dict[str, PipelineEntry]:
-    """The pipelines of a chain, by part."""
+def parts(entry: PipelineEntry) -> dict[str, PipelineEntry]:
+    """The pipelines of a chain, by part; of any other the pipeline itself, without a name."""
+    if entry.family != chain.FAMILY:
+        return {"": entry}
     lookers = entry.config["lookers"]
     return {chain.DETECTOR: _entry(entry.config["detector"]), **{name: _entry(v) for name, v in lookers.items()}}
 

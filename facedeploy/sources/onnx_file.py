@@ -24,6 +24,7 @@ from facedeploy.sources.decoded import Described, check_meaning, describe, from_
 from facedeploy.sources.probes import probe_inputs
 from facedeploy.sources.settings import InputSettings, NetworkSettings, WrittenSettings, read_settings
 from facedeploy.sources.source import Source, SourceNetwork
+from facedeploy.sources.unexplained import unexplained
 
 PART = "onnx"
 
@@ -68,15 +69,19 @@ def own_network(path: Path, size: Size | None, settings: InputSettings) -> OwnNe
     )
 
 
-def reopen(path: Path, size: Size, pipeline: PipelineEntry, settings: Mapping[str, Any]) -> Source:
-    """An ONNX file whose settings and pipeline are known.
+def reopen(path: Path, size: Size, settings: Mapping[str, Any], options: Mapping[str, Any]) -> Source:
+    """An ONNX file whose settings are known, and what was set besides. Its notes: what neither its family nor the TOML
+    file beside it says.
 
     Raises:
         InputError: it is not an ONNX file that can be read whole, or not one of these settings.
     """
     adapted = _adapted(path, size, from_plain(NetworkSettings, dict(settings)).input)
     raw = raw_spec(adapted)
-    return _source(adapted, raw, from_kept(raw, settings), pipeline)
+    found = from_kept(raw, settings)
+    beside = path.with_suffix(".toml")
+    notes = unexplained(raw, found.settings, beside if beside.is_file() else None)
+    return _source(adapted, raw, found, found.settings.configure(found.spec, options), notes)
 
 
 def raw_spec(adapted: Adapted) -> NetworkSpec:

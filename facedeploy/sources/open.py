@@ -71,6 +71,9 @@ def open_source(
 def reopen(artifact: Artifact, weights: Path | None = None, factory: str | None = None) -> Source:
     """Open what an artifact was made from, at its sizes, in the files that the user names.
 
+    Its pipeline is the one that the source itself says, with what was set on purpose at export: not what the manifest
+    says of it.
+
     Args:
         artifact: The artifact.
         weights: The checkpoint or the ONNX file; None for the embedded one.
@@ -100,11 +103,12 @@ def reopen(artifact: Artifact, weights: Path | None = None, factory: str | None 
         size = specs[0].picture_size
         assert size is not None  # `check_manifest` saw to it.
         if factory is None:
-            return onnx_file.reopen(weights, size, manifest.pipeline, manifest.settings)
-        return factories.reopen(factory, weights, size, manifest.pipeline, manifest.settings)
+            return onnx_file.reopen(weights, size, manifest.settings, manifest.options)
+        return factories.reopen(factory, weights, size, manifest.settings, manifest.options)
     known = registry.get(manifest.model)
     check_files(artifact, known.find_files(weights))
-    return from_model(known.of(weights), weights, specs, manifest.pipeline)
+    known = known.of(weights)
+    return from_model(known, weights, specs, configured(known, weights, manifest.options))
 
 
 _ORIGINS: dict[Origin, str] = {

@@ -66,7 +66,8 @@ class Source:
         settings: Of a user's network: what it wants and gives, plain.
         recognised: Why it was taken for the family of its settings; empty where the user said what it is.
         known_ranges: Network -> tensor -> the range that the file itself gives it, where it is quantised already.
-        notes: What was changed of a file, a line each, for a person.
+        notes: Lines for a person: what was changed of a file; of one that is opened again, what its settings say and
+            nothing that is known of it explains.
     """
 
     model: str

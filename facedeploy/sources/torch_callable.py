@@ -24,6 +24,7 @@ from facedeploy.sources.custom_network import OwnNetwork, fallback_candidates, m
 from facedeploy.sources.decoded import Described, check_meaning, describe, from_kept
 from facedeploy.sources.settings import WrittenSettings, read_settings
 from facedeploy.sources.source import Source, SourceNetwork
+from facedeploy.sources.unexplained import unexplained
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,11 +79,16 @@ def own_network(name: str, weights: Path, size: Size) -> OwnNetwork:
     )
 
 
-def reopen(name: str, weights: Path, size: Size, pipeline: PipelineEntry, settings: Mapping[str, Any]) -> Source:
-    """The same with settings and a pipeline that are known. Raises as `open_source` does."""
+def reopen(name: str, weights: Path, size: Size, settings: Mapping[str, Any], options: Mapping[str, Any]) -> Source:
+    """The same with settings that are known, and what was set besides. Its notes: what its family does not say.
+
+    Raises as `open_source` does.
+    """
     module = _load(name, weights)
     raw = _raw_spec(name, module, size)
-    return _source(name, module, weights, raw, from_kept(raw, settings), pipeline)
+    found = from_kept(raw, settings)
+    pipeline = found.settings.configure(found.spec, options)
+    return _source(name, module, weights, raw, found, pipeline, unexplained(raw, found.settings))
 
 
 def _raw_spec(name: str, module: nn.Module, size: Size) -> NetworkSpec:
@@ -90,7 +96,13 @@ def _raw_spec(name: str, module: nn.Module, size: Size) -> NetworkSpec:
 
 
 def _source(
-    name: str, module: nn.Module, weights: Path, raw: NetworkSpec, found: Described, pipeline: PipelineEntry
+    name: str,
+    module: nn.Module,
+    weights: Path,
+    raw: NetworkSpec,
+    found: Described,
+    pipeline: PipelineEntry,
+    notes: tuple[str, ...] = (),
 ) -> Source:
     reference = found.reference(lambda options: TorchRuntime(_flat(module), raw, options))
     network = SourceNetwork(
@@ -106,6 +118,7 @@ def _source(
         (network,),
         settings=found.kept(),
         recognised=found.reason,
+        notes=notes,
     )
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from facedeploy import pipelines
+from facedeploy.artifact.chain import pipeline_of
 from facedeploy.artifact.folder import Artifact
-from facedeploy.artifact.manifest import Manifest, Parity
+from facedeploy.artifact.manifest import Manifest, Parity, PipelineEntry
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.images import expand, read_picture
@@ -26,6 +27,7 @@ from facedeploy.runtimes.base import Arrays
 from facedeploy.sources.parts import reopen_parts
 from facedeploy.sources.source import Source
 from facedeploy.verification import tensors as parity
+from facedeploy.verification.configuration import other_values, same_families, set_on_purpose
 from facedeploy.verification.faces import judge
 
 _COARSER: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
@@ -38,12 +40,15 @@ class Verification:
     Attributes:
         outputs: How far each output of each network is off; empty where only faces were compared.
         faces: How far the faces of the pictures are off; None where there were none to compare_faces.
-        problems: What is further off than the precision allows, a sentence each. Empty when the artifact is right.
+        problems: What is further off than the precision allows, and what of the configuration is not what the source
+            says, a sentence each. Empty when the artifact is right.
+        notes: What was set on purpose at export, and what else a person should know, a line each.
     """
 
     outputs: tuple[Parity, ...]
     faces: FaceDifference | None
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class FaceFinder(Protocol):
@@ -79,8 +84,9 @@ def verify(
 ) -> Verification:
     """Compare an artifact with what it came from: PyTorch over a checkpoint, or an ONNX file.
 
-    First every output of every network is compared on drawn faces. With `images`, so are the faces that the two
-    pipelines find in them, or the outputs where nothing decodes them.
+    First its configuration is compared with the one that its source says, but for what was set on purpose at export.
+    Then every output of every network is, on drawn faces. With `images`, so are the faces that the two pipelines find,
+    each by its own configuration, or the outputs where nothing decodes them.
 
     Args:
         artifact: The folder that `export` wrote, or an artifact that is open already.
@@ -95,7 +101,8 @@ def verify(
         progress: Called with the name of each step.
 
     Returns:
-        The differences, and the problems: what is further off than the target's precision allows.
+        The differences, and the problems: what is configured otherwise, or further off than the target's precision
+        allows.
 
     Raises:
         InputError: the file is not the one that the artifact was made from, a picture cannot be read, or there is
@@ -111,11 +118,16 @@ def verify(
     given = [weights] if isinstance(weights, (str, os.PathLike)) else list(weights or ())
     compared = _compared(opened, [Path(w) for w in given], factory)
     pipeline = pipelines.reconfigure(manifest.pipeline, options)
+    wanted = pipelines.reconfigure(_configured(compared), options)
+    notes = tuple(n for c in compared for n in set_on_purpose(c.part, c.artifact.manifest, c.source))
+    unlike = other_values(wanted, pipeline)
+    if not same_families(wanted, pipeline):
+        return Verification((), None, unlike, notes)
     networks = {c.name(n.spec.name): n.reference for c in compared for n in c.source.networks}
     precision = max((c.artifact.manifest.target.precision for c in compared), key=_COARSER.index)
-    threshold = pipelines.score_threshold(pipeline)
+    threshold = min(map(pipelines.score_threshold, (wanted, pipeline)))
     if device is not None:
-        with pipelines.open_pipeline(pipeline, networks, threads) as reference:
+        with pipelines.open_pipeline(wanted, networks, threads) as reference:
             if not files or not reference.decodes:
                 what = "name pictures of some with --images" if reference.decodes else f"{opened.path} gives none"
                 msg = f"on {device.name} only faces are compared, not tensors: {what}"
@@ -124,18 +136,26 @@ def verify(
                 opened, files, threads=threads, runtime=runtime, options=pipeline.config, progress=progress
             )
             here = [reference.detect(read_picture(file)) for file in files]
-        return Verification((), compare_faces(here, there), judge(here, there, precision, threshold))
+        wrong = judge(here, there, precision, threshold)
+        return Verification((), compare_faces(here, there), (*unlike, *wrong), notes)
+    try:
+        loaded = load(opened, threads=threads, runtime=runtime, options=pipeline.config)
+    except InputError as error:
+        if not unlike:
+            raise
+        return Verification((), None, (*unlike, str(error)), notes)
     with (
-        load(opened, threads=threads, runtime=runtime, options=pipeline.config) as candidate,
-        pipelines.open_pipeline(pipeline, networks, threads) as reference,
+        loaded as candidate,
+        pipelines.open_pipeline(wanted, networks, threads) as reference,
     ):
         rows, problems = _compare_outputs(compared, reference, candidate, _seen(reference, files))
+        problems = [*unlike, *problems]
         if not files or not reference.decodes:
-            return Verification(tuple(rows), None, tuple(problems))
+            return Verification(tuple(rows), None, tuple(problems), notes)
         pairs = [(reference.detect(p), candidate.detect(p)) for p in map(read_picture, files)]
     want, have = [a for a, _ in pairs], [b for _, b in pairs]
     wrong = judge(want, have, precision, threshold)
-    return Verification(tuple(rows), compare_faces(want, have), (*problems, *wrong))
+    return Verification(tuple(rows), compare_faces(want, have), (*problems, *wrong), notes)
 
 
 @dataclass(frozen=True)
@@ -153,6 +173,13 @@ class _Compared:
 def _compared(artifact: Artifact, weights: Sequence[Path], factory: str | None) -> list[_Compared]:
     parts = artifact.parts or {"": artifact}
     return [_Compared(name, parts[name], s) for name, s in reopen_parts(artifact, weights, factory).items()]
+
+
+def _configured(compared: Sequence[_Compared]) -> PipelineEntry:
+    """The pipeline as the sources say it."""
+    if not compared[0].part:
+        return compared[0].source.pipeline
+    return pipeline_of({c.part: c.source.pipeline for c in compared})
 
 
 def _compare_outputs(

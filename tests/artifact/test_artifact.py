@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,13 @@ from facedeploy.artifact.manifest import VERSION
 from facedeploy.core.errors import ArtifactError, InputError
 from facedeploy.core.hashing import sha256
 from tests.conftest import GetArtifact
-
-Edit = Callable[[dict[str, Any]], object]
+from tests.support.manifests import Edit, edit
 
 
 @pytest.fixture
 def copy(artifact: GetArtifact, tmp_path: Path) -> Path:
     """A private copy of a real artifact."""
     return Path(shutil.copytree(artifact("onnx-fp32").path, tmp_path / "mtcnn"))
-
-
-def edit(folder: Path, change: Edit) -> None:
-    path = folder / MANIFEST
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
 
 
 def point(folder: Path, path: str) -> None:

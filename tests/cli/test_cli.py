@@ -347,7 +347,7 @@ def test_verify_of_a_good_artifact(run: Run, artifact: GetArtifact, weights: Pat
     assert "onet.landmarks" in result.out
     assert result.out.splitlines()[-1] == "verified"
     (report,) = run("verify", path, "--weights", weights, "--json").objects
-    assert set(report) == {"outputs", "faces", "problems"}
+    assert set(report) == {"outputs", "faces", "problems", "notes"}
     assert len(report["outputs"]) == 7
     assert {r["runtime"] for r in report["outputs"]} == {"onnxruntime"}
     assert report["faces"] is None

@@ -44,6 +44,7 @@ from facedeploy.metrics.face_matching import compare_faces as compare_faces
 from tests.cpp import answers
 from tests.cpp.ncnn_itself import build_with_ncnn, ncnn_itself
 from tests.support.device_trees import BATTERY
+from tests.support.manifests import edit
 from tests.support.phones import ABI, COOL, StandInPhone, clocks, make_phone, reached_by
 
 ROOT = Path(__file__).parents[2]
@@ -601,8 +602,13 @@ def test_artifacts_that_are_not_for_phones(
     device: AdbDevice, phone: StandInPhone, folder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(folder / "tiny", tmp_path / "other")
-    manifest = tmp_path / "other/manifest.json"
-    manifest.write_text(manifest.read_text().replace('"ncnn"', '"onnx"').replace('"param"', '"onnx"'))
+
+    def for_another(manifest: dict[str, Any]) -> None:
+        manifest["target"]["backend"] = "onnx"
+        for network in manifest["networks"]:
+            network["files"]["onnx"] = network["files"].pop("param")
+
+    edit(tmp_path / "other", for_another)
     with pytest.raises(InputError, match="is for onnx-fp32: phones run ncnn, so export with --target ncnn-fp16"):
         benchmark_on_phone(device, [tmp_path / "other"], [folder / "photos"], ONCE)
     with pytest.raises(InputError, match="no artifact to run on a phone"):

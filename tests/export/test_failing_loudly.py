@@ -38,9 +38,10 @@ from facedeploy.core.serialization import to_plain
 from facedeploy.export.exporter import export
 from facedeploy.graph import from_torch
 from facedeploy.verification.verify import verify
-from tests.artifact.test_artifact import Edit, edit, one_sentence, tree
+from tests.artifact.test_artifact import one_sentence, tree
 from tests.conftest import GetArtifact
 from tests.support.exported import real_trace
+from tests.support.manifests import Edit, edit
 
 DEADLINE_SECONDS = 120
 

@@ -36,8 +36,9 @@ from facedeploy.pipelines.load import load
 from facedeploy.sources.custom_network import model_id
 from facedeploy.sources.settings import read_settings
 from facedeploy.verification.verify import verify
-from tests.artifact.test_artifact import edit, tree
+from tests.artifact.test_artifact import tree
 from tests.support import own_networks
+from tests.support.manifests import edit
 from tests.support.own_networks import BOXES, SCORES, SIZE, convolution, node, plain, weights, write
 
 BACKENDS = ("onnx-fp32", "openvino-fp16", "ncnn-fp32", "trt-fp16")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facedeploy import pipelines
+from facedeploy.artifact.digest import signed
 from facedeploy.artifact.folder import MANIFEST, Artifact
 from facedeploy.artifact.manifest import Manifest
 from facedeploy.benchmarks.record import Record, numbered
@@ -161,7 +162,7 @@ class _Work:
 
     def add_artifact(self, artifact: Artifact, changed: Manifest | None = None) -> Folder:
         """Have an artifact sent, or what a changed manifest leaves of it."""
-        manifest = artifact.path / MANIFEST if changed is None else json.dumps(to_plain(changed)).encode()
+        manifest = artifact.path / MANIFEST if changed is None else json.dumps(to_plain(signed(changed))).encode()
         names = dict.fromkeys(f.path for n in (changed or artifact.manifest).networks for f in n.files.values())
         names |= dict.fromkeys(f"{part}/{MANIFEST}" for part in artifact.parts)
         files = (File(MANIFEST, self.add(manifest)), *(File(name, self.add(artifact.path / name)) for name in names))
