@@ -51,7 +51,7 @@ class FaceLimits:
 
 FACE_LIMITS: dict[Precision, FaceLimits] = {
     "fp32": FaceLimits(box=0.1, shift=0.05, points=0.1, score=1e-3, degrees=0.1, cosine=0.9999, margin=1e-3, lost=0.0),
-    "fp16": FaceLimits(box=0.5, shift=0.2, points=0.5, score=1e-2, degrees=1.0, cosine=0.999, margin=2e-2, lost=0.0),
+    "fp16": FaceLimits(box=1.0, shift=0.4, points=1.0, score=1e-2, degrees=1.0, cosine=0.999, margin=2e-2, lost=0.0),
     "bf16": FaceLimits(box=2.0, shift=1.0, points=2.0, score=3e-2, degrees=2.0, cosine=0.99, margin=5e-2, lost=0.01),
     "int8": FaceLimits(box=5.0, shift=1.5, points=5.0, score=5e-2, degrees=3.0, cosine=0.95, margin=0.1, lost=0.03),
 }
