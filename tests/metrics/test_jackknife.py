@@ -27,13 +27,13 @@ seeds = st.integers(0, 1 << 32)
 ENOUGH = 93.0  # Percent of samples, of 95 that are promised.
 
 
-@pytest.mark.parametrize(("name", "pictures"), [("AP 90", 15), ("AP 90", 30), ("AP 99", 30), ("AP 99.9", 15)])
+@pytest.mark.parametrize(("name", "pictures"), [("AP 90", 15), ("AP 99", 30)])
 def test_intervals_hold_the_truth_where_percentiles_do_not(name: str, pictures: int) -> None:
     populations = draw(KINDS[name])
-    value, change = coverage(populations, pictures, 200)
+    value, change = coverage(populations, pictures, 150)
     assert min(value.percent, change.percent) >= ENOUGH
     assert value.width < 60
-    before = coverage(populations, pictures, 40, lambda s, n: percentiles(s, n, 200))
+    before = coverage(populations, pictures, 40, lambda s, n: percentiles(s, n, 150))
     assert all(c.percent < ENOUGH and c.below > c.above for c in before)
 
 
@@ -41,9 +41,9 @@ def test_intervals_hold_the_truth_where_percentiles_do_not(name: str, pictures: 
 @pytest.mark.parametrize("pictures", [15, 30, 100, 300])
 @pytest.mark.parametrize("name", KINDS)
 def test_intervals_hold_the_truth(name: str, pictures: int) -> None:
-    # Three standard errors of what 300 samples say are left to chance.
-    least = ENOUGH - 300 * math.sqrt(0.93 * 0.07 / 300)
-    value, change = coverage(draw(KINDS[name], seed=1), pictures, 300, seed=1)
+    # Three standard errors of what 200 samples say are left to chance.
+    least = ENOUGH - 300 * math.sqrt(0.93 * 0.07 / 200)
+    value, change = coverage(draw(KINDS[name], seed=1), pictures, 200, seed=1)
     assert min(value.percent, change.percent) >= least
 
 
@@ -53,7 +53,7 @@ def test_errors_of_few_pictures_hold_the_truth(pictures: int) -> None:
     rng = np.random.default_rng(pictures)
     held, samples = 0, 1000
     for _ in range(samples):
-        counts = 1.0 + rng.poisson(1.5, pictures)
+        counts = 1 + rng.poisson(1.5, pictures).astype(np.float64)
         (values,) = left_out([Mean(rng.gamma(counts, 2.0), counts)], pictures)
         held += 2.0 in bounded(of_error(values, counts))
     assert 100 * held / samples >= ENOUGH
@@ -118,10 +118,12 @@ def test_without_a_miss_the_bound_is_the_binomial_one() -> None:
     faces = np.array([3.0, 2, 1, 1, 1, 0])
     (values,) = left_out([Mean(faces, faces, 100.0)], 6)
     full = bounded(of_share(values, faces))
-    assert (full.low, full.value, full.high) == (pytest.approx(100 * 0.025 ** (1 / 8)), 100, 100)
+    assert full.low == pytest.approx(100 * 0.025 ** (1 / 8))
+    assert full.value == full.high == 100
     (values,) = left_out([Mean(0 * faces, faces, 100.0)], 6)
     empty = bounded(of_share(values, faces))
-    assert (empty.low, empty.value, empty.high) == (0, 0, pytest.approx(100 * (1 - 0.025 ** (1 / 8))))
+    assert empty.low == empty.value == 0
+    assert empty.high == pytest.approx(100 * (1 - 0.025 ** (1 / 8)))
 
 
 @pytest.mark.parametrize("share", [True, False])
