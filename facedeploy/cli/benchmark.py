@@ -258,6 +258,8 @@ def _count(number: int, what: str) -> str:
 
 
 def _range(interval: Interval | Unbounded, digits: int) -> str:
+    from facedeploy.metrics.interval import Unbounded
+
     if isinstance(interval, Unbounded):
         return "(too few pictures)"
     return f"({interval.low:.{digits}f} to {interval.high:.{digits}f})"

@@ -101,6 +101,7 @@ def test_the_gate_decides(
     printed = capsys.readouterr()
     assert words in printed.err
     assert "AP" in printed.out
+    assert "(too few pictures)" in printed.out
 
 
 @pytest.mark.parametrize(
