@@ -74,12 +74,13 @@ def of_error(values: Floats, faces: Floats) -> Interval | Unbounded:
 
 
 def of_change(values: Floats, faces: Floats, *, share: bool) -> Interval | Unbounded:
-    """Interval of a difference of two of the above over the same pictures, whose answers are not the same.
+    """Interval of a difference of two of the above over the same pictures.
 
     Args:
         values: The differences.
         faces: See `of_share`.
-        share: Whether it is one of shares: then there may be faces that only one of the two finds, seen or not.
+        share: Whether it is one of shares, of answers that are not the same: then there may be faces that only one of
+            the two finds, seen or not.
     """
     value = float(values[0])
     if (half := _half(values, faces)) is None:

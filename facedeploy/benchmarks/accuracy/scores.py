@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from facedeploy.benchmarks.accuracy.tasks import Measure
 from facedeploy.benchmarks.record import Score
 from facedeploy.metrics.interval import Interval, Unbounded
@@ -54,7 +56,7 @@ def scores(dataset: str, pictures: int, columns: Sequence[tuple[str, Sequence[Me
 
 def _change(measure: Measure, first: Measure, values: Floats) -> Interval | Unbounded:
     """Of differences to the first artifact: of all pictures, and without each."""
-    if measure.statistic.same(first.statistic):
-        value = float(values[0])
-        return Interval(value, value, value)
-    return of_change(values, measure.statistic.faces, share=measure.higher_is_better)
+    same = measure.statistic.same(first.statistic)
+    if same and not np.nan_to_num(values).any():
+        return Interval(0.0, 0.0, 0.0)
+    return of_change(values, measure.statistic.faces, share=measure.higher_is_better and not same)
