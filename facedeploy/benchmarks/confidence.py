@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.metrics.interval import Interval
+from facedeploy.metrics.student import NORMAL, student
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -32,10 +33,6 @@ DRAWS = 1000
 # With fewer rounds not even all of them on one side are a proof at 5 %: 2 * 0.5^5 > 0.05 (the sign test).
 FEWEST = 6
 _AT_ONCE = 2_000_000  # Numbers in one block of draws: 16 MB.
-# Student's t at 97.5 % for 1, 2, ... degrees of freedom; `_student` goes on from there. A device computes its intervals
-# itself, and has no SciPy.
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-_NORMAL = 1.959964
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ class Rounds:
         parts = [statistic(self._drawn(generator, min(step, DRAWS - i))) for i in range(0, DRAWS, step)]
         low, high = np.percentile(np.log(np.maximum(np.concatenate(parts) / value, 1e-9)), (2.5, 97.5)).tolist()
         blocks = sum(-(-n // block_length(n)) for n in self.lengths)
-        stretch = _student(blocks - len(self.lengths)) / _NORMAL
+        stretch = student(blocks - len(self.lengths)) / NORMAL
         return max(0.0, -low) * stretch, max(0.0, high) * stretch
 
     def _drawn(self, generator: np.random.Generator, draws: int) -> Rows:
@@ -97,7 +94,7 @@ class Rounds:
         ends = np.cumsum(self.lengths)
         each = [float(statistic(np.arange(end - n, end)[None])[0]) for n, end in zip(self.lengths, ends, strict=True)]
         logs = np.log(np.maximum(each, 1e-300))
-        half = _student(len(each) - 1) * float(logs.std(ddof=1)) / math.sqrt(len(each))
+        half = student(len(each) - 1) * float(logs.std(ddof=1)) / math.sqrt(len(each))
         return half, half
 
 
@@ -105,15 +102,6 @@ def block_length(rounds: int) -> int:
     """How many neighbouring rounds are drawn together."""
     # The small amount is for 27 ** (1 / 3), which is a little over 3.
     return math.ceil(math.pow(rounds, 1 / 3) - 1e-9)
-
-
-def _student(freedom: int) -> float:
-    """Student's t at 97.5 %; beyond the table the first terms of its expansion, right to 0.0005."""
-    if freedom <= len(_STUDENT):
-        return _STUDENT[max(freedom, 1) - 1]
-    z = _NORMAL
-    terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
-    return z + sum(term / math.pow(freedom, power) for power, term in enumerate(terms, 1))
 
 
 def median_of(times: Floats) -> Statistic:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from facedeploy.benchmarks.record import Measurement, Record, Score
 from facedeploy.core.errors import InputError
 from facedeploy.core.serialization import read_toml
+from facedeploy.metrics.interval import Unbounded
 
 MEGABYTE = 1_000_000
 
@@ -185,6 +186,12 @@ def _judged_scores(record: Record, m: Measurement, drops: Sequence[_Limit]) -> l
 def _judge_drop(score: Score, limit: float) -> list[str]:
     if score.change is None:
         return []
+    if isinstance(score.change, Unbounded):
+        msg = (
+            f"the gate limits the drop of {score.measure}, and too few pictures of {score.dataset} have faces that "
+            "count: there is no interval; measure more pictures"
+        )
+        raise InputError(msg)
     low, high = score.change.low, score.change.high
     worst = -low if score.higher_is_better else high
     if worst <= limit:

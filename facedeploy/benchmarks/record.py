@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from facedeploy.core.serialization import to_plain
 from facedeploy.machine.records import During, Machine, State
-from facedeploy.metrics.interval import Interval
+from facedeploy.metrics.interval import Interval, Unbounded
 
 VERSION = 1
 
@@ -242,7 +242,7 @@ class Score:
         measure: Such as "AP", "AP hard", "yaw" or "NME".
         unit: "points", "degrees" or "percent".
         higher_is_better: Whether a larger value is the better one.
-        value: With the interval that pictures drawn anew give.
+        value: With the interval that leaving pictures out gives; without one where too few pictures count.
         change: Against the first artifact on the same pictures, paired; None for that one, and where the two cannot be
             paired.
         pictures: How many were measured.
@@ -254,8 +254,8 @@ class Score:
     measure: str
     unit: str
     higher_is_better: bool
-    value: Interval
-    change: Interval | None
+    value: Interval | Unbounded
+    change: Interval | Unbounded | None
     pictures: int
     faces: int
 

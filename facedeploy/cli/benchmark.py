@@ -27,7 +27,7 @@ from facedeploy.cli.output import (
 
 if TYPE_CHECKING:
     from facedeploy.benchmarks.record import Conditions, Measurement, Record, Score
-    from facedeploy.metrics.interval import Interval
+    from facedeploy.metrics.interval import Interval, Unbounded
 
 _SLOWEST = 10  # Layers of each artifact that are printed; the record has all.
 
@@ -257,7 +257,11 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _range(interval: Interval, digits: int) -> str:
+def _range(interval: Interval | Unbounded, digits: int) -> str:
+    from facedeploy.metrics.interval import Unbounded
+
+    if isinstance(interval, Unbounded):
+        return "(too few pictures)"
     return f"({interval.low:.{digits}f} to {interval.high:.{digits}f})"
 
 

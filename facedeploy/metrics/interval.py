@@ -21,3 +21,14 @@ class Interval:
 
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Unbounded:
+    """A value of which nothing says how sure it is: too few pictures were measured.
+
+    Attributes:
+        value: What was measured.
+    """
+
+    value: float

@@ -1,4 +1,4 @@
-"""What a measure leaves of each picture, so that pictures can be drawn anew without looking at boxes again."""
+"""What a measure leaves of each picture, so that pictures can be left out without looking at boxes again."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from numpy.typing import NDArray
 from facedeploy.metrics.average_precision import area_under
 from facedeploy.metrics.labelled_images import Bools, Floats
 
+_ROUNDING = 1e-3  # Of scores.
+
 
 class Statistic(abc.ABC):
     """A value of a set of pictures, as a function of how often each picture is in the set."""
+
+    @property
+    @abc.abstractmethod
+    def faces(self) -> Floats:
+        """(P,), how many faces of each picture count."""
 
     @abc.abstractmethod
     def values(self, weights: Floats) -> Floats:
@@ -22,6 +29,11 @@ class Statistic(abc.ABC):
     def value(self, pictures: int) -> float:
         """The value of the whole set, each picture once."""
         return float(self.values(np.ones((1, pictures)))[0])
+
+    def same(self, other: Statistic) -> bool:
+        """Whether two artifacts found the same: then neither loses a face of other pictures against the other."""
+        mine, theirs = (vars(s) for s in (self, other))
+        return type(self) is type(other) and all(np.array_equal(mine[key], theirs[key]) for key in mine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +49,10 @@ class Mean(Statistic):
     sums: Floats
     counts: Floats
     factor: float = 1.0
+
+    @property
+    def faces(self) -> Floats:
+        return self.counts
 
     def values(self, weights: Floats) -> Floats:
         counts = weights @ self.counts
@@ -59,6 +75,19 @@ class RankedPrecision(Statistic):
     right: Bools
     picture: NDArray[np.intp]
     truths: Floats
+
+    @property
+    def faces(self) -> Floats:
+        return self.truths
+
+    def same(self, other: Statistic) -> bool:
+        """The same verdicts, and scores that differ by rounding only."""
+        return (
+            isinstance(other, RankedPrecision)
+            and np.array_equal(self.right, other.right)
+            and np.array_equal(self.picture, other.picture)
+            and bool(np.all(np.abs(self.scores - other.scores) <= _ROUNDING))
+        )
 
     def values(self, weights: Floats) -> Floats:
         order = np.argsort(-self.scores, kind="stable")
@@ -94,6 +123,10 @@ class BinnedPrecision(Statistic):
     shown: NDArray[np.int32]
     hits: NDArray[np.int32]
     truths: Floats
+
+    @property
+    def faces(self) -> Floats:
+        return self.truths
 
     def values(self, weights: Floats) -> Floats:
         # Sums of whole numbers are exact in any order, so neither threads nor blocks change a bit.

@@ -22,6 +22,7 @@ from facedeploy.benchmarks.confidence import (
     ratio_of,
 )
 from facedeploy.metrics.interval import Interval
+from facedeploy.metrics.student import student
 
 Floats = NDArray[np.float64]
 LENGTHS = (24,) * 5
@@ -133,10 +134,10 @@ def test_stretch_is_that_of_students_distribution() -> None:
     """As SciPy has it, which devices lack."""
     from scipy.stats import t
 
-    from facedeploy.benchmarks.confidence import _student
-
     freedoms = range(1, 500)
-    np.testing.assert_allclose([_student(n) for n in freedoms], t.ppf(0.975, list(freedoms)), rtol=0, atol=5e-4)
+    np.testing.assert_allclose([student(n) for n in freedoms], t.ppf(0.975, list(freedoms)), rtol=0, atol=5e-4)
+    between = np.linspace(1, 12, 500)
+    np.testing.assert_allclose([student(n) for n in between], t.ppf(0.975, between), rtol=0.03)
 
 
 def test_independent_quotients_combine() -> None:

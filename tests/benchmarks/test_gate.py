@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from facedeploy.benchmarks.gate import Gate, Limits, check, read_gate
 from facedeploy.benchmarks.record import Measurement, Record, Score
 from facedeploy.core.errors import InputError
-from facedeploy.metrics.interval import Interval
+from facedeploy.metrics.interval import Interval, Unbounded
 from tests.support.records import make_record
 
 RECORD = make_record()  # openvino-fp32, openvino-int8, ncnn-fp16 of mos-tiny
@@ -36,7 +36,7 @@ def with_all(changes: dict[str, dict[str, Any]]) -> Record:
     return replace(RECORD, measurements=made)
 
 
-def with_change(artifact: str, measure: str, change: Interval | None, record: Record = RECORD) -> Record:
+def with_change(artifact: str, measure: str, change: Interval | Unbounded | None, record: Record = RECORD) -> Record:
     def changed(s: Score) -> Score:
         return replace(s, change=change) if (s.artifact, s.measure) == (artifact, measure) else s
 
@@ -119,6 +119,15 @@ def test_no_gate() -> None:
 
 
 # --- judging ---
+
+
+def test_what_has_no_interval_is_not_judged() -> None:
+    """Neither as good, nor as bad: too few pictures say nothing, whatever the value."""
+    record = with_change(INT8, "AP hard", Unbounded(0.0))
+    with pytest.raises(InputError, match="too few pictures of widerface:val have faces that count") as error:
+        check(Gate(max_drop={"AP hard": 100.0}), record)
+    assert "measure more pictures" in str(error.value)
+    assert not check(Gate(max_drop={"AP easy": 100.0}), record)
 
 
 def test_what_keeps_its_limits_ships() -> None:

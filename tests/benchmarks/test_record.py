@@ -14,7 +14,7 @@ from facedeploy.benchmarks.record import VERSION, Record
 from facedeploy.benchmarks.record_file import check_place, read_record, write_record
 from facedeploy.core.errors import InputError
 from facedeploy.core.serialization import to_plain
-from facedeploy.metrics.interval import Interval
+from facedeploy.metrics.interval import Interval, Unbounded
 from tests.support.records import make_record
 
 Change = Callable[[dict[str, Any]], None]
@@ -39,6 +39,18 @@ def test_what_was_written_is_read(record: Record, tmp_path: Path) -> None:
     write_record(record, path)
     assert read_record(path) == record
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_scores_of_too_few_pictures_have_a_value_alone(record: Record, tmp_path: Path) -> None:
+    scores = tuple(replace(s, value=Unbounded(90.0), change=Unbounded(-0.5)) for s in record.scores)
+    path = tmp_path / "r.json"
+    write_record(replace(record, scores=scores), path)
+    assert read_record(path).scores == scores
+    assert json.loads(path.read_text())["scores"][0]["value"] == {"value": 90.0}
+    data = to_plain(record)
+    data["scores"][0]["value"] = {"value": 90.0, "low": 80.0}
+    path.write_text(json.dumps(data))
+    assert "high is missing" in refusal(path)
 
 
 def test_a_record_that_cannot_be_written_leaves_nothing(record: Record, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from facedeploy.benchmarks.report.svg import ChartAxis, time_axis
 from facedeploy.benchmarks.report.tradeoff import Point, front
 from facedeploy.core.errors import InputError
 from facedeploy.core.serialization import from_plain
-from facedeploy.metrics.interval import Interval
+from facedeploy.metrics.interval import Interval, Unbounded
 from tests.support.records import TARGETS, make_record
 
 RECORD = make_record()
@@ -312,6 +312,23 @@ def test_the_page_says_what_the_record_says() -> None:
         assert f"{m.spread['whole'].p99:.2f}" in text
     for s in record.scores:
         assert f"{s.value.value:.2f}" in text
+
+
+def test_what_has_no_interval_says_so_and_claims_nothing() -> None:
+    first = RECORD.measurements[0].name
+    scores = tuple(
+        replace(s, value=Unbounded(s.value.value), change=None if s.artifact == first else Unbounded(-7.25))
+        for s in RECORD.scores
+    )
+    for record in (replace(RECORD, scores=scores), replace(RECORD, scores=scores[1:])):
+        said = seen(page([record, make_record(model="mtcnn")], "Title", {})).text
+        accuracy = said[said.index("Accuracy on") : said.index("Accuracy on") + 1500]
+        assert "no interval: too few pictures" in accuracy
+        assert "\N{MINUS SIGN}7.25" in accuracy
+        table = markdown([record], "Title")
+        assert "no interval: too few pictures" in table
+        assert "7.25, worse" not in table
+        assert "7.25, better" not in table
 
 
 def test_no_difference_is_claimed_where_there_is_noise() -> None:

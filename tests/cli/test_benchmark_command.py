@@ -15,6 +15,7 @@ from facedeploy.benchmarks.record import Record
 from facedeploy.cli.app import main
 from facedeploy.core.serialization import from_plain
 from facedeploy.export.exporter import export
+from facedeploy.metrics.interval import Interval, Unbounded
 from tests.benchmarks.test_matrix import CONFIG
 from tests.support.own_networks import BOXES, decoded
 
@@ -70,8 +71,8 @@ def test_scores_are_in_the_record_and_in_the_report(
     assert [(s.artifact, s.measure) for s in record.scores] == [("one", "AP"), ("two", "AP")]
     first, second = record.scores
     assert (first.change, second.faces) == (None, 6)
-    assert second.change is not None
-    assert second.change.low == second.change.high == 0
+    assert second.change == Interval(0.0, 0.0, 0.0)
+    assert isinstance(second.value, Unbounded)  # Of three pictures.
     # Precision 1, then 2 of 3.
     assert first.value.value == pytest.approx(100 * (1 + 2 / 3) / 2)
     assert {p.name for p in (tmp_path / "report").iterdir()} == {"index.html", "report.json", "report.md"}
@@ -100,6 +101,7 @@ def test_the_gate_decides(
     printed = capsys.readouterr()
     assert words in printed.err
     assert "AP" in printed.out
+    assert "(too few pictures)" in printed.out
 
 
 @pytest.mark.parametrize(

@@ -14,21 +14,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from facedeploy.benchmarks.accuracy.pose_and_landmarks import Portraits
-from facedeploy.benchmarks.accuracy.scores import scores
 from facedeploy.benchmarks.accuracy.tasks import Answers, BoxTask, Measure, Task, WiderFace
 from facedeploy.benchmarks.accuracy.torch_parity import TorchParity
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
-from facedeploy.metrics import bootstrap
 from facedeploy.metrics.average_precision import average_precision
-from facedeploy.metrics.bootstrap import DRAWS, draws, interval, resample
 from facedeploy.metrics.box_matching import nearest
-from facedeploy.metrics.interval import Interval
 from facedeploy.metrics.labelled_images import Detections, LabelledImage, no_boxes
 from facedeploy.metrics.landmark_schemes import five_of, scale_of
 from facedeploy.metrics.landmarks import landmark_error
 from facedeploy.metrics.pose import labelled_face, pose_error
-from facedeploy.metrics.resampled import Mean, Statistic
 
 Floats = NDArray[np.float64]
 seeds = st.integers(0, 1 << 32)
@@ -158,71 +153,6 @@ def test_without_detections_precision_is_nought() -> None:
     nothing = [d.where(np.zeros(0, np.intp)) for d in found]
     (ap,) = BoxTask().measures(labels, Answers(nothing))
     assert ap.statistic.values(np.ones((3, len(labels)))).tolist() == [0.0, 0.0, 0.0]
-
-
-# --------------------------------------------------------------------------------- drawing anew
-
-
-def test_draws_are_the_same_in_any_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = np.concatenate(list(draws(37)))
-    monkeypatch.setattr(bootstrap, "_AT_ONCE", 37 * 7)
-    parts = list(draws(37))
-    assert len(parts) > 100
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
-    assert whole.shape == (DRAWS, 37)
-    assert (whole.sum(axis=1) == 37).all()
-    assert len(np.unique(whole, axis=0)) > DRAWS / 2
-
-
-def test_intervals_hold_the_true_value_as_often_as_they_say() -> None:
-    """Of 300 samples of 80 pictures from a known mean, about 95 % have it in their interval."""
-    rng = np.random.default_rng(5)
-    hits = 0
-    for _ in range(300):
-        statistic = Mean(rng.exponential(2.0, 80), np.ones(80))
-        (drawn,) = resample([statistic], 80)
-        hits += 2.0 in interval(statistic.value(80), drawn)
-    assert 0.90 < hits / 300 < 0.98
-
-
-def column(name: str, statistic: Statistic) -> tuple[str, list[Measure]]:
-    return name, [Measure("error", "degrees", False, 200, 200, statistic)]
-
-
-def test_a_difference_is_taken_within_each_draw() -> None:
-    """Two artifacts whose errors vary a lot from picture to picture, and little from each other: apart, their intervals
-    overlap; paired, the small loss is beyond doubt.
-    """
-    rng = np.random.default_rng(1)
-    hard = rng.exponential(10, 200)
-    ones = np.ones(200)
-    columns = [
-        column("one", Mean(hard, ones)),
-        column("worse", Mean(hard + rng.normal(0.3, 0.5, 200), ones)),
-        column("same", Mean(hard, ones)),
-        column("other", Mean(rng.exponential(10, 200), ones)),
-    ]
-    one, worse, same, other = scores("set", 200, columns)
-    assert one.change is None
-    assert worse.change is not None
-    assert worse.change.low > 0
-    assert worse.change.value == worse.value.value - one.value.value
-    assert one.value.low < worse.value.value < one.value.high
-    assert same.change == Interval(0.0, 0.0, 0.0)
-    assert other.change is not None
-    assert 0 in other.change
-    width, paired = other.change.high - other.change.low, worse.change.high - worse.change.low
-    assert width > 5 * paired
-    assert (one.artifact, one.dataset, one.measure, one.unit, one.pictures) == ("one", "set", "error", "degrees", 200)
-
-
-def test_what_cannot_be_counted_has_no_row() -> None:
-    nothing = Mean(np.zeros(4), np.zeros(4))
-    something = Mean(np.array([1.0, 0, 0, 0]), np.array([1.0, 0, 0, 0]))
-    (row,) = scores("set", 4, [column("one", nothing), column("two", something)])
-    assert (row.artifact, row.change) == ("two", None)
-    assert row.value == Interval(1.0, 1.0, 1.0)  # Draws without the one picture that counts are left out.
-    assert list(scores("set", 4, [("one", [])])) == []
 
 
 # --------------------------------------------------------------------------------- points

@@ -24,7 +24,7 @@ from facedeploy.benchmarks.record import (
     VendorCheck,
 )
 from facedeploy.machine.records import Machine, State
-from facedeploy.metrics.interval import Interval
+from facedeploy.metrics.interval import Interval, Unbounded
 
 Floats = NDArray[np.float64]
 
@@ -235,3 +235,9 @@ def _scores(m: Measurement, first: Measurement, better: float) -> list[Score]:
                 )
             )
     return made
+
+
+def bounded(value: Interval | Unbounded | None) -> Interval:
+    """An interval that must be there."""
+    assert isinstance(value, Interval)
+    return value

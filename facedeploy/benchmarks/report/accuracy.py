@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from facedeploy.benchmarks.record import Record, Score
 from facedeploy.benchmarks.report.numbers import bounds, number, signed
 from facedeploy.benchmarks.report.table import NOTHING, Column, Note, ReportTable, TableCell, Tone
+from facedeploy.metrics.interval import Unbounded
 
 
 def accuracy_tables(record: Record, called: Mapping[str, str]) -> tuple[ReportTable, ...]:
@@ -43,7 +44,9 @@ def _score(score: Score | None, first: bool) -> TableCell:
     if score is None:
         return NOTHING
     notes = [Note(bounds(score.value, 2))]
-    if score.change is not None:
+    if isinstance(score.change, Unbounded):
+        notes.append(Note(signed(score.change.value, 2)))
+    elif score.change is not None:
         within = 0 in score.change
         better = (score.change.value > 0) == score.higher_is_better
         tone: Tone = "quiet" if within else "good" if better else "bad"

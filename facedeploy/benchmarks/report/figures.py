@@ -12,7 +12,7 @@ from facedeploy.benchmarks.report.display_names import display_names, precision
 from facedeploy.benchmarks.report.distributions import DistributionRow, distributions
 from facedeploy.benchmarks.report.svg import Figure
 from facedeploy.benchmarks.report.tradeoff import Point, tradeoff
-from facedeploy.metrics.interval import Interval
+from facedeploy.metrics.interval import Interval, Unbounded
 
 _COLOURS = 8  # Classes m0 to m7 of the page; the last is grey, for all that are left.
 
@@ -104,7 +104,7 @@ def _model_points(record: Record, heading: str, colour: str, key: tuple[str, str
     names = display_names(record)
     by_name = {m.name: m for m in record.measurements}
     return [
-        Point(f"{heading} {names[m.name]}", m.spread["whole"].p50, s.value, colour, precision(m))
+        Point(f"{heading} {names[m.name]}", m.spread["whole"].p50, _whisker(s.value), colour, precision(m))
         for s in record.scores
         if (s.dataset, s.measure) == key and (m := by_name.get(s.artifact)) is not None
     ]
@@ -129,6 +129,13 @@ def _paired(score: Score, first: bool) -> Interval:
     if first:
         return Interval(value, value, value)
     if score.change is None:
-        return score.value
+        return _whisker(score.value)
+    if isinstance(score.change, Unbounded):
+        return Interval(value, value, value)
     shift = value - score.change.value
     return Interval(value, score.change.low + shift, score.change.high + shift)
+
+
+def _whisker(value: Interval | Unbounded) -> Interval:
+    """Without an interval there is no whisker."""
+    return value if isinstance(value, Interval) else Interval(value.value, value.value, value.value)

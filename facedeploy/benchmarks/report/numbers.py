@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from facedeploy.metrics.interval import Interval
+from facedeploy.metrics.interval import Interval, Unbounded
 
 MINUS = "\N{MINUS SIGN}"
 MEGABYTE = 1_000_000
+TOO_FEW = "no interval: too few pictures"
 
 
 def digits(values: Iterable[float]) -> int:
@@ -22,7 +23,9 @@ def number(value: float, decimals: int) -> str:
     return text.lstrip("-") if float(text.replace(",", "")) == 0 else text.replace("-", MINUS)
 
 
-def bounds(interval: Interval, decimals: int) -> str:
+def bounds(interval: Interval | Unbounded, decimals: int) -> str:
+    if isinstance(interval, Unbounded):
+        return TOO_FEW
     return f"[{number(interval.low, decimals)}, {number(interval.high, decimals)}]"
 
 
