@@ -165,9 +165,10 @@ def test_scenes_show_faces_of_all_sizes() -> None:
     for image, faces in found:
         assert image.dtype == np.uint8
         sides = sorted(f.box[2] - f.box[0] for f in faces)
-        assert sides[0] < 15 < 0.3 * min(image.shape[:2]) < sides[-1] * 1.5
+        assert sides[0] < max(15, min(image.shape[:2]) / 20)
+        assert sides[-1] > 0.2 * min(image.shape[:2])
         assert all(f.landmarks is not None and len(f.landmarks) == 5 for f in faces)
-    assert all(len(faces) >= 8 for _, faces in found[:3])
+    assert all(len(faces) >= 7 for _, faces in found[:3])
     first, second = (scene(np.random.default_rng(0), 240, 320)[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
