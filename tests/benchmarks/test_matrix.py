@@ -161,6 +161,7 @@ def test_the_key_of_a_cell_is_that_of_its_contents(here: Path) -> None:
 # ------------------------------------------------------------------------------------------------- the run
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_twice(here: Path) -> None:
     pytest.importorskip("openvino")
     assert run(here) == 0

@@ -735,6 +735,7 @@ def test_build_of_what_needs_none(run: Run, artifact: GetArtifact, tmp_path: Pat
 # --- MOS ---
 
 
+@pytest.mark.slow
 def test_detect_gives_head_pose(run: Run, mos_artifact: GetMos, photos: Path, tmp_path: Path) -> None:
     path = mos_artifact("mos-m", "torch-fp32").path
     result = run("detect", path, photos / "a.png", "--json", "--threads", 1, "--save", tmp_path)

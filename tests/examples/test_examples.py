@@ -69,6 +69,7 @@ def test_detect_faces(found: tuple[Path, str]) -> None:
     assert (drawn != photo).any()
 
 
+@pytest.mark.slow
 def test_own_network(tmp_path: Path) -> None:
     out = run("own_network.py", PHOTO, "--target", "onnx-fp32", folder=tmp_path)
     (face,) = boxes(out)

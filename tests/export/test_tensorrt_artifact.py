@@ -50,6 +50,7 @@ def test_half_precision_is_where_the_model_allows_it(artifact: GetArtifact) -> N
     assert set(single) == {"float32"}
 
 
+@pytest.mark.slow
 def test_without_tensorrt_the_artifact_is_complete_but_for_the_engine(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

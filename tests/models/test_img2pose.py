@@ -299,6 +299,7 @@ def test_engines_are_built_without_plugins(target: str, artifact: GetArtifact) -
         assert {"fc6.0.weight", "fc6.1.weight"} <= set(made.manifest.networks[1].int8)
 
 
+@pytest.mark.slow
 def test_half_precision_leaves_coordinates_in_float32(artifact: GetArtifact) -> None:
     pytest.importorskip("tensorrt_rtx")
     assert "head.bbox_pred." in artifact("trt-fp16").manifest.networks[0].float32

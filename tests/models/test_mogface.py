@@ -455,6 +455,7 @@ def test_a_colour_order_mistake_changes_the_faces(thin: GetThin, photo: Image) -
         assert not compare_faces([right.detect(photo)], [wrong.detect(photo)]).same_faces
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32", "ncnn-fp32", "trt-fp32"])
 def test_every_number_is_stored_once(target: str, thin: GetThin) -> None:
     made = thin(target)

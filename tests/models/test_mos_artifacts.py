@@ -148,6 +148,7 @@ def test_every_output_is_that_of_the_published_modules(
     assert max(off.values()) <= 1e-3, off
 
 
+@pytest.mark.slow
 def test_comparison_sees_other_weights(mos_artifact: GetMos, reference: Reference) -> None:
     """Negative control: one model is not the other, whose outputs have the same shapes."""
     image = inputs(SMALL)["drawn"]
@@ -205,7 +206,8 @@ def test_half_precision_is_half_where_the_model_allows_it(model: str, mos_artifa
         assert {"mos-m": 0.9, "mos-s": 0.5}[model] < share["detector"] < {"mos-m": 0.98, "mos-s": 0.75}[model]
 
 
-@pytest.mark.parametrize("target", [pytest.param(t, marks=() if t == "ncnn-fp16" else pytest.mark.slow) for t in HALF])
+@pytest.mark.slow
+@pytest.mark.parametrize("target", HALF)
 def test_first_choice_that_keeps_the_boxes_is_taken(target: str, mos_artifact: GetMos) -> None:
     """With these weights the backbone of MOS-M must stay in float32 and that of MOS-S need not."""
     kept = {
@@ -216,6 +218,7 @@ def test_first_choice_that_keeps_the_boxes_is_taken(target: str, mos_artifact: G
     assert kept == {"mos-m": [{"heads.", "mos.body."}, {"bins."}], "mos-s": [{"heads."}, {"bins."}]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", HALF)
 def test_manifest_names_the_weights_of_offsets_and_masks(target: str, mos_artifact: GetMos) -> None:
     detector, _ = mos_artifact("mos-m", target, FULL).manifest.networks
@@ -270,6 +273,7 @@ def test_engines_are_ready(model: str, target: str, mos_artifact: GetMos) -> Non
     assert all(artifact.file(n, "engine").stat().st_size > 100_000 for n in ("detector", "pose"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["openvino-fp32", "openvino-fp16"])
 def test_openvino_never_computes_in_bf16(target: str, mos_artifact: GetMos) -> None:
     """Left alone it does, on a processor that can. Both networks have parts that must stay in float32."""
