@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -171,8 +172,8 @@ def test_what_is_broken_is_found_out(
     try:
         found = detect_on(arm, broken, pictures, MeasurementSettings(threads=1))
     except DeviceError as error:
-        # A sampler that is told to read at NaN.
-        assert "ended by signal 11" in str(error)
+        # A sampler that is told to read at NaN: the memory it hits decides how it dies (SIGSEGV or SIGABRT).
+        assert re.search(r"ended by signal (6|11)\b", str(error))
     else:
         assert not holds(compare_faces(here(target), found), target)
 
