@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from facedeploy.artifact import chain
 from facedeploy.artifact.chain import Chain
@@ -21,7 +22,7 @@ from facedeploy.artifact.digest import digest_of, signed
 from facedeploy.artifact.manifest import FORMAT, VERSION, FileEntry, Manifest, NetworkEntry
 from facedeploy.core.errors import ArtifactError, InputError
 from facedeploy.core.hashing import sha256
-from facedeploy.core.serialization import Document, read_document, read_format, read_plain, write_json
+from facedeploy.core.serialization import Document, check_document, read_format, read_plain, write_json
 
 MANIFEST = "manifest.json"
 _PARTIAL = ".partial"
@@ -79,7 +80,7 @@ class Artifact:
             ArtifactError: not an artifact, of a version that this release cannot read, or not as it was written.
         """
         folder = Path(path)
-        manifest = _read_manifest(folder)
+        manifest, written = _read_manifest(folder)
         if isinstance(manifest, Chain):
             names = [chain.DETECTOR, *(name for name in manifest.parts if name != chain.DETECTOR)]
             return Artifact.chained(folder, {n: _open_part(folder, n, manifest.parts.get(n, "")) for n in names})
@@ -87,7 +88,7 @@ class Artifact:
         for network in manifest.networks:
             for entry in network.files.values():
                 _check_file(folder, entry)
-        if manifest.digest and manifest.digest != digest_of(read_plain(_DOCUMENT, folder / MANIFEST)):
+        if manifest.digest and manifest.digest != digest_of(written):
             msg = (
                 f"{folder / MANIFEST} was changed after it was written: export again, or copy the artifact again, and "
                 "set options where you run it, with -O"
@@ -214,18 +215,21 @@ def describe_file(folder: Path, name: str) -> FileEntry:
     return FileEntry(path=name, sha256=sha256(path), size=path.stat().st_size)
 
 
-def _read_manifest(folder: Path) -> Manifest | Chain:
+def _read_manifest(folder: Path) -> tuple[Manifest | Chain, Mapping[str, Any]]:
+    """What a manifest says, and its values as they stand there."""
     path = folder / MANIFEST
     if not folder.is_dir() or not path.is_file() or folder.name.endswith(_PARTIAL):
         msg = f"{folder} is not an artifact: give the folder that `facedeploy export` wrote"
         raise ArtifactError(msg)
     if read_format(path, _CHAIN.limit) == chain.FORMAT:
-        return read_document(_CHAIN, path)
-    manifest = read_document(_DOCUMENT, path)
+        plain = read_plain(_CHAIN, path)
+        return check_document(_CHAIN, plain, path), plain
+    plain = read_plain(_DOCUMENT, path)
+    manifest = check_document(_DOCUMENT, plain, path)
     if manifest.pipeline.family == chain.FAMILY:
         msg = f"{path}: {chain.FAMILY!r} is no pipeline of one artifact; export the artifact again"
         raise ArtifactError(msg)
-    return manifest
+    return manifest, plain
 
 
 def write_chain(folder: Path, names: Sequence[str]) -> None:

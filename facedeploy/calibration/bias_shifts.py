@@ -7,7 +7,7 @@ against float, channel by channel, and set right before the next piece reads it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from facedeploy import pipelines
 from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.calibration.observed_graph import Graph
+from facedeploy.calibration.quantizable_layers import choose
 from facedeploy.core.images import read_picture
-from facedeploy.core.optional_imports import require
-from facedeploy.graph.index import infer_shapes, infer_values, reads
+from facedeploy.graph.index import infer_shapes, infer_values, reads, weight_names
 from facedeploy.graph.passes.correct_bias import correctable
 from facedeploy.graph.passes.insert_qdq import insert_qdq
 from facedeploy.graph.ranges import Range, Ranges, Scheme
+from facedeploy.graph.rewrite import part_of, shapeless
 from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import open_session
 from facedeploy.runtimes.wrapped import Watched
@@ -81,12 +82,12 @@ def show(
 
 def corrected(graph: Graph, ranges: Ranges, feeds: Sequence[Arrays], threads: int) -> dict[str, Range]:
     """The ranges of a network with the correction of each layer that may be int8, in both schemes."""
-    reasons = {v.name for v in graph.layers if v.reason}
-    layers = {name: values for name, values in ranges.items() if name in graph.own and name not in reasons}
+    layers = {name: ranges[name] for name in choose(graph.layers) if name in graph.own}
+    floats = float_means(graph, layers, feeds, threads)
     sizes = graph.sizes()
 
     def back(scheme: Scheme) -> dict[str, tuple[float, ...]]:
-        found = measure_shifts(graph, layers, feeds, scheme, threads)
+        found = measure_shifts(graph, layers, feeds, floats, scheme, threads)
         return {n: tuple(float(f"{v:.6g}") for v in -shift * sizes.get(n, 1)) for n, shift in found.items()}
 
     symmetric, asymmetric = back("symmetric"), back("asymmetric")
@@ -96,103 +97,75 @@ def corrected(graph: Graph, ranges: Ranges, feeds: Sequence[Arrays], threads: in
     }
 
 
-def measure_shifts(graph: Graph, layers: Ranges, feeds: Sequence[Arrays], scheme: Scheme, threads: int = 0) -> Means:
+def float_means(graph: Graph, layers: Ranges, feeds: Sequence[Arrays], threads: int = 0) -> Means:
+    """Output of each layer that has a bias -> the mean of each of its channels (C,) in float."""
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in _outputs(graph, layers)}
+    if not found or not feeds:
+        return {}
+    with graph.open(RuntimeOptions(threads), found) as runtime:
+        for feed in feeds:
+            outputs = runtime.run(feed)
+            for name, seen in found.items():
+                seen.append(_mean(outputs[name]))
+    return {name: np.mean(seen, axis=0) for name, seen in found.items()}
+
+
+def measure_shifts(
+    graph: Graph, layers: Ranges, feeds: Sequence[Arrays], floats: Means, scheme: Scheme, threads: int = 0
+) -> Means:
     """Name of a layer's weight -> what int8 adds to the mean of each of its outputs (C,), in the graph's own units.
 
     Args:
         graph: The float graph, of whose layers those that have a bias are measured.
         layers: Those that are int8, with the ranges of what they read.
         feeds: What the network is shown.
+        floats: What it gives in float, from `float_means`.
         scheme: Of the int8.
         threads: CPU threads; 0 for every core.
     """
-    wanted = {
-        node.output[0]: name for name, nodes in correctable(graph.model).items() if name in layers for node in nodes
-    }
-    if not wanted or not feeds:
+    if not floats:
         return {}
-    floats = _float_means(graph, list(wanted), feeds, threads)
-    model = insert_qdq(graph.model, layers, scheme)
+    layer_of = _outputs(graph, layers)
     values = [dict(feed) for feed in feeds]
     found: dict[str, list[NDArray[np.float64]]] = {}
-    for piece, last in _pieces(model, set(wanted)):
+    for piece, last, later in _pieces(insert_qdq(graph.model, layers, scheme), layer_of):
         session = open_session(piece.SerializeToString(), threads)
         names = [v.name for v in piece.graph.output]
         for value in values:
             made = session.run(names, {v.name: value[v.name] for v in piece.graph.input})
             value.update(zip(names, made, strict=True))
-        if last is None:
-            break
         shift = np.mean([_mean(value[last]) for value in values], axis=0) - floats[last]
-        found.setdefault(wanted[last], []).append(shift)
+        found.setdefault(layer_of[last], []).append(shift)
         for value in values:
             value[last] = (value[last] - shift.reshape(_along(value[last].ndim))).astype(np.float32)
-        needed = _needed(model, last)
-        for value in values:
-            for name in [n for n in value if n not in needed]:
+            for name in value.keys() - later:
                 del value[name]
     return {name: np.mean(shifts, axis=0) for name, shifts in found.items()}
 
 
-def _float_means(graph: Graph, tensors: Sequence[str], feeds: Sequence[Arrays], threads: int) -> Means:
-    means: dict[str, list[NDArray[np.float64]]] = {name: [] for name in tensors}
-    with graph.open(RuntimeOptions(threads), tensors) as runtime:
-        for feed in feeds:
-            outputs = runtime.run(feed)
-            for name, seen in means.items():
-                seen.append(_mean(outputs[name]))
-    return {name: np.mean(seen, axis=0) for name, seen in means.items()}
+def _outputs(graph: Graph, layers: Ranges) -> dict[str, str]:
+    """Output of each of some layers that has a bias -> its weight."""
+    return {
+        node.output[0]: name for name, nodes in correctable(graph.model).items() if name in layers for node in nodes
+    }
 
 
-def _pieces(model: onnx.ModelProto, ends: set[str]) -> list[tuple[onnx.ModelProto, str | None]]:
-    """The graph in pieces, each but the last with the tensor that it ends with."""
-    pieces, begin = [], 0
-    nodes = list(model.graph.node)
-    types = infer_values(model)
+def _pieces(model: onnx.ModelProto, ends: Container[str]) -> Iterator[tuple[onnx.ModelProto, str, set[str]]]:
+    """The graph in pieces up to its last end: each with the tensor that it ends with, and what is read after it."""
+    nodes, begin = list(model.graph.node), 0
+    types, weights = infer_values(model), weight_names(model)
     for i, node in enumerate(nodes):
-        if node.output[0] in ends:
-            pieces.append((_piece(model, nodes, begin, i + 1, types), node.output[0]))
-            begin = i + 1
-    return pieces
-
-
-def _piece(
-    model: onnx.ModelProto,
-    nodes: Sequence[onnx.NodeProto],
-    begin: int,
-    end: int,
-    types: Mapping[str, onnx.ValueInfoProto],
-) -> onnx.ModelProto:
-    """Some nodes in a row as a model: from what they read to what later ones read."""
-    library: Any = require("onnx", "export")
-    mine = nodes[begin:end]
-    made = {name for node in mine for name in node.output}
-    read = dict.fromkeys(name for node in mine for name in reads(node))
-    later = {name for node in nodes[end:] for name in reads(node)}
-    weights = {w.name for w in model.graph.initializer}
-
-    def value(name: str) -> onnx.ValueInfoProto:
-        kind = types[name].type.tensor_type.elem_type if name in types else library.TensorProto.FLOAT
-        info: onnx.ValueInfoProto = library.helper.make_tensor_value_info(name, kind, None)
-        return info
-
-    piece: onnx.ModelProto = library.ModelProto()
-    piece.CopyFrom(model)
-    for name in ("node", "input", "output", "value_info", "initializer"):
-        piece.graph.ClearField(name)
-    piece.graph.node.extend(mine)
-    piece.graph.initializer.extend(w for w in model.graph.initializer if w.name in read)
-    piece.graph.input.extend(value(name) for name in read if name not in made and name not in weights)
-    outputs = {nodes[end - 1].output[0], *(made & later)}
-    piece.graph.output.extend(value(name) for name in sorted(outputs))
-    return piece
-
-
-def _needed(model: onnx.ModelProto, last: str) -> set[str]:
-    """What is read after a tensor was made."""
-    nodes = list(model.graph.node)
-    end = next(i for i, node in enumerate(nodes) if last in node.output)
-    return {name for node in nodes[end + 1 :] for name in reads(node)}
+        last = node.output[0]
+        if last not in ends:
+            continue
+        mine = nodes[begin : i + 1]
+        made = {name for each in mine for name in each.output}
+        read = dict.fromkeys(name for each in mine for name in reads(each))
+        later = {name for each in nodes[i + 1 :] for name in reads(each)}
+        inputs = [shapeless(name, types) for name in read if name not in made and name not in weights]
+        outputs = [shapeless(name, types) for name in sorted({last, *(made & later)})]
+        yield part_of(model, mine, inputs, outputs), last, later
+        begin = i + 1
 
 
 def _mean(values: NDArray[Any]) -> NDArray[np.float64]:

@@ -10,11 +10,13 @@ import hashlib
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facedeploy.calibration.observed_graph import Graph
 from facedeploy.core.optional_imports import require
+from facedeploy.graph.index import infer_values
 from facedeploy.graph.ranges import Ranges
+from facedeploy.graph.rewrite import part_of, shapeless
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import open_session
 from facedeploy.runtimes.wrapped import Replayed, Watched
@@ -56,7 +58,6 @@ class Variant:
 
     def __init__(self, graph: Graph, layers: Ranges) -> None:
         self.graph, self.layers = graph.quantised(layers), layers
-        library: Any = require("onnx", "export")
         model = self.graph.model
         constants = {w.name for w in model.graph.initializer}
         changed: set[str] = set()
@@ -72,31 +73,12 @@ class Variant:
         weights = {w.name for w in model.graph.initializer}
         self.boundary = tuple(name for name in needed if name not in made and name not in weights)
         self.outputs = tuple(t.name for t in graph.spec.outputs if t.name in changed)
-        inferred = library.shape_inference.infer_shapes(graph.model).graph
-        self._types = {
-            v.name: v.type.tensor_type.elem_type for v in (*inferred.input, *inferred.value_info, *inferred.output)
-        }
+        self._types = infer_values(graph.model)
 
     def suffix(self) -> onnx.ModelProto:
         """The changed part as a model from the boundary to the outputs."""
-        library: Any = require("onnx", "export")
-        model: onnx.ModelProto = library.ModelProto()
-        model.CopyFrom(self.graph.model)
-        graph = model.graph
-        for name in ("node", "input", "output", "value_info", "initializer"):
-            graph.ClearField(name)
-        used = {name for node in self._nodes for name in node.input}
-        graph.node.extend(self._nodes)
-        graph.initializer.extend(w for w in self.graph.model.graph.initializer if w.name in used)
-        graph.input.extend(self._value(name) for name in self.boundary)
-        graph.output.extend(self._value(name) for name in self.outputs)
-        return model
-
-    def _value(self, name: str) -> onnx.ValueInfoProto:
-        library: Any = require("onnx", "export")
-        kind = self._types.get(name, library.TensorProto.FLOAT)
-        value: onnx.ValueInfoProto = library.helper.make_tensor_value_info(name, kind, None)
-        return value
+        inputs, outputs = ([shapeless(n, self._types) for n in names] for names in (self.boundary, self.outputs))
+        return part_of(self.graph.model, self._nodes, inputs, outputs)
 
 
 def open_variant(variant: Variant, capture: Capture, options: RuntimeOptions) -> Runtime:

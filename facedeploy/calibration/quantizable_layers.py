@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from facedeploy.core.optional_imports import onnx
 from facedeploy.graph.index import GraphIndex
@@ -66,6 +67,21 @@ def find_layers(model: onnx.ModelProto) -> tuple[QuantizableLayer, ...]:
         for i, node in enumerate(nodes)
         if node.op_type in INT8_LAYERS and _is_layer(node, index)
     )
+
+
+def choose(
+    layers: Sequence[QuantizableLayer], keep_float: Sequence[str] = (), allow: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Names of the layers of a network to quantise: those without a reason against it and those that match `allow`, but
+    for those that match `keep_float`. Both are shell patterns on names. Layers that share a weight are int8 together.
+    """
+
+    def matches(name: str, patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(name, p) for p in patterns)
+
+    names = dict.fromkeys(v.name for v in layers)
+    reasoned = {v.name for v in layers if v.reason}
+    return tuple(n for n in names if (n not in reasoned or matches(n, allow)) and not matches(n, keep_float))
 
 
 def _is_layer(node: onnx.NodeProto, index: GraphIndex) -> bool:

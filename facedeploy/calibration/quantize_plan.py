@@ -11,7 +11,7 @@ from facedeploy.artifact.loss import Loss
 from facedeploy.artifact.manifest import Calibration
 from facedeploy.calibration.face_crops import faces_of
 from facedeploy.calibration.observed_graph import Graph, open_graphs
-from facedeploy.calibration.quantizable_layers import SHAPES, QuantizableLayer
+from facedeploy.calibration.quantizable_layers import SHAPES, QuantizableLayer, choose
 from facedeploy.calibration.sensitivity import fit, judge_on, measure_loss, measure_sensitivity
 from facedeploy.calibration.session import (
     DEFAULT_COUNT,
@@ -212,21 +212,6 @@ def plan_of(
         name: {layer: range_of(table, name, layer) for layer in choose(graph.layers, keep_float, allow)}
         for name, graph in graphs.items()
     }
-
-
-def choose(
-    layers: Sequence[QuantizableLayer], keep_float: Sequence[str] = (), allow: Sequence[str] = ()
-) -> tuple[str, ...]:
-    """Names of the layers of a network to quantise: those without a reason against it and those that match `allow`, but
-    for those that match `keep_float`. Both are shell patterns on names. Layers that share a weight are int8 together.
-    """
-
-    def matches(name: str, patterns: Sequence[str]) -> bool:
-        return any(fnmatchcase(name, p) for p in patterns)
-
-    names = dict.fromkeys(v.name for v in layers)
-    reasoned = {v.name for v in layers if v.reason}
-    return tuple(n for n in names if (n not in reasoned or matches(n, allow)) and not matches(n, keep_float))
 
 
 def check_patterns(layers: Sequence[QuantizableLayer], patterns: Sequence[str]) -> None:

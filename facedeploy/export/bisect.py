@@ -16,6 +16,7 @@ from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.optional_imports import onnx
 from facedeploy.export.compiler import Compile, Job
 from facedeploy.graph.index import shape_of
+from facedeploy.graph.rewrite import part_of
 from facedeploy.metrics.box_overlap import BoxOutputs
 from facedeploy.runtimes.base import Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
@@ -75,10 +76,7 @@ def beginning(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
         for name in dict.fromkeys(n for node in graph.node[:count] for n in node.output)
         if name in made & wanted & set(typed) and typed[name].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     ]
-    used = {name for node in graph.node[:count] for name in node.input}
-    weights = [w for w in graph.initializer if w.name in used]
-    part = onnx.helper.make_graph(graph.node[:count], graph.name or "part", graph.input, outputs, weights)
-    return onnx.helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
+    return part_of(model, graph.node[:count], graph.input, outputs)
 
 
 def spec_of(model: onnx.ModelProto, spec: NetworkSpec) -> NetworkSpec:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from facedeploy import pipelines
 from facedeploy.artifact.manifest import NetworkEntry, PipelineEntry
 from facedeploy.core.errors import ParityError
 from facedeploy.core.face import Face
+from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.preprocess import Image
 from facedeploy.core.synthetic_faces import scene
 from facedeploy.core.target import Precision
 from facedeploy.export.check_network import NetworkExport, candidates
+from facedeploy.metrics.face_matching import side
 from facedeploy.pipelines.base import Looker, Pipeline
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Opener, Runtime, RuntimeOptions
@@ -106,8 +108,6 @@ def check_faces(found: Found, reference: Found, expected: Found | None, precisio
     Raises:
         ParityError: says of which faces what is how far off.
     """
-    if sum(map(len, reference)) < _FEW:
-        return
     problems: dict[str, str] = {}
     for group in _groups(reference):
         limits = _limits(precision, None if expected is None else group.errors(reference, expected, precision))
@@ -124,7 +124,7 @@ def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntr
     Args:
         jobs: All networks of the model.
         entries: What became of each.
-        judged: Whether the cost of int8 was looked at already, or does not matter.
+        judged: Whether what the precision costs was looked at already, or does not matter.
 
     Returns:
         Whether the scenes show faces enough to say something.
@@ -138,11 +138,15 @@ def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntr
     scenes = draw(jobs[0].network.spec.picture_size)
     expected = None
     with tempfile.TemporaryDirectory() as work:
-        reference = faces_of(entry, _floats(jobs, Path(work)), scenes)
+        # The float graphs were held against the original output by output, and are faster than PyTorch.
+        floats = _graphs(Path(work) / "fp32", [(job.network.spec, job.network.write) for job in jobs])
+        reference = faces_of(entry, floats, scenes)
         if reference is None or sum(map(len, reference)) < _FEW:
             return False
         if precision in ("fp16", "int8"):
-            expected = faces_of(entry, _expected(jobs, entries, Path(work)), scenes)
+            pairs = zip(jobs, entries, strict=True)
+            writers = [(job.network.spec, functools.partial(job.write_expected, made)) for job, made in pairs]
+            expected = faces_of(entry, _graphs(Path(work) / precision, writers), scenes)
     for substitute in candidates(target, entries[0]):
         compiled = {
             job.network.spec.name: functools.partial(_open, job, network, substitute)
@@ -151,30 +155,19 @@ def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntr
         found = faces_of(entry, compiled, scenes, twice=True)
         assert found is not None  # As the reference.
         check_faces(found, reference, expected, precision)
-        if not judged and precision == "int8" and (problems := judge(reference, found, precision, _THRESHOLD)):
+        if not judged and (problems := judge(reference, found, precision, _THRESHOLD)):
             msg = f"on drawn scenes {'; '.join(problems)}: {parity.INT8_ADVICE}"
             raise ParityError(msg)
     return True
 
 
-def _floats(jobs: Sequence[NetworkExport], work: Path) -> dict[str, Opener]:
-    """The float graphs, which were held against the original output by output, and are faster than PyTorch."""
+def _graphs(folder: Path, writers: Iterable[tuple[NetworkSpec, Callable[[Path], object]]]) -> dict[str, Opener]:
+    """Networks in ONNX Runtime, each from the graph that its writer writes."""
     networks: dict[str, Opener] = {}
-    for job in jobs:
-        spec = job.network.spec
-        path = work / f"{spec.name}-fp32.onnx"
-        job.network.write(path)
-        networks[spec.name] = functools.partial(OnnxRuntimeRuntime, path, spec)
-    return networks
-
-
-def _expected(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntry], work: Path) -> dict[str, Opener]:
-    """The graphs of the precision."""
-    networks: dict[str, Opener] = {}
-    for job, entry in zip(jobs, entries, strict=True):
-        spec = job.network.spec
-        path = work / f"{spec.name}.onnx"
-        job.write_expected(entry, path)
+    folder.mkdir()
+    for spec, write in writers:
+        path = folder / f"{spec.name}.onnx"
+        write(path)
         networks[spec.name] = functools.partial(OnnxRuntimeRuntime, path, spec)
     return networks
 
@@ -218,7 +211,7 @@ class _Group:
     high: float = np.inf
 
     def errors(self, reference: Found, found: Found, precision: Precision) -> FaceErrors:
-        mine = [[f for f in each if self.low <= _side(f) < self.high] for each in reference]
+        mine = [[f for f in each if self.low <= side(f) < self.high] for each in reference]
         errors = measure_faces(mine, found, _THRESHOLD + FACE_LIMITS[precision].margin)
         # What is extra to the faces of one size are those of another.
         return replace(errors, extra=0) if self.name else errors
@@ -226,17 +219,12 @@ class _Group:
 
 def _groups(reference: Found) -> list[_Group]:
     """All faces, and those of each third by size, where these are enough."""
-    sides = sorted(_side(face) for faces in reference for face in faces)
+    sides = sorted(side(face) for faces in reference for face in faces)
     if len(sides) < 3 * _GROUP:
         return [_Group()]
     small, large = sides[len(sides) // 3], sides[2 * len(sides) // 3]
     sizes = (("small", 0.0, small), ("middle", small, large), ("large", large, np.inf))
     return [_Group(), *(_Group(f"of the {name} faces ", low, high) for name, low, high in sizes)]
-
-
-def _side(face: Face) -> float:
-    x1, y1, x2, y2 = face.box
-    return float(np.sqrt(max((x2 - x1) * (y2 - y1), 0.0)))
 
 
 def _furthest(first: list[Face], second: list[Face]) -> float:

@@ -132,8 +132,10 @@ def export(
         calibration = chosen.calibration
         if target.backend != "torch":
             progress("the faces on drawn scenes")
-            # Pictures say more of what int8 costs than drawn faces.
-            judged = (int8 is not None and int8.force) or (calibration is not None and calibration.loss is not None)
+            # A float precision was judged by its tensors; of int8 pictures say more than drawn faces.
+            forced = int8 is not None and int8.force
+            on_pictures = calibration is not None and calibration.loss is not None
+            judged = target.precision != "int8" or forced or on_pictures
             if not check_on_scenes(jobs, networks, judged) and not judged:
                 parity.check(rows, target.precision)
         if calibration is not None and target.backend in _TIMED:

@@ -24,6 +24,26 @@ def replace_weights(model: onnx.ModelProto, weights: Iterable[onnx.TensorProto])
     model.graph.initializer.extend(kept)
 
 
+def part_of(
+    model: onnx.ModelProto,
+    nodes: Iterable[onnx.NodeProto],
+    inputs: Iterable[onnx.ValueInfoProto],
+    outputs: Iterable[onnx.ValueInfoProto],
+) -> onnx.ModelProto:
+    """Some nodes of a graph as a model of their own, with the weights that they read."""
+    mine = list(nodes)
+    used = {name for node in mine for name in reads(node)}
+    weights = [w for w in model.graph.initializer if w.name in used]
+    graph = onnx.helper.make_graph(mine, model.graph.name or "part", list(inputs), list(outputs), weights)
+    return onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+def shapeless(name: str, types: Mapping[str, onnx.ValueInfoProto]) -> onnx.ValueInfoProto:
+    """A tensor as an end of a part, of its type and any shape; float where its type is not known."""
+    kind = types[name].type.tensor_type.elem_type if name in types else onnx.TensorProto.FLOAT
+    return onnx.helper.make_tensor_value_info(name, kind, None)
+
+
 def in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
     """In an order of computation. Only Q/DQ pairs can stand too late: what reads them early waits for them."""
     made_here = {name for node in nodes for name in node.output}

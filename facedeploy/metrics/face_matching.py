@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from facedeploy.core.boxes import areas
 from facedeploy.core.face import Face
 from facedeploy.metrics.average_precision import boxes_and_scores
 from facedeploy.metrics.box_matching import match_by_overlap
@@ -91,12 +92,10 @@ def compare_faces(reference: Sequence[Sequence[Face]], found: Sequence[Sequence[
             default=0.0,
         ),
         score=max((abs(a.score - b.score) for a, b in pairs), default=0.0),
-        angle=max((_angle_difference(a, b) for a, b in pairs), default=0.0),
-        points=max((_point_difference(a, b) for a, b in pairs), default=0.0),
+        angle=max((v for a, b in pairs for v in angle_distances(a, b)), default=0.0),
+        points=max((_finite(v) for a, b in pairs for v in point_distances(a, b)), default=0.0),
         cosine=min((cosine(a.embedding, b.embedding) for a, b in pairs if a.embedding and b.embedding), default=1.0),
-        classes=max(
-            (abs(v - (b.classes or {})[n]) for a, b in pairs for n, v in (a.classes or {}).items()), default=0.0
-        ),
+        classes=max((v for a, b in pairs for v in class_distances(a, b)), default=0.0),
     )
 
 
@@ -108,16 +107,33 @@ def cosine(a: Sequence[float], b: Sequence[float]) -> float:
     return found if math.isfinite(found) else -1.0
 
 
-def _point_difference(a: Face, b: Face) -> float:
+def side(face: Face) -> float:
+    """sqrt(w * h) of the box, pixels; 0 where it has no area."""
+    return math.sqrt(float(areas(np.array(face.box, float))))
+
+
+def point_distances(a: Face, b: Face) -> list[float]:
+    """The mean distance of their landmarks, in percent of the first one's side; empty where one has none.
+
+    NaN where the box has no area.
+    """
     if a.landmarks is None or b.landmarks is None:
-        return 0.0
+        return []
     distances = np.linalg.norm(np.asarray(a.landmarks, float) - np.asarray(b.landmarks, float), axis=1)
-    x1, y1, x2, y2 = a.box
-    side = math.sqrt(max((x2 - x1) * (y2 - y1), 0.0))
-    mean = 100 * float(distances.mean()) / side if side > 0 else math.inf
-    return mean if math.isfinite(mean) else float(np.finfo(np.float32).max)
+    return [100 * float(distances.mean()) / (side(a) or math.nan)]
 
 
-def _angle_difference(a: Face, b: Face) -> float:
+def angle_distances(a: Face, b: Face) -> list[float]:
+    """How far each angle that both have is off, degrees."""
     angles = [(getattr(a, n), getattr(b, n)) for n in ("yaw", "pitch", "roll")]
-    return max((float(angle_distance(p, q)) for p, q in angles if None not in (p, q)), default=0.0)
+    return [float(angle_distance(p, q)) for p, q in angles if None not in (p, q)]
+
+
+def class_distances(a: Face, b: Face) -> list[float]:
+    """How far the probability of each class is off, 0..1."""
+    return [abs(value - (b.classes or {})[name]) for name, value in (a.classes or {}).items()]
+
+
+def _finite(value: float) -> float:
+    """JSON has no NaN, and what is no number is as far off as can be."""
+    return value if math.isfinite(value) else float(np.finfo(np.float32).max)

@@ -12,8 +12,14 @@ from numpy.typing import NDArray
 
 from facedeploy.core.face import Face
 from facedeploy.core.target import Precision
-from facedeploy.metrics.face_matching import cosine, match
-from facedeploy.metrics.pose import angle_distance
+from facedeploy.metrics.face_matching import (
+    angle_distances,
+    class_distances,
+    cosine,
+    match,
+    point_distances,
+    side,
+)
 
 # Of so many faces one may be another candidate of the same face: where two have nearly the same score, rounding decides
 # which of them suppresses the other. Measured on photographs: one of 300 in fp16.
@@ -108,10 +114,10 @@ def measure_faces(
         extra=extra - flat,
         box=_typical(both, _box),
         shift=_shift(both),
-        points=_typical(both, _points),
+        points=_typical(both, point_distances),
         score=_typical(both, lambda a, b: [abs(a.score - b.score)]),
-        degrees=_typical(both, _angles),
-        classes=_typical(both, _classes),
+        degrees=_typical(both, angle_distances),
+        classes=_typical(both, class_distances),
         cosine=_typical(both, _cosines),
     )
 
@@ -166,7 +172,7 @@ def _unmatched(faces: Sequence[Face], matched: Sequence[Face], sure: float) -> i
 
 def _flat(faces: Sequence[Sequence[Face]], sure: float) -> int:
     """How many boxes have no area."""
-    return sum(math.isnan(_side(face)) and face.score >= sure for face in chain.from_iterable(faces))
+    return sum(not side(face) and face.score >= sure for face in chain.from_iterable(faces))
 
 
 def _typical(pairs: Sequence[tuple[Face, Face]], measure: Callable[[Face, Face], Sequence[float]]) -> float:
@@ -184,7 +190,7 @@ def _shift(pairs: Sequence[tuple[Face, Face]]) -> float:
     """The largest mean over faces of a coordinate of a box, with its sign, in percent of the box."""
     if len(pairs) < _MANY:
         return 0.0
-    off = np.nan_to_num(np.array([100 * (np.array(b.box) - a.box) / _side(a) for a, b in pairs]), nan=np.inf)
+    off = np.nan_to_num(np.array([100 * (np.array(b.box) - a.box) / side(a) for a, b in pairs]), nan=np.inf)
     return float(np.abs(off[_same(np.abs(off).max(axis=1))].mean(axis=0)).max())
 
 
@@ -194,30 +200,8 @@ def _same(off: NDArray[np.float64]) -> NDArray[np.intp]:
     return order[: len(off) - (0 if len(off) < _LEAST else math.ceil(_CHOSEN_OTHERWISE * len(off)))]
 
 
-def _side(face: Face) -> float:
-    """sqrt(w * h) of the box; NaN where it has no area."""
-    x1, y1, x2, y2 = face.box
-    return math.sqrt((x2 - x1) * (y2 - y1)) if x2 > x1 and y2 > y1 else math.nan
-
-
 def _box(a: Face, b: Face) -> list[float]:
-    return [100 * abs(p - q) / _side(a) for p, q in zip(a.box, b.box, strict=True)]
-
-
-def _points(a: Face, b: Face) -> list[float]:
-    if a.landmarks is None or b.landmarks is None:
-        return []
-    between: NDArray[np.float64] = np.asarray(a.landmarks, float) - np.asarray(b.landmarks, float)
-    return [100 * float(np.linalg.norm(between, axis=1).mean()) / _side(a)]
-
-
-def _angles(a: Face, b: Face) -> list[float]:
-    angles = [(getattr(a, n), getattr(b, n)) for n in ("yaw", "pitch", "roll")]
-    return [float(angle_distance(p, q)) for p, q in angles if None not in (p, q)]
-
-
-def _classes(a: Face, b: Face) -> list[float]:
-    return [abs(value - (b.classes or {})[name]) for name, value in (a.classes or {}).items()]
+    return [100 * abs(p - q) / side(a) for p, q in zip(a.box, b.box, strict=True)]
 
 
 def _cosines(a: Face, b: Face) -> list[float]:

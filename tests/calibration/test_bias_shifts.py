@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
-from facedeploy.calibration.bias_shifts import corrected, measure_shifts
+from facedeploy.calibration.bias_shifts import corrected, float_means, measure_shifts
 from facedeploy.calibration.observed_graph import Graph
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.graph.index import tensor_of
@@ -140,9 +140,13 @@ def test_only_layers_that_are_int8_are_measured(rng: np.random.Generator) -> Non
     chosen = ranges(model, shown)
     graph = Graph.of(model, SPEC)
     some = {name: chosen[name] for name in ("b", "d")}
-    assert set(measure_shifts(graph, some, shown, "symmetric")) == {"b", "d"}
-    assert measure_shifts(graph, {}, shown, "symmetric") == {}
-    assert measure_shifts(graph, chosen, [], "symmetric") == {}
+
+    def measured(layers: Ranges, seen: list[Arrays]) -> set[str]:
+        return set(measure_shifts(graph, layers, seen, float_means(graph, layers, seen), "symmetric"))
+
+    assert measured(some, shown) == {"b", "d"}
+    assert measured({}, shown) == set()
+    assert measured(chosen, []) == set()
     lowered = dataclasses.replace(graph, own=frozenset("ab"))
     found = corrected(lowered, chosen, shown, 1)
     assert {name for name, values in found.items() if values.symmetric} == {"a", "b"}

@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from facedeploy.calibration.observed_graph import Graph, open_graphs
-from facedeploy.calibration.quantizable_layers import DECODING, FINAL, POSITIONS, QuantizableLayer, find_layers
-from facedeploy.calibration.quantize_plan import Int8Options, choose, plan_of
+from facedeploy.calibration.quantizable_layers import DECODING, FINAL, POSITIONS, QuantizableLayer, choose, find_layers
+from facedeploy.calibration.quantize_plan import Int8Options, plan_of
 from facedeploy.calibration.table import RangeTable
 from facedeploy.core.errors import InputError
 from facedeploy.export.compiler import Job

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from facedeploy.core.optional_imports import onnx
 from facedeploy.graph.index import GraphIndex, attributes, infer_shapes, tensor_of
+from facedeploy.graph.operators import takes_bias
 
 Floats = NDArray[np.float32]
 
@@ -146,8 +147,4 @@ def _flattens(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> 
 
 def _is_layer(node: onnx.NodeProto) -> bool:
     """Whether a node is a convolution, or a Gemm that is x W' + b."""
-    if node.op_type != "Gemm":
-        return node.op_type == "Conv"
-    values = attributes(node)
-    plain = values.get("alpha", 1.0) == values.get("beta", 1.0) == 1.0
-    return plain and values.get("transB") == 1 and not values.get("transA")
+    return takes_bias(node) and (node.op_type != "Gemm" or attributes(node).get("transB") == 1)

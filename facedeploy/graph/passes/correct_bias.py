@@ -13,8 +13,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from facedeploy.core.optional_imports import onnx
-from facedeploy.graph.index import GraphIndex, attributes, tensor_of
+from facedeploy.graph.index import GraphIndex, tensor_of
+from facedeploy.graph.operators import takes_bias
 from facedeploy.graph.ranges import Ranges, Scheme
+from facedeploy.graph.rewrite import replace_weights
 
 
 def correctable(model: onnx.ModelProto) -> Mapping[str, tuple[onnx.NodeProto, ...]]:
@@ -26,7 +28,7 @@ def correctable(model: onnx.ModelProto) -> Mapping[str, tuple[onnx.NodeProto, ..
         if len(node.input) < 2 or node.input[1] not in index.weights:
             continue
         name, bias = node.input[1], _bias(node)
-        if not _takes_bias(node) or (bias and bias not in index.weights):
+        if not takes_bias(node) or (bias and bias not in index.weights):
             refused.add(name)
         found[name] = (*found.get(name, ()), node)
     return {name: nodes for name, nodes in found.items() if name not in refused}
@@ -46,29 +48,19 @@ def correct_biases(model: onnx.ModelProto, layers: Ranges, scheme: Scheme) -> on
         return model
     result = copy.deepcopy(model)
     index = GraphIndex.of(result)
+    new: list[onnx.TensorProto] = []
     for name, nodes in correctable(result).items():
         for node in nodes if name in changes else ():
             bias, change = _bias(node), np.asarray(changes[name], np.float32)
             old = index.array(bias) if bias else np.zeros(len(change), np.float32)
             corrected = f"{node.output[0]}_corrected"
-            result.graph.initializer.append(tensor_of((old + change).astype(np.float32), corrected))
+            new.append(tensor_of((old + change).astype(np.float32), corrected))
             del node.input[2:]
             node.input.append(corrected)
-    used = GraphIndex.of(result).readers
-    kept = [w for w in result.graph.initializer if w.name in used]
-    del result.graph.initializer[:]
-    result.graph.initializer.extend(kept)
+    replace_weights(result, [*result.graph.initializer, *new])
     return result
 
 
 def _bias(node: onnx.NodeProto) -> str:
     """Name of a layer's bias, empty where it has none."""
     return node.input[2] if len(node.input) > 2 else ""
-
-
-def _takes_bias(node: onnx.NodeProto) -> bool:
-    """Whether a node is x W + b, with a b for each channel."""
-    if node.op_type != "Gemm":
-        return node.op_type == "Conv"
-    values = attributes(node)
-    return values.get("alpha", 1.0) == values.get("beta", 1.0) == 1.0 and not values.get("transA")
