@@ -129,14 +129,14 @@ def export(
             jobs.append(job)
             networks.append(entry)
             rows += checked
-        calibration = chosen.calibration
+        calibration, unsaid = chosen.calibration, ""
         if target.backend != "torch":
             progress("the faces on drawn scenes")
             # A float precision was judged by its tensors; of int8 pictures say more than drawn faces.
             forced = int8 is not None and int8.force
             on_pictures = calibration is not None and calibration.loss is not None
             judged = target.precision != "int8" or forced or on_pictures
-            if not check_on_scenes(jobs, networks, judged) and not judged:
+            if (unsaid := check_on_scenes(jobs, networks, judged)) and not judged:
                 parity.check(rows, target.precision)
         if calibration is not None and target.backend in _TIMED:
             progress("compare the speed with fp32")
@@ -155,7 +155,7 @@ def export(
                 origin=source.origin,
                 settings=dict(source.settings),
                 recognised=source.recognised,
-                notes=source.notes,
+                notes=(*source.notes, *([unsaid] if unsaid else [])),
                 options=dict(options or {}),
             ),
         )
