@@ -54,6 +54,10 @@ _PIXELS = 1e-3  # Two runs of one runtime on one picture are nearly the same.
 Found = list[list[Face]]
 
 
+class TooCoarseError(ParityError):
+    """The compile is right, and the precision costs too many faces."""
+
+
 @dataclass(frozen=True)
 class Scene:
     """A drawn picture and the faces in it."""
@@ -133,7 +137,8 @@ def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntr
         Why nothing can be said from them; empty where it can.
 
     Raises:
-        ParityError: they are not the same faces.
+        ParityError: they are not what the precision makes of them.
+        TooCoarseError: they are, and the precision costs too much.
     """
     source, target = jobs[0].source, jobs[0].target
     precision = target.precision
@@ -163,7 +168,7 @@ def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntr
         check_faces(found, reference, expected, precision)
         if not judged and (problems := judge(reference, found, precision, _THRESHOLD)):
             msg = f"on drawn scenes {'; '.join(problems)}: {parity.INT8_ADVICE}"
-            raise ParityError(msg)
+            raise TooCoarseError(msg)
     return ""
 
 

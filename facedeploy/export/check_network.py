@@ -51,15 +51,18 @@ class NetworkExport:
         onnx.save(correct_biases(onnx.load(path), layers, SCHEMES[self.target.backend]), path)
         self._equalise(path)
 
+    def write_compiled(self, entry: NetworkEntry, path: Path) -> None:
+        """Write the float32 graph that was compiled."""
+        if self.target.precision == "int8":
+            self.write_corrected(path, {name: self.int8[name] for name in entry.int8})
+        else:
+            self.write(path)
+
     def write_expected(self, entry: NetworkEntry, path: Path) -> None:
         """Write the graph that says in ONNX Runtime what the precision costs when the compile is right."""
         float_path = path.with_name(f"float-{path.name}")
-        if self.target.precision == "int8":
-            self.write_corrected(float_path, {name: self.int8[name] for name in entry.int8})
-            write_simulation(float_path, entry, self.int8, self.target.backend, path)
-        else:
-            self.write(float_path)
-            onnx.save(compute_float16(onnx.load(float_path), entry.float32), path)
+        self.write_compiled(entry, float_path)
+        write_expected(float_path, entry, self.target, self.int8, path)
         float_path.unlink()
 
     def _equalise(self, path: Path) -> None:
@@ -69,6 +72,22 @@ class NetworkExport:
     def measure(self, reference: Runtime, runtime: Runtime) -> tuple[Parity, ...]:
         """How far a runtime of the network is from the reference."""
         return parity.measure(reference, runtime, self.feeds, self.target.precision, self.source.boxes)
+
+
+def write_expected(onnx_path: Path, entry: NetworkEntry, target: Target, layers: Ranges, path: Path) -> None:
+    """Write what a right compile of a float32 graph computes, as a graph of the target's precision.
+
+    Args:
+        onnx_path: The float32 graph.
+        entry: What became of it.
+        target: Of fp16 or int8.
+        layers: Ranges of at least the layers that the entry has in int8.
+        path: The file to write.
+    """
+    if target.precision == "int8":
+        write_simulation(onnx_path, entry, layers, target.backend, path)
+    else:
+        onnx.save(compute_float16(onnx.load(onnx_path), entry.float32), path)
 
 
 def describe_compiled(spec: NetworkSpec, folder: Path, compiled: Compiled) -> NetworkEntry:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from facedeploy.core.network_spec import NetworkSpec
-from facedeploy.core.target import Precision
+from facedeploy.core.target import Backend, Precision
 from facedeploy.graph.lowering import DeformConvForm
 from facedeploy.graph.ranges import Ranges
 
@@ -58,3 +59,16 @@ class Compiled:
 
 
 Compile = Callable[[Job], Compiled]
+
+# Each module has `compile_network(job)`; it is imported when its target is asked for.
+_COMPILERS: dict[Backend, str] = {
+    "onnx": "facedeploy.export.onnxruntime",
+    "openvino": "facedeploy.export.openvino",
+    "ncnn": "facedeploy.export.ncnn.convert",
+    "trt": "facedeploy.export.tensorrt",
+}
+
+
+def find(backend: Backend) -> Compile:
+    """What compiles for a backend; its module is imported now."""
+    return cast(Compile, importlib.import_module(_COMPILERS[backend]).compile_network)

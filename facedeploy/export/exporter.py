@@ -12,15 +12,17 @@ from facedeploy import pipelines
 from facedeploy.artifact.folder import Artifact, staged, write_manifest
 from facedeploy.artifact.manifest import Calibration, Manifest, NetworkEntry, Parity, SourceFile
 from facedeploy.calibration.quantize_plan import Int8Options, Quantisation, quantisation
-from facedeploy.core.errors import InputError, SlowerError
+from facedeploy.core.errors import InputError, ParityError, SlowerError
 from facedeploy.core.network_spec import InputSize
 from facedeploy.core.optional_imports import installed_versions, require
 from facedeploy.core.progress import Progress, Watch, silent, unwatched
 from facedeploy.core.target import Backend, Target
-from facedeploy.export.check_faces import check_on_scenes
+from facedeploy.export import compiler
+from facedeploy.export.blame import with_blame
+from facedeploy.export.check_faces import TooCoarseError, check_on_scenes
 from facedeploy.export.check_network import NetworkExport
 from facedeploy.export.ncnn.ncnn2table import find_tables, read_tables
-from facedeploy.export.one_network import compiler, export_network
+from facedeploy.export.one_network import export_network
 from facedeploy.export.speed import against_fp32
 from facedeploy.graph.lowering import DeformConvForm
 from facedeploy.machine.linux import read_machine
@@ -136,7 +138,13 @@ def export(
             forced = int8 is not None and int8.force
             on_pictures = calibration is not None and calibration.loss is not None
             judged = target.precision != "int8" or forced or on_pictures
-            if (unsaid := check_on_scenes(jobs, networks, judged)) and not judged:
+            try:
+                unsaid = check_on_scenes(jobs, networks, judged)
+            except TooCoarseError:
+                raise
+            except ParityError as error:
+                raise with_blame(error, jobs, networks, progress) from error
+            if unsaid and not judged:
                 parity.check(rows, target.precision)
         if calibration is not None and target.backend in _TIMED:
             progress("compare the speed with fp32")
@@ -197,7 +205,7 @@ def _timed(
     """
     target = jobs[0].target
     machine = read_machine()
-    ratio = against_fp32(jobs, networks, compiler(target.backend))
+    ratio = against_fp32(jobs, networks, compiler.find(target.backend))
     if ratio < _SLOWER and required:
         msg = (
             f"{target} takes {1 / ratio:.2f} times as long as {target.backend}-fp32 on this machine, so it is not "

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 from pathlib import Path
-from typing import cast
 
 from facedeploy.artifact.manifest import NetworkEntry, Parity
 from facedeploy.core.errors import ParityError
 from facedeploy.core.progress import Progress
-from facedeploy.core.target import Backend, Target
-from facedeploy.export.bisect import first_wrong
+from facedeploy.export import compiler
+from facedeploy.export.blame import with_blame
 from facedeploy.export.check_int8 import SCHEMES
 from facedeploy.export.check_network import NetworkExport, check_compiled, describe_compiled
-from facedeploy.export.compiler import Compile, Compiled, Job
+from facedeploy.export.compiler import Compiled, Job
 from facedeploy.export.fp16_fallback import choose_float32
-from facedeploy.runtimes import Substitute, open_network
-from facedeploy.runtimes.base import Runtime, RuntimeOptions
+from facedeploy.runtimes.base import RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.verification import tensors as parity
-
-# Each module has `compile_network(job)`; it is imported when its target is asked for.
-_COMPILERS: dict[Backend, str] = {
-    "onnx": "facedeploy.export.onnxruntime",
-    "openvino": "facedeploy.export.openvino",
-    "ncnn": "facedeploy.export.ncnn.convert",
-    "trt": "facedeploy.export.tensorrt",
-}
 
 
 def export_network(
@@ -45,7 +34,7 @@ def export_network(
 
     Raises:
         ConversionError: a converter failed.
-        ParityError: an output is off; of a user's own network it names the first operator that is.
+        ParityError: an output is off; it names the first operator that is.
     """
     network, target = job.network, job.target
     spec, boxes = network.spec, job.source.boxes
@@ -70,19 +59,14 @@ def export_network(
     try:
         return entry, check_compiled(job, reference, entry)
     except ParityError as error:
-        if job.source.origin == "registry" or target.precision == "int8":
+        if target.backend == "torch":
             raise
-        progress(f"{spec.name}: look for the operator that is wrong")
-        found = _first_wrong(job)
-        if not found:
-            raise
-        msg = f"{error}; the first operator that is off is {found}"
-        raise ParityError(msg) from error
+        raise with_blame(error, [job], [entry], progress) from error
 
 
 def _compile(job: NetworkExport, onnx_path: Path, float32: tuple[str, ...]) -> Compiled:
     """Compile; for int8 with biases for just those layers that the backend computes in int8."""
-    compile_network = compiler(job.target.backend)
+    compile_network = compiler.find(job.target.backend)
     layers = job.int8
     while True:
         if layers:
@@ -94,23 +78,3 @@ def _compile(job: NetworkExport, onnx_path: Path, float32: tuple[str, ...]) -> C
         if all(name in left or not v.correction(SCHEMES[job.target.backend]) for name, v in layers.items()):
             return compiled
         layers = left
-
-
-def _first_wrong(job: NetworkExport) -> str:
-    """Name the operator that the backend gets wrong, or nothing."""
-    target = Target(job.target.backend, "fp32")
-
-    def opened(part: Job, compiled: Compiled) -> Runtime:
-        substitute: Substitute | None = "onnxruntime" if target.backend == "trt" else None
-        entry = describe_compiled(part.spec, part.folder, compiled)
-        return open_network(job.source.model, target, entry, part.folder, RuntimeOptions(), substitute)
-
-    with tempfile.TemporaryDirectory() as work:
-        onnx_path = Path(work) / "whole.onnx"
-        job.network.write(onnx_path)
-        return first_wrong(onnx_path, job.network.spec, job.feeds[0], compiler(target.backend), opened)
-
-
-def compiler(backend: Backend) -> Compile:
-    """What compiles for a backend; its module is imported now."""
-    return cast(Compile, importlib.import_module(_COMPILERS[backend]).compile_network)

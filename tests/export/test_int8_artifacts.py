@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from facedeploy.core.errors import ParityError, SlowerError
 from facedeploy.core.images import read_picture
 from facedeploy.core.network_spec import InputSize
 from facedeploy.core.preprocess import Image
-from facedeploy.export import exporter, one_network, openvino, tensorrt
+from facedeploy.export import compiler, exporter, openvino, tensorrt
 from facedeploy.export.ncnn import int8 as ncnn_int8
 from facedeploy.formats.ncnn import calibration_table as ncnn_table
 from facedeploy.graph.passes.insert_qdq import insert_qdq
@@ -216,9 +217,9 @@ def test_a_compiler_that_gets_a_scale_wrong_is_caught(target: str, tmp_path: Pat
 def clipped_range(patch: pytest.MonkeyPatch, target: str, factor: float) -> None:
     """A range that is a part of the right one, in the compiled network alone: its integers are right for it."""
     layer = "mos.stem.1.0.weight"
-    right = one_network.compiler
+    right = compiler.find
 
-    def compiler(backend: Any) -> Any:
+    def find(backend: Any) -> Any:
         def compile_network(job: Any) -> Any:
             ranges = dict(job.int8)
             if layer in ranges:
@@ -230,7 +231,7 @@ def clipped_range(patch: pytest.MonkeyPatch, target: str, factor: float) -> None
 
         return compile_network
 
-    patch.setattr(one_network, "compiler", compiler)
+    patch.setattr(compiler, "find", find)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -239,8 +240,9 @@ def test_a_compiler_that_gets_a_range_wrong_is_caught(
 ) -> None:
     require(target)
     clipped_range(monkeypatch, target, 0.3)
-    with pytest.raises(ParityError, match="simulated in ONNX Runtime"):
+    with pytest.raises(ParityError, match="simulated in ONNX Runtime") as caught:
         facedeploy.export("mos-tiny", target, output=tmp_path / "out", input_size=SMALL, int8=Int8Options(force=True))
+    assert re.search(r"first operator that is off is Conv \(node \S+, weight mos\.stem\.1\.0\.", str(caught.value))
     assert tree(tmp_path) == set()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.optional_imports import onnx
-from facedeploy.export.bisect import beginning, spec_of
+from facedeploy.export.beginning import beginning, spec_of
 
 # How pnnx calls layers that ncnn lacks, where that is no more than another spelling of ONNX's name.
 _SPELLINGS = {
