@@ -1,0 +1,141 @@
+"""Which wrong compiles are refused: every kind of fault in every network, on every target, and what it does to faces.
+
+    python -m tests.support.fault_suite --work DIR [--only WORDS] [--targets openvino-fp16,ncnn-int8]
+
+Each answer is kept in DIR/answers.json, so that a run can be cut and goes on. The table is printed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import onnx
+
+import facedeploy
+from facedeploy.core.errors import FacedeployError
+from facedeploy.core.network_spec import Size
+from facedeploy.core.synthetic_faces import group_photo
+from facedeploy.core.target import Backend
+from facedeploy.export import compiler, exporter, one_network
+from facedeploy.export.compiler import Compile, Compiled, Job
+from facedeploy.pipelines.load import load
+from facedeploy.verification.faces import FaceErrors, measure_faces
+from tests.support.graph_faults import Change, graph_faults
+
+TARGETS = (
+    *(f"onnx-{p}" for p in ("fp32",)),
+    *(f"{b}-{p}" for b in ("openvino", "ncnn", "trt") for p in ("fp32", "fp16", "int8")),
+)
+SIZE: Size = (240, 320)
+_PICTURES = 12
+# In percent of the box and in degrees: from where a fault is harmful; fp32 promises more.
+HARMFUL = {"fp32": (1.0, 0.5), "fp16": (3.0, 2.0), "int8": (3.0, 2.0)}
+
+
+def harmful(effect: FaceErrors, precision: str) -> bool:
+    """Whether a fault costs more than one face of a hundred, or moves what is found further than is promised."""
+    percent, degrees = HARMFUL[precision]
+    lost = 100 * max(effect.missing, effect.extra) / max(effect.total, 1)
+    return lost > 1 or max(effect.box, effect.points) > percent or effect.degrees > degrees
+
+
+@contextmanager
+def compiled_wrong(network: str, change: Change) -> Iterator[list[bool]]:
+    """A network of the model is compiled from a graph that was changed. Yields whether something was."""
+    right, seen = compiler.find, []
+
+    def find(backend: Backend) -> Compile:
+        def compile_network(job: Job) -> Compiled:
+            if job.spec.name != network:
+                return right(backend)(job)
+            model = onnx.load(job.onnx_path)
+            seen.append(change(model))
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "wrong.onnx"
+                onnx.save(model, path)
+                return right(backend)(replace(job, onnx_path=path))
+
+        return compile_network
+
+    with mock.patch.object(compiler, "find", find):
+        yield seen
+
+
+def attempt(model: str, network: str, target: str, change: Change, **options: Any) -> str:
+    """Empty where the fault changes nothing, "written", or the words of the refusal."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(exporter, "against_fp32", lambda *_: 2.0),
+        mock.patch.object(exporter, "with_blame", lambda error, *_: error),
+        mock.patch.object(one_network, "with_blame", lambda error, *_: error),
+        compiled_wrong(network, change) as changed,
+    ):
+        try:
+            facedeploy.export(model, target, output=Path(folder) / "out", input_size=SIZE, **options)
+        except (FacedeployError, onnx.checker.ValidationError) as error:
+            return f"{type(error).__name__}: {error}" if any(changed) else ""
+        return "written" if any(changed) else ""
+
+
+def effect(model: str, network: str, change: Change, **options: Any) -> FaceErrors | None:
+    """What a fault does to the faces of the float network, on drawn group photos; None where it does not run."""
+    rng = np.random.default_rng(7)
+    pictures = [group_photo(rng, *SIZE, faces) for faces in range(1, _PICTURES + 1)]
+    with tempfile.TemporaryDirectory() as work:
+        artifact = facedeploy.export(model, "onnx-fp32", output=Path(work) / "out", input_size=SIZE, **options)
+        with load(artifact, threads=2) as pipeline:
+            want = [pipeline.detect(picture) for picture in pictures]
+        path = artifact.file(network, "onnx")
+        changed = onnx.load(path)
+        change(changed)
+        onnx.save(changed, path)
+        try:
+            with load(artifact, threads=2) as pipeline:
+                return measure_faces(want, [pipeline.detect(picture) for picture in pictures])
+        except FacedeployError:
+            return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Ask what was not asked yet, and print what was written though it is harmful."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--targets", default=",".join(TARGETS))
+    given = parser.parse_args(arguments)
+    given.work.mkdir(parents=True, exist_ok=True)
+    kept = given.work / "answers.json"
+    answers: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    for network in ("detector", "pose"):
+        for name, change in graph_faults().items():
+            for target in given.targets.split(","):
+                key = f"{network} | {name} | {target}"
+                if given.only in name and key not in answers:
+                    answers[key] = attempt("mos-tiny", network, target, change)
+                    print(f"{key}: {answers[key][:150] or 'changes nothing'}", file=sys.stderr, flush=True)
+                    kept.write_text(json.dumps(answers, indent=1))
+                    if not answers[key]:
+                        break
+    for key, answer in answers.items():
+        if answer == "written":
+            network, name, target = key.split(" | ")
+            found = effect("mos-tiny", network, graph_faults()[name])
+            harm = "?" if found is None else "HARMFUL" if harmful(found, target.split("-")[1]) else "harmless"
+            print(f"{harm}: {name} of {network} on {target}: {found and asdict(found)}")
+    refused = sum(answer not in ("", "written") for answer in answers.values())
+    print(f"{refused} refused of {sum(map(bool, answers.values()))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
