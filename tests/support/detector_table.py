@@ -153,7 +153,7 @@ def cell(row: Row, target: str, pictures: Sequence[Path], calibration: Path, out
     assert found.faces is not None
     faces = found.faces
     if found.problems:
-        return "; ".join(found.problems) + ("; keep more in float with --max-drop" if int8 else "")
+        return "; ".join(found.problems) + ("; take fp16" if int8 else "")
     if row.crop:
         return _off(faces)
     lost = "" if faces.same_faces else f", {faces.missing} fewer, {faces.extra} more"
