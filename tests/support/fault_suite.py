@@ -2,16 +2,20 @@
 
     python -m tests.support.fault_suite --work DIR [--only WORDS] [--targets openvino-fp16,ncnn-int8]
 
-Each answer is kept in DIR/answers.json, so that a run can be cut and goes on. The table is printed at the end.
+Each answer is kept in DIR/answers.json, so that a run can be cut and goes on. At the end it prints what was written
+though it is harmful, what was refused though it is harmless, and how many of each.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -106,35 +110,52 @@ def effect(model: str, network: str, change: Change, **options: Any) -> FaceErro
             return None
 
 
+class Answers:
+    """What was found, kept in a file after each question."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+
+    def ask(self, question: str, answer: Callable[[], Any]) -> Any:
+        """The answer from the file, or a new one."""
+        if question not in self.found:
+            self.found[question] = answer()
+            print(f"{question}: {str(self.found[question])[:150] or 'changes nothing'}", file=sys.stderr, flush=True)
+            self.path.write_text(json.dumps(self.found, indent=1))
+        return self.found[question]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Ask what was not asked yet, and print what was written though it is harmful."""
+    """Ask what was not asked yet, and print what was judged otherwise than its effect."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="a part of the names of faults")
     parser.add_argument("--targets", default=",".join(TARGETS))
     given = parser.parse_args(arguments)
     given.work.mkdir(parents=True, exist_ok=True)
-    kept = given.work / "answers.json"
-    answers: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
-    for network in ("detector", "pose"):
-        for name, change in graph_faults().items():
-            for target in given.targets.split(","):
-                key = f"{network} | {name} | {target}"
-                if given.only in name and key not in answers:
-                    answers[key] = attempt("mos-tiny", network, target, change)
-                    print(f"{key}: {answers[key][:150] or 'changes nothing'}", file=sys.stderr, flush=True)
-                    kept.write_text(json.dumps(answers, indent=1))
-                    if not answers[key]:
-                        break
-    for key, answer in answers.items():
-        if answer == "written":
-            network, name, target = key.split(" | ")
-            found = effect("mos-tiny", network, graph_faults()[name])
-            harm = "?" if found is None else "HARMFUL" if harmful(found, target.split("-")[1]) else "harmless"
-            print(f"{harm}: {name} of {network} on {target}: {found and asdict(found)}")
-    refused = sum(answer not in ("", "written") for answer in answers.values())
-    print(f"{refused} refused of {sum(map(bool, answers.values()))}")
-    return 0
+    answers = Answers(given.work / "answers.json")
+    counts: Counter[str] = Counter()
+    for network, (name, change) in itertools.product(("detector", "pose"), graph_faults().items()):
+        for target in given.targets.split(","):
+            if given.only not in name:
+                continue
+            export = functools.partial(attempt, "mos-tiny", network, target, change)
+            if not (answer := answers.ask(f"{network} | {name} | {target}", export)):
+                break  # The network has no such operator.
+            measured = answers.ask(f"{network} | {name}", functools.partial(_measured, network, change))
+            harm = measured is None or harmful(FaceErrors(**measured), target.split("-")[1])
+            kind = f"{'harmful' if harm else 'harmless'} and {'written' if answer == 'written' else 'refused'}"
+            counts[kind] += 1
+            if harm == (answer == "written"):
+                print(f"{kind}: {network}, {name}, {target}: {measured}; {answer}")
+    print("; ".join(f"{count} {kind}" for kind, count in sorted(counts.items())))
+    return int(counts["harmful and written"] > 0)
+
+
+def _measured(network: str, change: Change) -> dict[str, Any] | None:
+    found = effect("mos-tiny", network, change)
+    return None if found is None else asdict(found)
 
 
 if __name__ == "__main__":
