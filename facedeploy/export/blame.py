@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from facedeploy.artifact.manifest import NetworkEntry, Parity
@@ -18,6 +19,7 @@ from facedeploy.core.progress import Progress
 from facedeploy.core.target import Precision
 from facedeploy.export import compiler
 from facedeploy.export.beginning import beginning, spec_of
+from facedeploy.export.check_int8 import CHAOTIC
 from facedeploy.export.check_network import NetworkExport, candidates, describe_compiled, write_expected
 from facedeploy.export.compiler import Job
 from facedeploy.graph.index import reads
@@ -29,11 +31,8 @@ from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
 from facedeploy.verification import tensors as parity
 
 # How far two right compiles of a piece may be apart, beside what the precision costs: relative L2, strictest last. What
-# shows in faces may be little in a tensor.
-# Of bf16 nothing here says what it costs.
+# shows in faces may be little in a tensor. Of bf16 nothing here says what it costs.
 _SLACK: dict[Precision, tuple[float, ...]] = {"fp32": (1e-3, 1e-4), "fp16": (2e-2, 5e-3), "int8": (2e-2, 5e-3)}
-_TIMES = 1.5
-_CHAOTIC = 0.3  # A piece whose precision costs that much amplifies every rounding, and proves nothing.
 _BY_ITSELF = (
     "each operator is right by itself on tensors, so look at the way of the pictures into the network, and at what "
     "several runs share"
@@ -143,6 +142,6 @@ def _off(rows: _Rows | None, slack: float) -> bool:
 
 
 def _one_off(row: Parity, expected: Parity | None, slack: float) -> bool:
-    cost = 0.0 if expected is None else expected.relative_l2
-    tiny = parity.TOLERANCES["fp32" if expected is None else "fp16"].absolute
-    return cost <= _CHAOTIC and row.max_abs > tiny and row.relative_l2 > _TIMES * cost + slack
+    if expected is None:
+        return not replace(parity.TOLERANCES["fp32"], relative=slack).accepts(row)
+    return expected.relative_l2 <= CHAOTIC and not parity.as_expected(row, expected, slack)
