@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.optional_imports import onnx
-from facedeploy.graph.index import shape_of
 from facedeploy.graph.rewrite import part_of
 
 
@@ -23,6 +22,9 @@ def beginning(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
 
 
 def spec_of(model: onnx.ModelProto, spec: NetworkSpec) -> NetworkSpec:
-    """The spec of such a beginning of a network."""
-    outputs = tuple(TensorSpec(v.name, shape_of(v)) for v in model.graph.output)
+    """The spec of such a beginning of a network. Its open axes are those of the network, by their names."""
+    outputs = tuple(
+        TensorSpec(v.name, tuple(d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim))
+        for v in model.graph.output
+    )
     return NetworkSpec(spec.name, spec.inputs, outputs, spec.axes)
