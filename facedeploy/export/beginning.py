@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from facedeploy.core.network_spec import NetworkSpec, TensorSpec
+from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.optional_imports import onnx
+from facedeploy.graph.facts import declared
 from facedeploy.graph.rewrite import part_of
 
 
@@ -23,8 +24,5 @@ def beginning(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
 
 def spec_of(model: onnx.ModelProto, spec: NetworkSpec) -> NetworkSpec:
     """The spec of such a beginning of a network. Its open axes are those of the network, by their names."""
-    outputs = tuple(
-        TensorSpec(v.name, tuple(d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim))
-        for v in model.graph.output
-    )
+    outputs = tuple(map(declared, model.graph.output))
     return NetworkSpec(spec.name, spec.inputs, outputs, spec.axes)

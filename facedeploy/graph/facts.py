@@ -66,8 +66,8 @@ def facts_of(model: onnx.ModelProto) -> FileFacts:
     return FileFacts(
         producer,
         next((o.version for o in model.opset_import if o.domain in _STANDARD), 1),
-        tuple(_declared(v) for v in model.graph.input if v.name not in weights),
-        tuple(_declared(v) for v in model.graph.output),
+        tuple(declared(v) for v in model.graph.input if v.name not in weights),
+        tuple(declared(v) for v in model.graph.output),
         dict(sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))),
         tuple(NAMES[kind] for kind in kinds_of(model)),
     )
@@ -90,7 +90,8 @@ def work_of(model: onnx.ModelProto) -> Work:
     return Work(sum(weights[name] for name in learned), macs)
 
 
-def _declared(value: onnx.ValueInfoProto) -> TensorSpec:
+def declared(value: onnx.ValueInfoProto) -> TensorSpec:
+    """What a graph says of a tensor, with the names of its open axes."""
     tensor = value.type.tensor_type
     dims = tuple(d.dim_value if d.dim_value > 0 else d.dim_param or _OPEN for d in tensor.shape.dim)
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else _OPEN

@@ -18,12 +18,13 @@ from facedeploy.calibration.quantize_plan import Int8Options
 from facedeploy.core.errors import ParityError
 from facedeploy.core.face import Face
 from facedeploy.core.synthetic_faces import scene
-from facedeploy.export import check_faces, compiler, exporter
+from facedeploy.export import check_faces, exporter
 from facedeploy.export.check_faces import Scene
-from facedeploy.export.compiler import Compile, Compiled, Job
 from facedeploy.graph.index import tensor_of
 from facedeploy.runtimes.base import Runtime, RuntimeOptions
 from tests.support.exported import require
+from tests.support.fault_suite import compiled_wrong
+from tests.support.graph_faults import move_output
 
 SIZE = (240, 320)
 STRIDE_8 = SIZE[0] * SIZE[1] // 64  # The first rows of the outputs, one a cell.
@@ -35,13 +36,9 @@ def plus(model: onnx.ModelProto, output: str, values: np.ndarray) -> None:
     """Add something to an output, where the graph has it: it may be a piece of the network."""
     if all(v.name != output for v in model.graph.output):
         return
-    for node in model.graph.node:
-        for names in (node.output, node.input):
-            renamed = [f"{name}_right" if name == output else name for name in names]
-            del names[:]
-            names.extend(renamed)
+    moved = move_output(model, output)
     model.graph.initializer.append(tensor_of(values.astype(np.float32), "fault"))
-    model.graph.node.append(helper.make_node("Add", [f"{output}_right", "fault"], [output]))
+    model.graph.node.append(helper.make_node("Add", [moved, "fault"], [output]))
 
 
 def boxes_of_stride_8(model: onnx.ModelProto) -> None:
@@ -94,26 +91,14 @@ def export(target: str, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("fault", GRAPH_FAULTS)
-def test_a_graph_that_is_compiled_wrong_is_refused(
-    fault: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    right = compiler.find
+def test_a_graph_that_is_compiled_wrong_is_refused(fault: str, target: str, tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> bool:
+        GRAPH_FAULTS[fault](model)
+        onnx.checker.check_model(model, full_check=True)
+        return True
 
-    def find(backend: Any) -> Compile:
-        def compile_network(job: Job) -> Compiled:
-            wrong = onnx.load(job.onnx_path)
-            if job.spec.name != "detector":
-                return right(backend)(job)
-            GRAPH_FAULTS[fault](wrong)
-            onnx.checker.check_model(wrong, full_check=True)
-            path = job.onnx_path.with_name("wrong.onnx")
-            onnx.save(wrong, path)
-            return right(backend)(dataclasses.replace(job, onnx_path=path))
-
-        return compile_network
-
-    monkeypatch.setattr(compiler, "find", find)
-    with pytest.raises(ParityError, match=rf"the first operator that is off is (detector's )?{WHERE[fault]} \(node"):
+    where = rf"the first operator that is off is (detector's )?{WHERE[fault]} \(node"
+    with compiled_wrong("detector", change), pytest.raises(ParityError, match=where):
         export(target, tmp_path)
     assert not list(tmp_path.iterdir())
 

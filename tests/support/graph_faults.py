@@ -11,7 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from facedeploy.graph.index import tensor_of
+from facedeploy.graph.index import attributes, tensor_of
+from facedeploy.graph.rewrite import rename_reads
 
 Floats = NDArray[np.float32]
 Change = Callable[[onnx.ModelProto], bool]
@@ -137,10 +138,6 @@ def _change_bias(factor: float, place: str, model: onnx.ModelProto) -> bool:
 # --- operators ---
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
-
-
 def _set(node: onnx.NodeProto, **values: Any) -> None:
     kept = [a for a in node.attribute if a.name not in values]
     del node.attribute[:]
@@ -149,14 +146,14 @@ def _set(node: onnx.NodeProto, **values: Any) -> None:
 
 
 def _padded(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    return [n for n in _nodes(model, "Conv") if any(_attribute(n, "pads", []))]
+    return [n for n in _nodes(model, "Conv") if any(attributes(n).get("pads", []))]
 
 
 def _shift_pads(place: str, model: onnx.ModelProto) -> bool:
     node = _at(_padded(model), place)
     if node is None:
         return False
-    top, left, bottom, right = _attribute(node, "pads")
+    top, left, bottom, right = attributes(node)["pads"]
     _set(node, pads=[top + 1, left + 1, bottom - 1, right - 1] if bottom and right else [0, 0, bottom + top, right])
     return True
 
@@ -165,7 +162,7 @@ def _border(mode: str, place: str, model: onnx.ModelProto) -> bool:
     node = _at(_padded(model), place)
     if node is None:
         return False
-    top, left, bottom, right = _attribute(node, "pads")
+    top, left, bottom, right = attributes(node)["pads"]
     _set(node, pads=[0, 0, 0, 0])
     pads = np.array([0, 0, top, left, 0, 0, bottom, right])
     model.graph.initializer.append(numpy_helper.from_array(pads, "fault_pads"))
@@ -220,7 +217,7 @@ def _halve_slopes(model: onnx.ModelProto) -> bool:
 def _softmax_axis(model: onnx.ModelProto) -> bool:
     nodes = _nodes(model, "Softmax")
     for node in nodes:
-        _set(node, axis=1 if _attribute(node, "axis", -1) != 1 else -1)
+        _set(node, axis=1 if attributes(node).get("axis", -1) != 1 else -1)
     return bool(nodes)
 
 
@@ -358,8 +355,7 @@ def _change_input(steps: list[Step], model: onnx.ModelProto) -> bool:
     shape = next(v for v in model.graph.input).type.tensor_type.shape.dim
     if len(shape) != 4 or shape[1].dim_value != 3:
         return False
-    for node in model.graph.node:
-        node.input[:] = ["fault_input" if each == name else each for each in node.input]
+    rename_reads(model.graph.node, {name: "fault_input"})
     for i, node in enumerate(_steps(model, name, "fault_input", steps, None)):
         model.graph.node.insert(i, node)
     return True
@@ -370,12 +366,15 @@ def _change_output(output: str, steps: list[Step], model: onnx.ModelProto) -> bo
     if value is None:
         return False
     dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
-    if (output == "scores" and len(dims) == 2) or output == "boxes":
-        rows: int | None = dims[1]
-    else:
-        rows = None
-    for node in model.graph.node:
-        for names in (node.output, node.input):
-            names[:] = [f"{each}_right" if each == output else each for each in names]
-    model.graph.node.extend(_steps(model, f"{output}_right", output, steps, rows))
+    rows = dims[1] if output in ("boxes", "scores") else None
+    model.graph.node.extend(_steps(model, move_output(model, output), output, steps, rows))
     return True
+
+
+def move_output(model: onnx.ModelProto, output: str) -> str:
+    """Free the name of an output for a node to come. Returns what the tensor is called now."""
+    moved = f"{output}_right"
+    rename_reads(model.graph.node, {output: moved})
+    for node in model.graph.node:
+        node.output[:] = [moved if name == output else name for name in node.output]
+    return moved
