@@ -127,7 +127,7 @@ def test_weights_are_smaller_than_in_float(target: str) -> None:
         assert size < (0.45 if network == "detector" else 0.6) * float_size
 
 
-@pytest.mark.parametrize("size", [DEFAULT, LARGE], ids=str)
+@pytest.mark.parametrize("size", [DEFAULT, pytest.param(LARGE, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_face_of_the_photo_survives(target: str, size: InputSize, photo: Image) -> None:
     """Against float in ONNX Runtime; 0.8 is the least that a box of the parity check must keep."""

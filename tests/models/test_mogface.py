@@ -470,6 +470,7 @@ def test_every_number_is_stored_once(target: str, thin: GetThin) -> None:
     assert size == pytest.approx(4 * live, rel=0.05)
 
 
+@pytest.mark.slow
 def test_ncnn_reads_shared_weights_without_our_help(thin: GetThin) -> None:
     ncnn = pytest.importorskip("ncnn")
     made = thin("ncnn-fp32")

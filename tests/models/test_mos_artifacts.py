@@ -247,11 +247,13 @@ def test_manifest_says_the_form_of_deformable_convolutions(
     assert (detector.lowerings, pose.lowerings) == ({"DeformConv": chosen}, {})
 
 
+@pytest.mark.slow
 def test_default_form_of_ncnn_is_gridsample(mos_artifact: GetMos) -> None:
     detector, _ = mos_artifact("mos-m", "ncnn-fp16", FULL).manifest.networks
     assert detector.lowerings == {"DeformConv": "gridsample"}
 
 
+@pytest.mark.slow
 def test_form_may_be_asked_for(mos_artifact: GetMos, reference: Reference) -> None:
     artifact = mos_artifact("mos-s", "openvino-fp32", SMALL, "gridsample")
     assert artifact.manifest.network("detector").lowerings == {"DeformConv": "gridsample"}
