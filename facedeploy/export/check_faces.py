@@ -79,7 +79,12 @@ def draw(size: tuple[int, int] | None, seed: int = 0) -> tuple[Scene, ...]:
 
 
 def faces_of(
-    entry: PipelineEntry, networks: Mapping[str, Opener], scenes: Sequence[Scene], *, twice: bool = False
+    entry: PipelineEntry,
+    networks: Mapping[str, Opener],
+    scenes: Sequence[Scene],
+    *,
+    threads: int = 0,
+    twice: bool = False,
 ) -> Found | None:
     """What a pipeline says of the scenes; None for one that finds no faces.
 
@@ -87,12 +92,13 @@ def faces_of(
         entry: The pipeline.
         networks: Name -> what opens its runtime.
         scenes: What it looks at.
+        threads: As many as it runs with; 0 for all.
         twice: Whether it looks at the first one again.
 
     Raises:
         ParityError: the second answer is another one.
     """
-    with pipelines.open_pipeline(entry, networks) as pipeline:
+    with pipelines.open_pipeline(entry, networks, threads) as pipeline:
         if not isinstance(pipeline, Looker) and not pipeline.decodes:
             return None
         found = [_look(pipeline, each) for each in scenes]
@@ -103,7 +109,7 @@ def faces_of(
     return found
 
 
-def check_faces(found: Found, reference: Found, expected: Found | None, precision: Precision) -> None:
+def check_faces(found: Found, reference: Found, expected: Found | None, precision: Precision, how: str = "") -> None:
     """Refuse faces that are further off than the precision explains.
 
     Args:
@@ -111,6 +117,7 @@ def check_faces(found: Found, reference: Found, expected: Found | None, precisio
         reference: Of the original.
         expected: Of the same precision in ONNX Runtime; None where float is expected.
         precision: Of the target.
+        how: What the message says of the way they were found.
 
     Raises:
         ParityError: says of which faces what is how far off.
@@ -121,7 +128,7 @@ def check_faces(found: Found, reference: Found, expected: Found | None, precisio
         for problem in problems_of(group.errors(reference, found, precision), limits, precision):
             problems.setdefault(problem.split(" off by ")[0], f"{group.name}{problem}")
     if problems:
-        msg = f"on drawn scenes {'; '.join(problems.values())}: the conversion is wrong, so try another target"
+        msg = f"on drawn scenes{how} {'; '.join(problems.values())}: the conversion is wrong, so try another target"
         raise ParityError(msg)
 
 
@@ -164,8 +171,10 @@ def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntr
             for job, network in zip(jobs, entries, strict=True)
         }
         found = faces_of(entry, compiled, scenes, twice=True)
-        assert found is not None  # As the reference.
+        alone = faces_of(entry, compiled, scenes, threads=1)  # Another path of the runtime.
+        assert found is not None and alone is not None  # As the reference.
         check_faces(found, reference, expected, precision)
+        check_faces(alone, reference, expected, precision, " with one thread")
         if not judged and (problems := judge(reference, found, precision, _THRESHOLD)):
             msg = f"on drawn scenes {'; '.join(problems)}: {parity.INT8_ADVICE}"
             raise TooCoarseError(msg)

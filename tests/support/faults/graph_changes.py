@@ -278,6 +278,14 @@ _INPUTS: dict[str, list[Step]] = {
     "a hundredth too large": [("Mul", (np.float32(1.01),))],
 }
 _PAIRS = np.array([2, 3, 0, 1])
+
+
+def _about_the_centre(factor: float) -> Floats:
+    """What (x1, y1, x2, y2) is multiplied by for boxes of another size: a wrong variance."""
+    same, other = (1 + factor) / 2, (1 - factor) / 2
+    return np.array([[same, 0, other, 0], [0, same, 0, other], [other, 0, same, 0], [0, other, 0, same]], np.float32)
+
+
 _OUTPUTS: dict[str, dict[str, list[Step]]] = {
     "boxes": {
         "moved by 3 pixels": [("Add", (np.float32(3),))],
@@ -286,6 +294,9 @@ _OUTPUTS: dict[str, dict[str, list[Step]]] = {
         "with x and y exchanged": [("Gather-1", (np.array([1, 0, 3, 2]),))],
         "with corners exchanged": [("Gather-1", (_PAIRS,))],
         "a pixel larger each way": [("Add", (_per_coordinate(-1, -1, 1, 1),))],
+        "a tenth smaller about the centre": [("MatMul", (_about_the_centre(0.9),))],
+        "a tenth larger about the centre": [("MatMul", (_about_the_centre(1.1),))],
+        "of the last tenth moved by 8 pixels": [("AddLast", (8.0,))],
         "of the first half moved by 3 pixels": [("AddFirst", (3.0,))],
     },
     "scores": {
@@ -293,6 +304,7 @@ _OUTPUTS: dict[str, dict[str, list[Step]]] = {
         "x0.9": [("Mul", (np.float32(0.9),))],
         "rooted": [("Sqrt", ())],
         "of the first half lost": [("MulFirst", (0.0,))],
+        "of the last tenth lost": [("MulLast", (0.0,))],
         "of zero": [("Mul", (np.float32(0),))],
         "of no number": [("Mul", (np.float32(np.nan),))],
     },
@@ -339,14 +351,15 @@ def _steps(
             yield helper.make_node("Gather", [start, *constants], [target], axis=int(kind[6:]))
         else:
             value = values[0] if values else None
-            if kind.endswith("First"):
+            if kind.endswith(("First", "Last")):
                 assert rows is not None
-                neutral = 0.0 if kind == "AddFirst" else 1.0
-                value = np.where(np.arange(rows) < rows // 2, values[0], neutral).astype(np.float32)[None]
+                neutral = 0.0 if kind.startswith("Add") else 1.0
+                chosen = np.arange(rows) < rows // 2 if kind.endswith("First") else np.arange(rows) >= 0.9 * rows
+                value = np.where(chosen, values[0], neutral).astype(np.float32)[None]
                 value = value[..., None] if end == "boxes" else value
             if value is not None:
                 model.graph.initializer.append(tensor_of(np.asarray(value, np.float32), constants[0]))
-            yield helper.make_node(kind.removesuffix("First"), [start, *constants], [target])
+            yield helper.make_node(kind.removesuffix("First").removesuffix("Last"), [start, *constants], [target])
         start = target
 
 

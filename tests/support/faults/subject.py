@@ -1,0 +1,248 @@
+"""What faults are injected into: a model, its right artifacts, and pictures that say what a fault does to faces."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+import facedeploy
+from facedeploy.artifact.folder import Artifact
+from facedeploy.benchmarks.accuracy.readers.boxes_csv import read_csv
+from facedeploy.calibration.quantize_plan import Int8Options, Quantisation, quantisation
+from facedeploy.core.errors import FacedeployError, ParityError
+from facedeploy.core.face import Face
+from facedeploy.core.images import read_picture
+from facedeploy.core.network_spec import InputSize
+from facedeploy.core.preprocess import Image
+from facedeploy.export import check_faces, check_network, exporter, one_network
+from facedeploy.metrics.average_precision import average_precision, boxes_and_scores
+from facedeploy.metrics.labelled_images import LabelledImage
+from facedeploy.pipelines.base import Looker, Pipeline
+from facedeploy.pipelines.load import load
+from facedeploy.sources.open import open_source
+from facedeploy.sources.source import Source
+from facedeploy.verification.faces import measure_faces
+from tests.support.faults.inject import Fault, injected
+
+TARGETS = (
+    "onnx-fp32",
+    *(f"{b}-{p}" for b in ("openvino", "ncnn", "trt") for p in ("fp32", "fp16", "int8")),
+)
+Found = list[list[Face]]
+_ASKED = 0.05  # The threshold for average precision.
+# From where a fault is harmful: points of AP, percent of the box, degrees. fp32 promises more.
+_HARMFUL = {"fp32": (1.0, 1.0, 0.5), "fp16": (1.0, 3.0, 2.0), "int8": (1.0, 3.0, 2.0)}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that faults are injected into.
+
+    source: what `export` is given. networks: those of its networks that are made wrong.
+    """
+
+    name: str
+    source: str
+    networks: tuple[str, ...]
+    input_size: InputSize | None
+    weights: Path | None = None
+    calibrated: bool = False
+    max_drop: float | None = None
+    looks: bool = False
+
+
+def subjects(assets: Path) -> dict[str, Subject]:
+    """Name -> a published model that comes with its weights, a cascade, a detector and a crop network of a user's."""
+    weights = assets / "weights"
+    all_of_them = (
+        Subject("mos-tiny", "mos-tiny", ("detector", "pose"), (240, 320)),
+        Subject("mtcnn", "mtcnn", ("pnet", "rnet", "onet"), (240, 320), weights / "mtcnn_sysu", True, 2.0),
+        Subject("yunet", str(weights / "yunet" / "yunet_n_320_320.onnx"), ("network",), None, None, True),
+        Subject("pfld", str(weights / "pfld_106" / "lite.onnx"), ("network",), None, None, True, looks=True),
+    )
+    return {s.name: s for s in all_of_them}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a fault does to the faces of real pictures.
+
+    ap: points of AP that are lost. box, points: percent of the box. degrees: of the angles. All are those of the right
+    artifact of the same target against the wrong one.
+    """
+
+    ap: float
+    box: float
+    points: float
+    degrees: float
+
+    def harmful(self, precision: str) -> bool:
+        ap, percent, degrees = _HARMFUL[precision]
+        values = np.array([self.ap, self.box, self.points, self.degrees])
+        return not (values <= [ap, percent, percent, degrees]).all()
+
+    def worse(self, other: Effect) -> Effect:
+        return Effect(*(max(a, b) for a, b in zip(self.values, other.values, strict=True)))
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        return self.ap, self.box, self.points, self.degrees
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What came of an export with a fault in it.
+
+    refusal: the words; empty where it was written. effect: None where it was refused before it could run, or fails.
+    """
+
+    refusal: str
+    effect: Effect | None
+
+    def harmful(self, precision: str) -> bool:
+        return self.effect is None or self.effect.harmful(precision)
+
+
+@dataclass
+class Bench:
+    """A subject on the bench: its source is read once, it is calibrated once, and each right artifact is made once."""
+
+    subject: Subject
+    images: Path
+    pictures: int = 50
+    _right: dict[str, Found] = field(default_factory=dict)
+
+    @functools.cached_property
+    def source(self) -> Source:
+        return open_source(self.subject.source, self.subject.weights, input_size=self.subject.input_size)
+
+    @functools.cached_property
+    def labelled(self) -> list[tuple[Image, LabelledImage]]:
+        chosen = self._train[:: len(self._train) // self.pictures][: self.pictures]
+        return [(read_picture(p.path), p) for p in chosen]
+
+    @functools.cached_property
+    def quantised(self) -> Quantisation:
+        options = Int8Options()
+        if not self.subject.calibrated:
+            return quantisation(self.source, options)
+        with tempfile.TemporaryDirectory() as work:
+            folder = Path(work) / "pictures"
+            folder.mkdir()
+            for picture in self._train[1 :: len(self._train) // 120]:
+                (folder / picture.name).symlink_to(picture.path.resolve())
+            detector = None
+            if self.subject.looks:
+                with mock.patch.object(exporter, "open_source", open_source):
+                    detector = facedeploy.export("mos-tiny", "onnx-fp32", output=Path(work) / "detector").path
+            options = Int8Options(folder, count=100, max_drop=self.subject.max_drop, detector=detector)
+            return quantisation(self.source, options)
+
+    @functools.cached_property
+    def _train(self) -> Sequence[LabelledImage]:
+        table = self.images / "face_counting" / "train_bbox.csv"
+        return read_csv(table, {"images": str(table.parent / "train")})[0]
+
+    def sound(self, target: str) -> str:
+        """Empty where the model can be exported, or why not."""
+        with self._settled(), tempfile.TemporaryDirectory() as folder:
+            try:
+                facedeploy.export(self.subject.source, target, self.subject.weights, Path(folder) / "out")
+            except FacedeployError as error:
+                return str(error)
+        return ""
+
+    def attempt(self, network: str, fault: Fault, target: str, *, effect: bool = True) -> Attempt | None:
+        """Export with a fault; None where it changes nothing. effect: whether to look at pictures too."""
+        right = self._right_faces(target) if effect else []
+        with tempfile.TemporaryDirectory() as folder, self._settled(), injected(network, fault) as changed:
+            refusals: list[str] = []
+            with _asked(refusals) if effect else ExitStack():
+                try:
+                    made = facedeploy.export(self.subject.source, target, self.subject.weights, Path(folder) / "out")
+                except Exception as error:  # What a wrong graph does to a compiler is not known before.
+                    words = [*refusals, f"{type(error).__name__}: {error}"]
+                    return Attempt(words[0], None) if any(changed) else None
+            if not any(changed):
+                return None
+            return Attempt(refusals[0] if refusals else "", self._effect(made, fault, right) if effect else None)
+
+    def _effect(self, made: Artifact, fault: Fault, right: Found) -> Effect | None:
+        try:
+            found = self._look(made)
+            effect = self._compare(right, found)
+            if fault.opening is not None:
+                effect = effect.worse(self._compare(right, self._look(made, threads=1)))
+        except Exception:
+            return None
+        return effect
+
+    def _right_faces(self, target: str) -> Found:
+        if target not in self._right:
+            with tempfile.TemporaryDirectory() as folder, self._settled():
+                made = facedeploy.export(self.subject.source, target, self.subject.weights, Path(folder) / "out")
+                self._right[target] = self._look(made)
+        return self._right[target]
+
+    def _look(self, made: Artifact, threads: int = 0) -> Found:
+        lower = {"score_threshold": _ASKED} if "score_threshold" in made.manifest.pipeline.config else {}
+        runtime: Any = "onnxruntime" if made.manifest.target.backend == "trt" else None
+        with load(made, threads=threads, runtime=runtime, options=lower) as pipeline:
+            return [_look(pipeline, image, labels) for image, labels in self.labelled]
+
+    def _compare(self, right: Found, found: Found) -> Effect:
+        threshold = self.source.pipeline.config.get("score_threshold", 0.0)
+        want, have = ([[f for f in p if f.score >= threshold] for p in each] for each in (right, found))
+        errors = measure_faces(want, have)
+        lost = 0.0 if self.subject.looks else 100 * (self._ap(right) - self._ap(found))
+        return Effect(round(lost, 2), round(errors.box, 3), round(errors.points, 3), round(errors.degrees, 3))
+
+    def _ap(self, found: Found) -> float:
+        return average_precision([boxes_and_scores(f) for f in found], [p.boxes for _, p in self.labelled]).value
+
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        """What is the same in each export is done once."""
+        with (
+            mock.patch.object(exporter, "open_source", lambda *_, **__: self.source),
+            mock.patch.object(exporter, "_quantisation", lambda *_: self.quantised),
+            mock.patch.object(exporter, "against_fp32", lambda *_: 2.0),
+            mock.patch.object(exporter, "with_blame", lambda error, *_: error),
+            mock.patch.object(one_network, "with_blame", lambda error, *_: error),
+        ):
+            yield
+
+
+def _look(pipeline: Pipeline, image: Image, labels: LabelledImage) -> list[Face]:
+    if isinstance(pipeline, Looker):
+        return pipeline.locate(image, [Face(tuple(box), 1.0) for box in labels.boxes.tolist()])
+    return pipeline.detect(image)
+
+
+@contextmanager
+def _asked(refusals: list[str]) -> Iterator[None]:
+    """What the checks of an export refuse is noted, and the export goes on: so it can be seen what it would do."""
+
+    def noting(check: Callable[..., Any], otherwise: Any) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            try:
+                return check(*arguments)
+            except ParityError as error:
+                refusals.append(f"{type(error).__name__}: {error}")
+                return otherwise
+
+        return noted
+
+    with (
+        mock.patch.object(one_network, "check_compiled", noting(check_network.check_compiled, ())),
+        mock.patch.object(exporter, "check_on_scenes", noting(check_faces.check_on_scenes, "")),
+    ):
+        yield

@@ -1,0 +1,114 @@
+"""Which wrong compiles are refused: every kind of fault in every network, on every target, and what it does to faces.
+
+    python -m tests.support.faults.suite --assets DIR --work DIR [--only WORDS] [--subjects mos-tiny,mtcnn]
+        [--targets openvino-fp16,ncnn-int8]
+
+Each answer is kept in DIR, a line each, so that a run can be cut and goes on. At the end it prints what was written
+though it is harmful, what was refused though it is harmless, and how many of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from facedeploy.core.target import Target
+from tests.support.faults.inject import Fault, all_faults
+from tests.support.faults.subject import TARGETS, Attempt, Bench, Effect, Subject, subjects
+
+Question = tuple[str, str, str, str]  # Subject, network, fault, target.
+
+
+class Answers:
+    """What was found, kept in a file, a line each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: dict[Question, Attempt | None] = {}
+        for line in path.read_text().splitlines() if path.is_file() else ():
+            question, answer = json.loads(line)
+            effect = answer and answer["effect"] and Effect(**answer["effect"])
+            self.found[tuple(question)] = answer and Attempt(answer["refusal"], effect)
+
+    def keep(self, question: Question, answer: Attempt | None) -> None:
+        self.found[question] = answer
+        with self.path.open("a") as file:
+            file.write(json.dumps([question, answer and asdict(answer)]) + "\n")
+
+
+def run(bench: Bench, answers: Answers, targets: Sequence[str], faults: Sequence[Fault]) -> None:
+    """Ask what was not asked yet of a subject."""
+    able = []
+    for target in targets:
+        sound: Question = (bench.subject.name, "", "", target)
+        if sound not in answers.found:
+            answers.keep(sound, Attempt(bench.sound(target), None))
+        if (answer := answers.found[sound]) and (refusal := answer.refusal):
+            print(f"{bench.subject.name} cannot be {target}: {refusal}", file=sys.stderr)
+        else:
+            able.append(target)
+    for question, fault in _questions(bench.subject, able, faults):
+        if question not in answers.found:
+            answer = bench.attempt(question[1], fault, question[3])
+            answers.keep(question, answer)
+            print(" | ".join(question), str(answer)[:160], file=sys.stderr, flush=True)
+
+
+def _questions(subject: Subject, targets: Sequence[str], faults: Sequence[Fault]) -> Iterator[tuple[Question, Fault]]:
+    for target in targets:
+        for network in subject.networks:
+            for fault in faults:
+                if fault.concerns(Target.parse(target)):
+                    yield (subject.name, network, fault.name, target), fault
+
+
+def verdict(answer: Attempt, target: str) -> str:
+    """Such as "harmful and refused"."""
+    harm = "harmful" if answer.harmful(Target.parse(target).precision) else "harmless"
+    return f"{harm} and {'refused' if answer.refusal else 'written'}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Ask what was not asked yet, and print what was judged otherwise than its effect."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assets", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--only", default="", help="a part of the names of faults")
+    parser.add_argument("--subjects", default="mos-tiny,mtcnn,yunet,pfld")
+    parser.add_argument("--targets", default=",".join(TARGETS))
+    given = parser.parse_args(arguments)
+    given.work.mkdir(parents=True, exist_ok=True)
+    faults = [f for f in all_faults() if given.only in f.name]
+    counts: Counter[str] = Counter()
+    for name in given.subjects.split(","):
+        answers = Answers(given.work / f"{name}.jsonl")
+        run(Bench(subjects(given.assets)[name], given.assets / "images"), answers, given.targets.split(","), faults)
+        counts += _report(answers)
+    print("; ".join(f"{count} {kind}" for kind, count in sorted(counts.items())))
+    return int(counts["harmful and written"] > 0)
+
+
+def _report(answers: Answers) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for question, answer in answers.found.items():
+        if answer is None or not question[1]:
+            continue
+        kind = verdict(answer, question[3])
+        counts[kind] += 1
+        if kind in ("harmful and written", "harmless and refused"):
+            print(f"{kind}: {', '.join(question)}: {_shown(answer)}")
+    return counts
+
+
+def _shown(answer: Attempt) -> Any:
+    return f"{answer.effect}; {answer.refusal}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
