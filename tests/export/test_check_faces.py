@@ -23,8 +23,8 @@ from facedeploy.export.check_faces import Scene
 from facedeploy.graph.index import tensor_of
 from facedeploy.runtimes.base import Runtime, RuntimeOptions
 from tests.support.exported import require
-from tests.support.faults.inject import compiled_wrong
 from tests.support.faults.graph_changes import move_output
+from tests.support.faults.inject import compiled_wrong
 
 SIZE = (240, 320)
 STRIDE_8 = SIZE[0] * SIZE[1] // 64  # The first rows of the outputs, one a cell.

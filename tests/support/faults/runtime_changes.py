@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def _pixels(**changes: Any) -> RuntimeChange:
 def _other_colours() -> Callable[[Opener, RuntimeOptions], Runtime]:
     def opens(right: Opener, options: RuntimeOptions) -> Runtime:
         if options.preprocess is not None:
-            other = "rgb" if options.preprocess.colours == "bgr" else "bgr"
+            other: Literal["rgb", "bgr"] = "rgb" if options.preprocess.colours == "bgr" else "bgr"
             options = dataclasses.replace(options, preprocess=dataclasses.replace(options.preprocess, colours=other))
         return right(options)
 

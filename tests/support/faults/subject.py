@@ -151,11 +151,16 @@ class Bench:
         table = self.images / "face_counting" / "train_bbox.csv"
         return read_csv(table, {"images": str(table.parent / "train")})[0]
 
+    def export(self, target: str, output: Path) -> Artifact:
+        """As `facedeploy.export`, with the source, the calibration and the speed from before."""
+        with self._settled():
+            return facedeploy.export(self.subject.source, target, self.subject.weights, output)
+
     def sound(self, target: str) -> str:
         """Empty where the model can be exported, or why not."""
-        with self._settled(), tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder:
             try:
-                facedeploy.export(self.subject.source, target, self.subject.weights, Path(folder) / "out")
+                self.export(target, Path(folder) / "out")
             except FacedeployError as error:
                 return str(error)
         return ""
@@ -163,11 +168,11 @@ class Bench:
     def attempt(self, network: str, fault: Fault, target: str, *, effect: bool = True) -> Attempt | None:
         """Export with a fault; None where it changes nothing. effect: whether to look at pictures too."""
         right = self._right_faces(target) if effect else []
-        with tempfile.TemporaryDirectory() as folder, self._settled(), injected(network, fault) as changed:
+        with tempfile.TemporaryDirectory() as folder, injected(network, fault) as changed:
             refusals: list[str] = []
             with _asked(refusals) if effect else ExitStack():
                 try:
-                    made = facedeploy.export(self.subject.source, target, self.subject.weights, Path(folder) / "out")
+                    made = self.export(target, Path(folder) / "out")
                 except Exception as error:  # What a wrong graph does to a compiler is not known before.
                     words = [*refusals, f"{type(error).__name__}: {error}"]
                     return Attempt(words[0], None) if any(changed) else None
@@ -187,9 +192,8 @@ class Bench:
 
     def _right_faces(self, target: str) -> Found:
         if target not in self._right:
-            with tempfile.TemporaryDirectory() as folder, self._settled():
-                made = facedeploy.export(self.subject.source, target, self.subject.weights, Path(folder) / "out")
-                self._right[target] = self._look(made)
+            with tempfile.TemporaryDirectory() as folder:
+                self._right[target] = self._look(self.export(target, Path(folder) / "out"))
         return self._right[target]
 
     def _look(self, made: Artifact, threads: int = 0) -> Found:

@@ -14,7 +14,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,20 @@ def run(bench: Bench, answers: Answers, targets: Sequence[str], faults: Sequence
             able.append(target)
     for question, fault in _questions(bench.subject, able, faults):
         if question not in answers.found:
-            answer = bench.attempt(question[1], fault, question[3])
+            answer = _ask(bench, fault, question, answers)
             answers.keep(question, answer)
             print(" | ".join(question), str(answer)[:160], file=sys.stderr, flush=True)
+
+
+def _ask(bench: Bench, fault: Fault, question: Question, answers: Answers) -> Attempt | None:
+    """What comes of a fault. What a refused one would have done is what it did in float, where that is known."""
+    subject, network, name, target = question
+    first = answers.found.get((subject, network, name, TARGETS[0]))
+    if first is not None and target != TARGETS[0]:
+        answer = bench.attempt(network, fault, target, effect=False)
+        if answer is None or answer.refusal:
+            return answer and replace(answer, effect=first.effect)
+    return bench.attempt(network, fault, target)
 
 
 def _questions(subject: Subject, targets: Sequence[str], faults: Sequence[Fault]) -> Iterator[tuple[Question, Fault]]:
