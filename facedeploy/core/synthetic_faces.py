@@ -6,6 +6,7 @@ and the README's picture. They are no measure of accuracy.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -56,14 +57,24 @@ def group_photo(rng: np.random.Generator, height: int, width: int, faces: int) -
     return _finish(rng, canvas, min(cell, height) * 0.008)
 
 
-def scene(rng: np.random.Generator, height: int, width: int, light: float = 1.0) -> tuple[Image, list[Face]]:
-    """Draw a crowd: faces of all sizes, the smallest 8 pixels high, some cut by the edge.
+# Half heights of the heads of a scene, as shares of its shorter side.
+CROWD = (0.3, 0.2, 0.14, 0.1, 0.1, 0.07, 0.07, 0.05, 0.05, 0.035, 0.035, 0.025)
+CLOSE_UP = (0.44,)
+_SMALLEST = 4.0
+_TRIES = 60
+
+
+def scene(
+    rng: np.random.Generator, height: int, width: int, light: float = 1.0, heads: Sequence[float] = CROWD
+) -> tuple[Image, list[Face]]:
+    """Draw faces, some cut by the edge. A crowd has all sizes, the smallest 8 pixels high.
 
     Args:
         rng: What it is drawn from.
         height: Pixels.
         width: Pixels.
         light: What all brightness is multiplied by.
+        heads: Half heights of the heads, as shares of the shorter side.
 
     Returns:
         (height, width, 3) uint8, BGR, and the faces that were drawn, with five points each.
@@ -76,7 +87,7 @@ def scene(rng: np.random.Generator, height: int, width: int, light: float = 1.0)
     coarse = rng.normal(0, 12, (max(2, height // 16), max(2, width // 16), 3)).astype(np.float32)
     canvas += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     taken: list[tuple[float, float, float]] = []
-    for share in _CROWD:
+    for share in heads:
         half = share * side * rng.uniform(0.85, 1.15)
         place = _place(rng, taken, half, height, width) if half >= _SMALLEST else None
         if place is not None:
@@ -86,10 +97,6 @@ def scene(rng: np.random.Generator, height: int, width: int, light: float = 1.0)
     return np.clip(lit, 0, 255).astype(np.uint8), [_drawn(*each) for each in taken]
 
 
-# Half heights of the heads of a scene, as shares of its shorter side.
-_CROWD = (0.3, 0.2, 0.14, 0.1, 0.1, 0.07, 0.07, 0.05, 0.05, 0.035, 0.035, 0.025)
-_SMALLEST = 4.0
-_TRIES = 60
 # Of a head of half height 1 around (0, 0): the face, and its eyes, nose and corners of the mouth.
 _BOX = (-0.78, -0.75, 0.78, 1.05)
 _POINTS = ((-0.33, -0.15), (0.33, -0.15), (0.0, 0.37), (-0.27, 0.62), (0.27, 0.62))

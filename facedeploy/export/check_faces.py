@@ -22,8 +22,9 @@ from facedeploy.core.errors import ParityError
 from facedeploy.core.face import Face
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.preprocess import Image
-from facedeploy.core.synthetic_faces import scene
+from facedeploy.core.synthetic_faces import CLOSE_UP, CROWD, scene
 from facedeploy.core.target import Precision
+from facedeploy.export.check_levels import Lit
 from facedeploy.export.check_network import NetworkExport, candidates
 from facedeploy.metrics.face_matching import side
 from facedeploy.pipelines.base import Looker, Pipeline
@@ -35,7 +36,8 @@ from facedeploy.verification.faces import FACE_LIMITS, FaceErrors, FaceLimits, j
 
 # Sizes for a network of any size, with unequal sides.
 _ANY = ((240, 320), (352, 224))
-_LIGHT = (1.0, 0.5, 1.0, 0.8)
+# Of each scene its brightness, and the heads in it: a face that fills the picture is what the last level is for.
+_SCENES = ((1.0, CROWD), (0.5, CROWD), (1.0, CROWD), (0.8, CROWD), (1.0, CLOSE_UP))
 # Faces with lower scores are asked for than the user will see, so that there are more of them.
 _THRESHOLD = 0.3
 _FEW = 10  # Of fewer faces nothing is concluded.
@@ -50,6 +52,8 @@ _FLOORS: dict[Precision, FaceLimits] = {
 }
 _TIMES = 1.5
 _PIXELS = 1e-3  # Two runs of one runtime on one picture are nearly the same.
+
+_TENSORS = "its outputs alone were compared with the original"
 
 Found = list[list[Face]]
 
@@ -74,8 +78,7 @@ def draw(size: tuple[int, int] | None, seed: int = 0) -> tuple[Scene, ...]:
         seed: What they are drawn from.
     """
     rng = np.random.default_rng(seed)
-    sizes = [size or _ANY[i % 2] for i in range(len(_LIGHT))]
-    return tuple(Scene(*scene(rng, *each, light)) for each, light in zip(sizes, _LIGHT, strict=True))
+    return tuple(Scene(*scene(rng, *(size or _ANY[i % 2]), *how)) for i, how in enumerate(_SCENES))
 
 
 def faces_of(
@@ -132,7 +135,22 @@ def check_faces(found: Found, reference: Found, expected: Found | None, precisio
         raise ParityError(msg)
 
 
-def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntry], judged: bool) -> str:
+@dataclass(frozen=True)
+class Limits:
+    """What drawn scenes do not say of a model, in words; empty where they do.
+
+    faces: why nothing is said of its faces. levels: at which strides no box is likely a face.
+    """
+
+    faces: str = ""
+    levels: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.faces, self.levels)))
+
+
+def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntry], judged: bool) -> Limits:
     """Compare the faces of compiled networks with those of the original, on drawn scenes.
 
     Args:
@@ -141,7 +159,7 @@ def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntr
         judged: Whether what the precision costs was looked at already, or does not matter.
 
     Returns:
-        Why nothing can be said from them; empty where it can.
+        What cannot be said from them.
 
     Raises:
         ParityError: they are not what the precision makes of them.
@@ -155,12 +173,13 @@ def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntr
     with tempfile.TemporaryDirectory() as work:
         # The float graphs were held against the original output by output, and are faster than PyTorch.
         floats = _graphs(Path(work) / "fp32", [(job.network.spec, job.network.write) for job in jobs])
-        reference = faces_of(entry, floats, scenes)
+        lit = Lit(source.boxes)
+        reference = faces_of(entry, {name: lit.watching(opens) for name, opens in floats.items()}, scenes)
         if reference is None:
-            return "its outputs alone were compared with the original: it says nothing of faces"
+            return Limits(f"{_TENSORS}: it says nothing of faces")
         drawn, seen = (sum(map(len, each)) for each in ([each.faces for each in scenes], reference))
         if not _FEW <= seen <= _EVERYWHERE * drawn:
-            return f"its outputs alone were compared with the original: it finds {seen} faces where {drawn} are drawn"
+            return Limits(f"{_TENSORS}: it finds {seen} faces where {drawn} are drawn")
         if precision in ("fp16", "int8"):
             pairs = zip(jobs, entries, strict=True)
             writers = [(job.network.spec, functools.partial(job.write_expected, made)) for job, made in pairs]
@@ -178,7 +197,7 @@ def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntr
         if not judged and (problems := judge(reference, found, precision, _THRESHOLD)):
             msg = f"on drawn scenes {'; '.join(problems)}: {parity.INT8_ADVICE}"
             raise TooCoarseError(msg)
-    return ""
+    return Limits(levels=lit.unlit())
 
 
 def _graphs(folder: Path, writers: Iterable[tuple[NetworkSpec, Callable[[Path], object]]]) -> dict[str, Opener]:

@@ -19,7 +19,7 @@ from facedeploy.core.progress import Progress, Watch, silent, unwatched
 from facedeploy.core.target import Backend, Target
 from facedeploy.export import compiler
 from facedeploy.export.blame import with_blame
-from facedeploy.export.check_faces import TooCoarseError, check_on_scenes
+from facedeploy.export.check_faces import Limits, TooCoarseError, check_on_scenes
 from facedeploy.export.check_network import NetworkExport
 from facedeploy.export.ncnn.ncnn2table import find_tables, read_tables
 from facedeploy.export.one_network import export_network
@@ -131,7 +131,7 @@ def export(
             jobs.append(job)
             networks.append(entry)
             rows += checked
-        calibration, unsaid = chosen.calibration, ""
+        calibration, limits = chosen.calibration, Limits()
         if target.backend != "torch":
             progress("the faces on drawn scenes")
             # A float precision was judged by its tensors; of int8 pictures say more than drawn faces.
@@ -139,12 +139,12 @@ def export(
             on_pictures = calibration is not None and calibration.loss is not None
             judged = target.precision != "int8" or forced or on_pictures
             try:
-                unsaid = check_on_scenes(jobs, networks, judged)
+                limits = check_on_scenes(jobs, networks, judged)
             except TooCoarseError:
                 raise
             except ParityError as error:
                 raise with_blame(error, jobs, networks, progress) from error
-            if unsaid and not judged:
+            if limits.faces and not judged:
                 parity.check(rows, target.precision)
         if calibration is not None and target.backend in _TIMED:
             progress("compare the speed with fp32")
@@ -163,7 +163,7 @@ def export(
                 origin=source.origin,
                 settings=dict(source.settings),
                 recognised=source.recognised,
-                notes=(*source.notes, *([unsaid] if unsaid else [])),
+                notes=(*source.notes, *limits.notes),
                 options=dict(options or {}),
             ),
         )
