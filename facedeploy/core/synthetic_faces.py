@@ -6,7 +6,9 @@ and the README's picture. They are no measure of accuracy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -87,19 +89,37 @@ def scene(
     coarse = rng.normal(0, 12, (max(2, height // 16), max(2, width // 16), 3)).astype(np.float32)
     canvas += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     taken: list[tuple[float, float, float]] = []
+    turns: list[_Turn] = []
     for share in heads:
         half = share * side * rng.uniform(0.85, 1.15)
         place = _place(rng, taken, half, height, width) if half >= _SMALLEST else None
         if place is not None:
             taken.append((*place, half))
-            canvas = _face(rng, canvas, np.array(place), half)
+            turns.append(_Turn(*rng.uniform(-1, 1, 3) * _TURNED))
+            canvas = _face(rng, canvas, np.array(place), half, turns[-1])
     lit = cv2.GaussianBlur(canvas, (0, 0), 0.6) * light + rng.normal(0, 2, canvas.shape)
-    return np.clip(lit, 0, 255).astype(np.uint8), [_drawn(*each) for each in taken]
+    return np.clip(lit, 0, 255).astype(np.uint8), [_drawn(*each, turn) for each, turn in zip(taken, turns, strict=True)]
 
 
 # Of a head of half height 1 around (0, 0): the face, and its eyes, nose and corners of the mouth.
 _BOX = (-0.78, -0.75, 0.78, 1.05)
 _POINTS = ((-0.33, -0.15), (0.33, -0.15), (0.0, 0.37), (-0.27, 0.62), (0.27, 0.62))
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """How a head is turned. side, up: how far its features are moved, of its half height. roll: degrees, clockwise."""
+
+    side: float = 0.0
+    up: float = 0.0
+    roll: float = 0.0
+
+    def rolled(self, x: float, y: float) -> tuple[float, float]:
+        c, s = math.cos(math.radians(self.roll)), math.sin(math.radians(self.roll))
+        return c * x - s * y, s * x + c * y
+
+
+_TURNED = np.array([0.35, 0.15, 30.0])
 
 
 def _place(
@@ -115,9 +135,10 @@ def _place(
     return None
 
 
-def _drawn(x: float, y: float, half: float) -> Face:
+def _drawn(x: float, y: float, half: float, turn: _Turn) -> Face:
     box = (x + _BOX[0] * half, y + _BOX[1] * half, x + _BOX[2] * half, y + _BOX[3] * half)
-    return Face(box, 1.0, tuple((x + a * half, y + b * half) for a, b in _POINTS))
+    points = [turn.rolled(a + turn.side, b + turn.up) for a, b in _POINTS]
+    return Face(box, 1.0, tuple((x + a * half, y + b * half) for a, b in points))
 
 
 def _finish(rng: np.random.Generator, canvas: Canvas, blur: float) -> Image:
@@ -125,27 +146,31 @@ def _finish(rng: np.random.Generator, canvas: Canvas, blur: float) -> Image:
     return np.clip(canvas + rng.normal(0, 3, canvas.shape), 0, 255).astype(np.uint8)
 
 
-def _face(rng: np.random.Generator, canvas: Canvas, centre: NDArray[Any], half: float) -> Canvas:
+def _face(rng: np.random.Generator, canvas: Canvas, centre: NDArray[Any], half: float, turn: _Turn = _Turn()) -> Canvas:
     """Draw a head of half-height `half`, in pixels, around `centre` (x, y)."""
     skin = np.array([110, 150, 205]) * rng.uniform(0.6, 1.15)
     hair = np.full(3, rng.uniform(10, 70)) + (0, 10, 20)
 
     def at(x: float, y: float) -> tuple[int, int]:
+        x, y = turn.rolled(x, y)
         return int(centre[0] + x * half), int(centre[1] + y * half)
 
     def ellipse(x: float, y: float, a: float, b: float, colour: ArrayLike, angle: float = 0.0) -> None:
         axes = max(1, int(a * half)), max(1, int(b * half))
-        cv2.ellipse(canvas, at(x, y), axes, angle, 0, 360, tuple(np.ravel(colour).tolist()), -1)
+        cv2.ellipse(canvas, at(x, y), axes, angle + turn.roll, 0, 360, tuple(np.ravel(colour).tolist()), -1)
+
+    def feature(x: float, y: float, a: float, b: float, colour: ArrayLike, angle: float = 0.0) -> None:
+        ellipse(x + turn.side, y + turn.up, a, b, colour, angle)
 
     ellipse(0, -0.25, 0.95, 1.0, hair)
     ellipse(0, 0.05, 0.78, 1.0, skin)
     for side in (-1, 1):
-        ellipse(side * 0.33, -0.18, 0.17, 0.09, skin * 0.75)
-        ellipse(side * 0.33, -0.15, 0.13, 0.07, (225, 230, 235))
-        ellipse(side * 0.33, -0.15, 0.065, 0.065, (30, 30, 35))
-        ellipse(side * 0.33, -0.36, 0.2, 0.05, hair, side * 6.0)
-    ellipse(0, 0.2, 0.1, 0.22, skin * 0.9)
-    ellipse(0, 0.37, 0.13, 0.05, skin * 0.7)
-    ellipse(0, 0.62, 0.27, 0.08, (80, 75, 150))
-    ellipse(0, 0.62, 0.24, 0.02, (50, 40, 90))
+        feature(side * 0.33, -0.18, 0.17, 0.09, skin * 0.75)
+        feature(side * 0.33, -0.15, 0.13, 0.07, (225, 230, 235))
+        feature(side * 0.33, -0.15, 0.065, 0.065, (30, 30, 35))
+        feature(side * 0.33, -0.36, 0.2, 0.05, hair, side * 6.0)
+    feature(0, 0.2, 0.1, 0.22, skin * 0.9)
+    feature(0, 0.37, 0.13, 0.05, skin * 0.7)
+    feature(0, 0.62, 0.27, 0.08, (80, 75, 150))
+    feature(0, 0.62, 0.24, 0.02, (50, 40, 90))
     return canvas

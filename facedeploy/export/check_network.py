@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -17,16 +18,16 @@ from facedeploy.core.errors import ParityError
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.optional_imports import onnx
 from facedeploy.core.target import Target
-from facedeploy.export.check_int8 import SCHEMES, check_simulated, write_simulation
 from facedeploy.export.compiler import Compiled
+from facedeploy.export.expected import EXPECTED, SCHEMES, check_expected, write_expected
 from facedeploy.graph.lowering import DeformConvForm
 from facedeploy.graph.passes.channel_equalization import equalize_channels
 from facedeploy.graph.passes.correct_bias import correct_biases
-from facedeploy.graph.passes.float16 import compute_float16
 from facedeploy.graph.ranges import Ranges
 from facedeploy.runtimes import Substitute, open_network
 from facedeploy.runtimes.base import Array, Arrays, Runtime, RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
+from facedeploy.runtimes.wrapped import Remembered
 from facedeploy.sources.source import Source, SourceNetwork
 from facedeploy.verification import tensors as parity
 
@@ -83,22 +84,6 @@ class NetworkExport:
         return parity.measure(reference, runtime, self.feeds, self.target.precision, self.source.boxes)
 
 
-def write_expected(onnx_path: Path, entry: NetworkEntry, target: Target, layers: Ranges, path: Path) -> None:
-    """Write what a right compile of a float32 graph computes, as a graph of the target's precision.
-
-    Args:
-        onnx_path: The float32 graph.
-        entry: What became of it.
-        target: Of fp16 or int8.
-        layers: Ranges of at least the layers that the entry has in int8.
-        path: The file to write.
-    """
-    if target.precision == "int8":
-        write_simulation(onnx_path, entry, layers, target.backend, path)
-    else:
-        onnx.save(compute_float16(onnx.load(onnx_path), entry.float32), path)
-
-
 def describe_compiled(spec: NetworkSpec, folder: Path, compiled: Compiled) -> NetworkEntry:
     return NetworkEntry(
         spec=spec,
@@ -119,21 +104,34 @@ def check_compiled(job: NetworkExport, reference: Runtime, entry: NetworkEntry) 
     Raises:
         ParityError: an output is off, or a call changes the answer to another.
     """
+    precision, boxes = job.target.precision, job.source.boxes
     found: dict[tuple[str, str], Parity] = {}
-    excess: Callable[[Parity], float] = parity.TOLERANCES[job.target.precision].excess
-    for substitute, threads in product(candidates(job.target, entry), _THREADS):
-        options = RuntimeOptions(threads)
-        with open_network(job.source.model, job.target, entry, job.folder, options, substitute) as runtime:
-            for row in job.measure(reference, runtime):
-                before = found.get((row.runtime, row.output), row)
-                found[row.runtime, row.output] = max(before, row, key=excess)
-            check_memory(runtime, job.feeds[-1])
+    excess: Callable[[Parity], float] = parity.TOLERANCES[precision].excess
+    with ExitStack() as stack:
+        expected = _expected(stack, job, entry) if precision in EXPECTED else None
+        for substitute, threads in product(candidates(job.target, entry), _THREADS):
+            options = RuntimeOptions(threads)
+            with open_network(job.source.model, job.target, entry, job.folder, options, substitute) as runtime:
+                for row in job.measure(reference, runtime):
+                    before = found.get((row.runtime, row.output), row)
+                    found[row.runtime, row.output] = max(before, row, key=excess)
+                for feed in job.feeds:
+                    if expected is None:
+                        break
+                    offs = parity.measure(expected, runtime, [feed], precision, boxes)
+                    costs = parity.measure(reference, expected, [feed], precision, boxes)
+                    check_expected(offs, costs, precision)
+                check_memory(runtime, job.feeds[-1])
     rows = tuple(found.values())
-    if job.target.precision == "int8":
-        check_simulated(rows, _simulated(job, reference, entry))
-    else:
-        parity.check(rows, job.target.precision)
+    if precision != "int8":
+        parity.check(rows, precision)
     return rows
+
+
+def _expected(stack: ExitStack, job: NetworkExport, entry: NetworkEntry) -> Runtime:
+    path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "expected.onnx"
+    job.write_expected(entry, path)
+    return stack.enter_context(Remembered(OnnxRuntimeRuntime(path, job.network.spec, RuntimeOptions())))
 
 
 def check_memory(runtime: Runtime, feed: Arrays) -> None:
@@ -168,15 +166,6 @@ def _same(a: Array, b: Array) -> bool:
         return False
     size, off = float(np.linalg.norm(a)), float(np.linalg.norm(a - b))
     return off <= _REPEATED * size or not math.isfinite(size)
-
-
-def _simulated(job: NetworkExport, reference: Runtime, entry: NetworkEntry) -> tuple[Parity, ...]:
-    """How far from float the Q/DQ graph of an int8 network is, in ONNX Runtime."""
-    with tempfile.TemporaryDirectory() as work:
-        path = Path(work) / "int8.onnx"
-        job.write_expected(entry, path)
-        with OnnxRuntimeRuntime(path, job.network.spec, RuntimeOptions()) as runtime:
-            return job.measure(reference, runtime)
 
 
 def candidates(target: Target, entry: NetworkEntry) -> tuple[Substitute | None, ...]:

@@ -23,6 +23,7 @@ from facedeploy.export.check_faces import Limits, TooCoarseError, check_on_scene
 from facedeploy.export.check_network import NetworkExport
 from facedeploy.export.ncnn.ncnn2table import find_tables, read_tables
 from facedeploy.export.one_network import export_network
+from facedeploy.export.scenes import feeds_on_scenes
 from facedeploy.export.speed import against_fp32
 from facedeploy.graph.lowering import DeformConvForm
 from facedeploy.machine.linux import read_machine
@@ -120,11 +121,12 @@ def export(
         chosen = Quantisation()
         if target.precision == "int8":
             chosen = _quantisation(source, int8 or Int8Options(), progress, watch or unwatched)
+        seen = feeds_on_scenes(source)
         jobs: list[NetworkExport] = []
         networks: list[NetworkEntry] = []
         rows: list[Parity] = []
         for network in source.networks:
-            feeds = network.feeds(pipelines.preprocess(source.pipeline))
+            feeds = [*seen[network.spec.name], *network.feeds(pipelines.preprocess(source.pipeline))]
             layers = chosen.plan.get(network.spec.name, {})
             job = NetworkExport(source, network, target, folder, feeds, deform_conv, layers)
             entry, checked = export_network(job, parts, progress)

@@ -10,12 +10,13 @@ from facedeploy.core.errors import ParityError
 from facedeploy.core.progress import Progress
 from facedeploy.export import compiler
 from facedeploy.export.blame import with_blame
-from facedeploy.export.check_int8 import SCHEMES
 from facedeploy.export.check_network import NetworkExport, check_compiled, describe_compiled
 from facedeploy.export.compiler import Compiled, Job
+from facedeploy.export.expected import SCHEMES
 from facedeploy.export.fp16_fallback import choose_float32
 from facedeploy.runtimes.base import RuntimeOptions
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
+from facedeploy.runtimes.wrapped import Remembered
 from facedeploy.verification import tensors as parity
 
 
@@ -38,7 +39,7 @@ def export_network(
     """
     network, target = job.network, job.target
     spec, boxes = network.spec, job.source.boxes
-    reference = network.reference(RuntimeOptions())
+    reference = Remembered(network.reference(RuntimeOptions()))
     if target.backend == "torch":
         compiled = Compiled(parts)
     else:

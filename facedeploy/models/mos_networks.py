@@ -264,10 +264,13 @@ def _bias(layer: nn.Conv2d) -> Tensor:
 
 
 def probe(network: str, shapes: Mapping[str, Shape], rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
-    """Patches of cells inside, at each border and in each corner of a map, of every level."""
+    """Patches of cells inside, at each border and in each corner of a map, of every level, and as small and as large as
+    those of photographs: of mos-tiny the largest feature of a face is 3 to 10.
+    """
     assert network == "pose"
     count, channels = shapes["patches"][:2]
-    patches = np.abs(rng.normal(size=(count, channels, 3, 3))).astype(np.float32)
+    sizes = rng.uniform(1, 4, (count, 1, 1, 1))
+    patches = np.abs(sizes * rng.normal(size=(count, channels, 3, 3))).astype(np.float32)
     if "level" in shapes:
         patches[:, WIDTH] = 1
     for patch, side in zip(patches, rng.integers(0, 9, count), strict=True):

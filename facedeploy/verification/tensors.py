@@ -100,14 +100,18 @@ def _compare_output(network: str, output: str, runtime: str, want: Arrays, have:
     return row
 
 
-# How many times the expected difference from float a right compile may have. Rounding elsewhere makes it 0.8 to 1.2
-# times on every network tried; a scale that is off by a quarter makes it several times.
+# How many times as far off as it was an output may be when it is compared again.
 _TIMES = 1.5
 
 
-def as_expected(row: Parity, expected: Parity, slack: float = TOLERANCES["fp16"].relative) -> bool:
-    """Whether an output is about as far off as another compile of the same numbers is. slack: relative L2."""
-    return row.relative_l2 <= _TIMES * expected.relative_l2 + slack or row.max_abs <= TOLERANCES["fp16"].absolute
+def as_before(row: Parity, then: Parity) -> bool:
+    """Whether an output is about as far off as it was when the artifact was made."""
+    return within(row, _TIMES * then.relative_l2 + TOLERANCES["fp16"].relative)
+
+
+def within(row: Parity, relative: float) -> bool:
+    """Whether an output is no further off than that, or by nothing that shows."""
+    return row.relative_l2 <= relative or row.max_abs <= TOLERANCES["fp16"].absolute
 
 
 _WRONG = "the conversion is wrong: try the fp32 target of this backend"

@@ -220,4 +220,4 @@ def _accepts(manifest: Manifest, row: Parity) -> bool:
     calibration = manifest.calibration
     judged = calibration is not None and calibration.loss is not None
     then = [r for r in manifest.parity if (r.network, r.output) == (row.network, row.output)]
-    return judged and any(parity.as_expected(row, r) for r in then)
+    return judged and any(parity.as_before(row, r) for r in then)

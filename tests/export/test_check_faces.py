@@ -18,8 +18,8 @@ from facedeploy.calibration.quantize_plan import Int8Options
 from facedeploy.core.errors import ParityError
 from facedeploy.core.face import Face
 from facedeploy.core.synthetic_faces import scene
-from facedeploy.export import check_faces, exporter
-from facedeploy.export.check_faces import Scene
+from facedeploy.export import check_faces, exporter, scenes
+from facedeploy.export.scenes import Scene
 from facedeploy.graph.index import tensor_of
 from facedeploy.runtimes.base import Runtime, RuntimeOptions
 from tests.support.exported import require
@@ -130,21 +130,21 @@ def test_a_runtime_that_gets_the_wrong_pixels_is_refused(
 def test_a_right_compile_is_never_refused(
     target: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw = check_faces.draw
-    monkeypatch.setattr(check_faces, "draw", lambda size: draw(size, seed))
+    draw = scenes.draw
+    monkeypatch.setattr(scenes, "draw", lambda size: draw(size, seed))
     export(target, tmp_path)
 
 
 def test_a_runtime_with_a_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = check_faces._look
-    again = 2 * len(check_faces.draw(SIZE)) + 1  # After the reference, and each scene once.
+    right = scenes._look
+    again = 2 * len(scenes.draw(SIZE)) + 1  # After the reference, and each scene once.
     calls: list[int] = []
 
     def look(pipeline: Any, each: Scene) -> list[Face]:
         calls.append(1)
         return right(pipeline, each)[: 2 if len(calls) == again else None]
 
-    monkeypatch.setattr(check_faces, "_look", look)
+    monkeypatch.setattr(scenes, "_look", look)
     with pytest.raises(ParityError, match="the same picture gives other faces the second time"):
         export("onnx-fp32", tmp_path)
 

@@ -21,7 +21,7 @@ from unittest import mock
 from facedeploy.core.errors import FacedeployError
 from facedeploy.core.network_spec import InputSize
 from facedeploy.core.target import Target
-from facedeploy.export import check_faces
+from facedeploy.export import scenes
 from facedeploy.sources import probes, source
 from facedeploy.verification.verify import verify
 from tests.support.faults.subject import TARGETS, Bench, Subject
@@ -58,7 +58,7 @@ def models(assets: Path) -> Iterator[Subject]:
 def drawn(seed: int) -> Iterator[None]:
     """The probes of an export are others."""
     with (
-        mock.patch.object(check_faces, "draw", functools.partial(check_faces.draw, seed=seed)),
+        mock.patch.object(scenes, "draw", functools.partial(scenes.draw, seed=seed)),
         mock.patch.object(source, "probe_inputs", functools.partial(probes.probe_inputs, seed=seed)),
     ):
         yield
