@@ -25,6 +25,10 @@ from tests.support.faults.subject import TARGETS, Attempt, Bench, Effect, Subjec
 Question = tuple[str, str, str, str]  # Subject, network, fault, target.
 
 
+def _effect(ap: float, faces: float, worst: list[float], mean: list[float]) -> Effect:
+    return Effect(ap, faces, tuple(worst), tuple(mean))
+
+
 class Answers:
     """What was found, kept in a file, a line each."""
 
@@ -33,7 +37,7 @@ class Answers:
         self.found: dict[Question, Attempt | None] = {}
         for line in path.read_text().splitlines() if path.is_file() else ():
             question, answer = json.loads(line)
-            effect = answer and answer["effect"] and Effect(**answer["effect"])
+            effect = answer and answer["effect"] and _effect(**answer["effect"])
             self.found[tuple(question)] = answer and Attempt(answer["refusal"], effect)
 
     def keep(self, question: Question, answer: Attempt | None) -> None:
