@@ -107,7 +107,7 @@ def _rows(job: NetworkExport, entry: NetworkEntry, part: onnx.ModelProto) -> _Ro
         return []
     read = {name for node in part.graph.node for name in reads(node)}
     layers = {name: job.int8[name] for name in entry.int8 if name in read}
-    feeds, precision, backend = job.feeds[:1], job.target.precision, job.target.backend
+    feeds, precision, backend = job.feeds, job.target.precision, job.target.backend
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         path, simulated = folder / "float.onnx", folder / "simulated.onnx"

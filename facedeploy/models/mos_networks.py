@@ -269,7 +269,7 @@ def probe(network: str, shapes: Mapping[str, Shape], rng: np.random.Generator) -
     """
     assert network == "pose"
     count, channels = shapes["patches"][:2]
-    sizes = rng.uniform(1, 4, (count, 1, 1, 1))
+    sizes = rng.uniform(1, 2.5, (count, 1, 1, 1))
     patches = np.abs(sizes * rng.normal(size=(count, channels, 3, 3))).astype(np.float32)
     if "level" in shapes:
         patches[:, WIDTH] = 1

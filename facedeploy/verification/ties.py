@@ -21,6 +21,7 @@ from facedeploy.graph.index import attributes
 from facedeploy.graph.rewrite import replace_nodes
 from facedeploy.runtimes.base import Array, Arrays, Runtime
 from facedeploy.runtimes.onnxruntime import OnnxRuntimeRuntime
+from facedeploy.runtimes.wrapped import Wrapped
 
 _FIRST_OPSET = 11  # Of GatherElements.
 _STANDARD = ("", "ai.onnx")
@@ -111,6 +112,8 @@ class Ordering:
 
 def orderings(reference: Runtime) -> list[Ordering]:
     """The orderings in a network that is run from its ONNX file; none for another one, and where there is no TopK."""
+    while isinstance(reference, Wrapped):
+        reference = reference.inner
     if not isinstance(reference, OnnxRuntimeRuntime):
         return []
     source = reference.source

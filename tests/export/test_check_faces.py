@@ -137,7 +137,7 @@ def test_a_right_compile_is_never_refused(
 
 def test_a_runtime_with_a_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = scenes._look
-    again = 2 * len(scenes.draw(SIZE)) + 1  # After the reference, and each scene once.
+    again = 2 + 2 * len(scenes.draw(SIZE)) + 1  # After what is seen for the tensors, the reference, and each once.
     calls: list[int] = []
 
     def look(pipeline: Any, each: Scene) -> list[Face]:

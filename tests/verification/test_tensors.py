@@ -219,7 +219,12 @@ def test_check_says_what_to_try() -> None:
 def test_probe_inputs_fit_the_network(name: str) -> None:
     spec = SPECS[name]
     given = probe_inputs(spec, PREPROCESS)
-    assert len({feed["image"].shape for feed in given}) == len(given) == 3
+    shapes = [feed["image"].shape for feed in given]
+    assert len(set(shapes)) == len(given) == (3 if name == "pnet" else 4)
+    if name == "pnet":
+        assert all(height != width for *_, height, width in shapes)
+    else:
+        assert [batch for batch, *_ in shapes] == [1, 2, 4, 8]
     for feed in given:
         spec.check_shapes({k: v.shape for k, v in feed.items()}, bounded=True)
         image = feed["image"]
@@ -249,7 +254,7 @@ def test_probe_inputs_are_prepared_as_the_pipeline_does() -> None:
     plain = probe_inputs(spec, Preprocess())
     rgb = probe_inputs(spec, Preprocess("rgb", mean=(1, 2, 3), scale=0.5))
     for a, b in zip(plain, rgb, strict=True):
-        assert a["image"].max() > 200
+        assert a["image"].max() > 180
         expected = (a["image"][:, ::-1] - np.array([1, 2, 3], np.float32)[:, None, None]) * 0.5
         np.testing.assert_allclose(b["image"], expected, atol=1e-4)
 
@@ -371,7 +376,7 @@ def test_probe_is_asked_for_every_size() -> None:
         return {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
 
     first, again = (probe_inputs(SMALL, PREPROCESS, probe, seed=3) for _ in range(2))
-    assert asked[:3] == [("small", {"x": (n, 4)}) for n in (1, 3, 3)]
+    assert asked[:3] == [("small", {"x": (n, 4)}) for n in (1, 2, 4)]
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a["x"], b["x"])
 
