@@ -1,10 +1,11 @@
 """Which wrong compiles are refused: every kind of fault in every network, on every target, and what it does to faces.
 
     python -m tests.support.faults.suite --assets DIR --work DIR [--only WORDS] [--subjects mos-tiny,mtcnn]
-        [--targets openvino-fp16,ncnn-int8]
+        [--targets openvino-fp16,ncnn-int8] [--keep]
 
 Each answer is kept in DIR, a line each, so that a run can be cut and goes on. At the end it prints what was written
-though it is harmful, what was refused though it is harmless, and how many of each.
+though it is harmful, what was refused though it is harmless, and how many of each. --keep writes the page and the list
+that the tests draw a sample from.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from facedeploy.core.target import Target
+from tests.support.faults import page
 from tests.support.faults.inject import Fault, all_faults
-from tests.support.faults.subject import TARGETS, Attempt, Bench, Effect, Subject, subjects
-
-Question = tuple[str, str, str, str]  # Subject, network, fault, target.
+from tests.support.faults.subject import TARGETS, Attempt, Bench, Effect, Question, Subject, subjects
 
 
 def _effect(ap: float, faces: float, worst: list[float], mean: list[float]) -> Effect:
@@ -83,12 +83,6 @@ def _questions(subject: Subject, targets: Sequence[str], faults: Sequence[Fault]
                     yield (subject.name, network, fault.name, target), fault
 
 
-def verdict(answer: Attempt, target: str) -> str:
-    """Such as "harmful and refused"."""
-    harm = "harmful" if answer.harmful(Target.parse(target).precision) else "harmless"
-    return f"{harm} and {'refused' if answer.refusal else 'written'}"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Ask what was not asked yet, and print what was judged otherwise than its effect."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,14 +91,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="a part of the names of faults")
     parser.add_argument("--subjects", default="mos-tiny,mtcnn,yunet,pfld")
     parser.add_argument("--targets", default=",".join(TARGETS))
+    parser.add_argument("--keep", action="store_true", help="write docs/reference/faults.md and tests/data/faults.json")
     given = parser.parse_args(arguments)
     given.work.mkdir(parents=True, exist_ok=True)
     faults = [f for f in all_faults() if given.only in f.name]
     counts: Counter[str] = Counter()
+    found: dict[Question, Attempt] = {}
     for name in given.subjects.split(","):
         answers = Answers(given.work / f"{name}.jsonl")
         run(Bench(subjects(given.assets)[name], given.assets / "images"), answers, given.targets.split(","), faults)
         counts += _report(answers)
+        found |= {q: a for q, a in answers.found.items() if a is not None and q[1]}
+    if given.keep:
+        page.keep(found)
     print("; ".join(f"{count} {kind}" for kind, count in sorted(counts.items())))
     return int(counts["harmful and written"] > 0)
 
@@ -114,7 +113,7 @@ def _report(answers: Answers) -> Counter[str]:
     for question, answer in answers.found.items():
         if answer is None or not question[1]:
             continue
-        kind = verdict(answer, question[3])
+        kind = answer.verdict(question[3])
         counts[kind] += 1
         if kind in ("harmful and written", "harmless and refused"):
             print(f"{kind}: {', '.join(question)}: {_shown(answer)}")
