@@ -1,8 +1,8 @@
 """Does the compiled model find the faces of the original? Asked of the pipeline that will run, on drawn scenes.
 
 A tensor that is off by little may move every small face, and a runtime that is right may be given the wrong pixels. So
-pictures go in and faces come out, of the original and of what was compiled, and of the same precision simulated in ONNX
-Runtime: what that costs, another right compile may cost too, and not much more.
+pictures go in and faces come out: of what was compiled, of the original, and of the graph in the target's precision in
+ONNX Runtime. What was compiled must find the faces of that graph; how near is measured by what the precision costs.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from facedeploy.core.face import Face
 from facedeploy.core.preprocess import Image
 from facedeploy.core.synthetic_faces import CLOSE_UP, CROWD, scene
 from facedeploy.pipelines.base import Looker, Pipeline
-from facedeploy.runtimes.base import Arrays, Opener, Runtime, RuntimeOptions
+from facedeploy.runtimes.base import Array, Arrays, Opener, Runtime, RuntimeOptions
 from facedeploy.runtimes.wrapped import Watched
 from facedeploy.sources.source import Source, SourceNetwork
 
@@ -87,22 +87,26 @@ def feeds_on_scenes(source: Source) -> dict[str, list[Arrays]]:
 
     It is what a network further on is made for, and no noise is like it. Of a batch at most 8 are kept.
     """
-    specs = {n.spec.name: n.spec for n in source.networks}
-    drawn = draw(next(iter(specs.values())).picture_size)
-    feeds: dict[str, list[Arrays]] = {name: [] for name in specs}
+    drawn = draw(source.networks[0].spec.picture_size)
+    feeds: dict[str, list[Arrays]] = {n.spec.name: [] for n in source.networks}
     for each in (drawn[0], drawn[-1]):
         seen: dict[str, Arrays] = {}
         networks = {n.spec.name: functools.partial(_watched, n, seen) for n in source.networks}
         faces_of(asking(source.pipeline), networks, [each])
         for name, inputs in seen.items():
-            batched = isinstance(specs[name].inputs[0].shape[0], str)
-            feeds[name].append({k: v[: _BATCH if batched else None].copy() for k, v in inputs.items()})
+            feeds[name].append(inputs)
     return feeds
 
 
 def _watched(network: SourceNetwork, seen: dict[str, Arrays], options: RuntimeOptions) -> Runtime:
     """The original, and the first inputs that it is given."""
-    return Watched(network.reference(options), lambda inputs, _: seen.setdefault(network.spec.name, dict(inputs)))
+
+    def see(inputs: Mapping[str, Array], _: Arrays) -> None:
+        if network.spec.name not in seen:
+            kept = _BATCH if isinstance(network.spec.inputs[0].shape[0], str) else None
+            seen[network.spec.name] = {name: values[:kept].copy() for name, values in inputs.items()}
+
+    return Watched(network.reference(options), see)
 
 
 def asking(entry: PipelineEntry) -> PipelineEntry:
