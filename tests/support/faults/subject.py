@@ -45,6 +45,7 @@ _ASKED = 0.05  # The threshold for average precision.
 # From where a fault is harmful: points of AP, percent of the faces, percent of the box, degrees. fp32 promises more.
 _HARMFUL = {"fp32": (1.0, 1.0, 1.0, 0.5), "fp16": (1.0, 1.0, 3.0, 2.0), "int8": (1.0, 3.0, 3.0, 2.0)}
 _CHOSEN_OTHERWISE = 0.02
+_MANY = 400
 _PORTRAITS = 0.3  # Share of the pictures that show one large face.
 
 
@@ -159,6 +160,13 @@ class Bench:
             return quantisation(self.source, options)
 
     @functools.cached_property
+    def wider(self) -> Bench:
+        """The same with many pictures."""
+        other = Bench(self.subject, self.images, _MANY)
+        vars(other).update(source=self.source, quantised=self.quantised)
+        return other
+
+    @functools.cached_property
     def _train(self) -> Sequence[LabelledImage]:
         table = self.images / "face_counting" / "train_bbox.csv"
         return read_csv(table, {"images": str(table.parent / "train")})[0]
@@ -179,7 +187,9 @@ class Bench:
 
     def attempt(self, network: str, fault: Fault, target: str, *, effect: bool = True) -> Attempt | None:
         """Export with a fault; None where it changes nothing. effect: whether to look at pictures too."""
-        right = self._right_faces(target) if effect else []
+        if effect:  # Before anything is wrong.
+            self._right_faces(TARGETS[0])
+            self._right_faces(target)
         with tempfile.TemporaryDirectory() as folder, injected(network, fault) as changed:
             refusals: list[str] = []
             with _asked(refusals) if effect else ExitStack():
@@ -190,9 +200,10 @@ class Bench:
                     return Attempt(words[0], None) if any(changed) else None
             if not any(changed):
                 return None
-            return Attempt(refusals[0] if refusals else "", self._effect(made, fault, right) if effect else None)
+            return Attempt(refusals[0] if refusals else "", self._effect(made, fault, target) if effect else None)
 
-    def _effect(self, made: Artifact, fault: Fault, right: Found) -> Effect | None:
+    def _effect(self, made: Artifact, fault: Fault, target: str) -> Effect | None:
+        right = self._right_faces(target)
         try:
             found = self._look(made)
             effect = self._compare(right, found)

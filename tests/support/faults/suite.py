@@ -72,7 +72,11 @@ def _ask(bench: Bench, fault: Fault, question: Question, answers: Answers) -> At
         answer = bench.attempt(network, fault, target, effect=False)
         if answer is None or answer.refusal:
             return answer and replace(answer, effect=first.effect)
-    return bench.attempt(network, fault, target)
+    answer = bench.attempt(network, fault, target)
+    if answer and answer.verdict(target) == "harmful and written" and target.endswith("int8"):
+        # int8 moves the AP of 50 pictures by a point by itself.
+        answer = bench.wider.attempt(network, fault, target)
+    return answer
 
 
 def _questions(subject: Subject, targets: Sequence[str], faults: Sequence[Fault]) -> Iterator[tuple[Question, Fault]]:
