@@ -35,14 +35,15 @@ _FEW = 10  # Of fewer faces nothing is concluded.
 # which of a heap of boxes suppresses the others is decided by rounding.
 _EVERYWHERE = 10
 _GROUP = 8  # Faces of each of three sizes, from which the sizes are judged by themselves.
-# How far a right compile may be off the graph in its precision: a little, and what that graph is off float. Measured on
-# right compiles: 0.03 % of a box in fp16, and in int8 up to 0.9 times what it costs.
+# How far a right compile may be off the graph in its precision: a little, and what that graph is off float, twice, as of
+# a dozen faces one can be off by much. Measured on right compiles: 0.03 % of a box in fp16, and in int8 up to 0.9 times
+# what it costs, of a dozen faces 1.8 times.
 _FLOORS: dict[Precision, FaceLimits] = {
     **FACE_LIMITS,
     "fp16": FaceLimits(box=0.3, shift=0.15, points=0.3, score=5e-3, degrees=0.3, cosine=0.999, margin=2e-2, lost=0.0),
-    "int8": FaceLimits(box=0.5, shift=0.3, points=0.5, score=1e-2, degrees=0.3, cosine=0.99, margin=0.1, lost=0.05),
+    "int8": FaceLimits(box=0.75, shift=0.4, points=0.75, score=1e-2, degrees=0.5, cosine=0.99, margin=0.1, lost=0.05),
 }
-_TIMES = 1.2
+_TIMES = 2.0
 
 _TENSORS = "its outputs alone were compared with the original"
 

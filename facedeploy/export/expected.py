@@ -25,8 +25,9 @@ SCHEMES: dict[Backend, Scheme] = {"trt": "symmetric", "ncnn": "symmetric", "open
 EXPECTED: tuple[Precision, ...] = ("fp16", "int8")
 # A network that its precision moves that far amplifies every rounding, and two right compiles differ as much.
 _CHAOTIC = 0.3
-# How many times what the precision costs a right compile may be off. Measured: 0.9 at most; wrong scales: from 1.7.
-_TIMES = 1.2
+# How many times what the precision costs a right compile may be off: two that share no rounding are 1.4 times apart.
+# Measured are 0.9 at most, and of wrong scales 1.7 and more.
+_TIMES = 1.5
 # Relative L2 that is nothing: sums of halves are halves themselves in some runtimes, and in ONNX Runtime they are not.
 _SLACK = 5e-3
 

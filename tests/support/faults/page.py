@@ -22,7 +22,7 @@ _MARKS = {
     "harmless and written": ".",
     "harmful and written": "**W**",
 }
-_SHOWN = 110  # Letters of a message.
+_SHOWN = 80  # Letters of a message.
 _INTRODUCTION = """# Wrong compiles, and what becomes of them
 
 Each line is a fault that was put into an export on purpose: into the graph that a backend compiles, into the ranges of
@@ -43,8 +43,8 @@ int8 also moves the AP of 50 photographs by a point by itself, what seems to do 
 on 400. What a refused fault would have done is measured once, in float. A fault without a mark changes nothing in that
 network. Edited manifests are another matter: each value is refused by its digest, and named by `verify`.
 
-The columns are ONNX Runtime, OpenVINO, ncnn, and the graph for TensorRT in ONNX Runtime. MTCNN, YuNet and PFLD have
-their published weights. `python -m tests.support.faults.suite --assets DIR --work DIR --keep` makes this page.
+The columns are ONNX Runtime, OpenVINO, ncnn, and the graph for TensorRT in ONNX Runtime. YuNet is yunet_n_320_320.onnx
+as published. `python -m tests.support.faults.suite --assets DIR --work DIR --keep` makes this page.
 """
 _HEADER = (
     "| fault | fp32: ORT, OV, ncnn, TRT | fp16: OV, ncnn, TRT | int8: OV, ncnn, TRT | AP lost | faces | worst box, %"
@@ -79,7 +79,7 @@ def _row(fault: str, answers: Mapping[str, Attempt | None]) -> str:
     marks = [" ".join(_mark(t, answers[t]) for t in column) for column in _COLUMNS]
     first = next(a for a in answers.values() if a is not None)
     message = next((a.refusal for a in answers.values() if a is not None and a.refusal), "")
-    shown = re.sub(r"^\w+Error: ", "", message).replace("|", "/").replace("\n", " ")
+    shown = re.sub(r"^\w+Error: | \(largest difference [^)]*\)", "", message).replace("|", "/").replace("\n", " ")
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN].rsplit(' ', 1)[0]} …"
     cells = [fault, *marks, *_effect(first), shown]
     return f"| {' | '.join(cells)} |\n"
