@@ -35,9 +35,9 @@ _FEW = 10  # Of fewer faces nothing is concluded.
 # which of a heap of boxes suppresses the others is decided by rounding.
 _EVERYWHERE = 10
 _GROUP = 8  # Faces of each of three sizes, from which the sizes are judged by themselves.
-# How far a right compile may be off the graph in its precision: a little, and what that graph is off float, twice, as of
-# a dozen faces one can be off by much. Measured on right compiles: 0.03 % of a box in fp16, and in int8 up to 0.9 times
-# what it costs, of a dozen faces 1.8 times.
+# How far a right compile may be off the graph in its precision: a little, and twice what that graph is off float, as
+# one of a dozen faces can be off by much. Measured on right compiles: 0.03 % of a box in fp16, and in int8 up to 0.9
+# times what it costs, of a dozen faces 1.8 times.
 _FLOORS: dict[Precision, FaceLimits] = {
     **FACE_LIMITS,
     "fp16": FaceLimits(box=0.3, shift=0.15, points=0.3, score=5e-3, degrees=0.3, cosine=0.999, margin=2e-2, lost=0.0),

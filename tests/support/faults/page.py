@@ -33,7 +33,7 @@ int8, into the runtime, or into the pixels on their way. Would `export` have wri
 | R | yes | refuses it |
 | r | no | refuses it |
 | . | no | writes it |
-| **W** | yes | writes it: there is none |
+| **W** | yes | writes it |
 
 Harm is measured on 50 photographs, of groups, portraits and close-ups, against the right artifact of the same target:
 more than 1 point of AP, more than one face of a hundred that comes or goes at the threshold (int8: three), or a box or
@@ -54,10 +54,10 @@ _COLUMNS = tuple([t for t in TARGETS if t.endswith(p)] for p in ("fp32", "fp16",
 
 
 def keep(found: Mapping[Question, Attempt]) -> None:
-    """Write the page, and for the tests which faults do harm: subject -> network -> fault -> targets."""
+    """Write the page, and for the tests which harm is refused: subject -> network -> fault -> targets."""
     harmful: dict[str, dict[str, dict[str, list[str]]]] = {}
     for (subject, network, fault, target), answer in sorted(found.items()):
-        if answer.harmful(target):
+        if answer.verdict(target) == "harmful and refused":
             harmful.setdefault(subject, {}).setdefault(network, {}).setdefault(fault, []).append(target)
     KEPT.write_text(json.dumps(harmful, indent=0, sort_keys=True) + "\n", encoding="utf-8")
     PAGE.write_text(_page(found), encoding="utf-8")
