@@ -52,7 +52,7 @@ class TooCoarseError(ParityError):
     """The compile is right, and the precision costs too many faces."""
 
 
-def check_faces(found: Found, reference: Found, expected: Found | None, precision: Precision, how: str = "") -> None:
+def check_faces(found: Found, reference: Found, expected: Found | None, precision: Precision) -> None:
     """Refuse faces that are not those that the precision makes.
 
     Args:
@@ -60,7 +60,6 @@ def check_faces(found: Found, reference: Found, expected: Found | None, precisio
         reference: Of the original.
         expected: Of the same precision in ONNX Runtime, which they must be; None where that is float.
         precision: Of the target.
-        how: What the message says of the way they were found.
 
     Raises:
         ParityError: says of which faces what is how far off.
@@ -71,7 +70,7 @@ def check_faces(found: Found, reference: Found, expected: Found | None, precisio
         for problem in problems_of(group.errors(expected or reference, found, precision), limits, precision):
             problems.setdefault(problem.split(" off by ")[0], f"{group.name}{problem}")
     if problems:
-        msg = f"on drawn scenes{how} {'; '.join(problems.values())}: the conversion is wrong, so try another target"
+        msg = f"on drawn scenes {'; '.join(problems.values())}: the conversion is wrong, so try another target"
         raise ParityError(msg)
 
 
@@ -130,10 +129,8 @@ def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntr
             for job, network in zip(jobs, entries, strict=True)
         }
         found = faces_of(entry, compiled, drawn, twice=True)
-        alone = faces_of(entry, compiled, drawn, threads=1)  # Another path of the runtime.
-        assert found is not None and alone is not None  # As the reference.
+        assert found is not None  # As the reference.
         check_faces(found, reference, expected, precision)
-        check_faces(alone, reference, expected, precision, " with one thread")
         if not judged and (problems := judge(reference, found, precision, THRESHOLD)):
             msg = f"on drawn scenes {'; '.join(problems)}: {parity.INT8_ADVICE}"
             raise TooCoarseError(msg)

@@ -18,6 +18,7 @@ from facedeploy.graph.lowering import DeformConvForm, lower
 from facedeploy.graph.passes.float16 import compute_float16
 from facedeploy.graph.passes.insert_qdq import insert_qdq
 from facedeploy.graph.ranges import Ranges, Scheme
+from facedeploy.runtimes.base import Arrays
 from facedeploy.verification import tensors as parity
 
 SCHEMES: dict[Backend, Scheme] = {"trt": "symmetric", "ncnn": "symmetric", "openvino": "asymmetric"}
@@ -26,8 +27,10 @@ EXPECTED: tuple[Precision, ...] = ("fp16", "int8")
 # A network that its precision moves that far amplifies every rounding, and two right compiles differ as much.
 _CHAOTIC = 0.3
 # How many times what the precision costs a right compile may be off: two that share no rounding are 1.4 times apart.
-# Measured are 0.9 at most, and of wrong scales 1.7 and more.
-_TIMES = 1.5
+# Measured are 0.9 at most, and of wrong scales 1.7 and more. Of a few numbers the ratio is a matter of luck: of three
+# angles it was 2.1.
+_TIMES, _TIMES_OF_FEW = 1.5, 2.5
+_FEW = 64
 # Relative L2 that is nothing: sums of halves are halves themselves in some runtimes, and in ONNX Runtime they are not.
 _SLACK = 5e-3
 
@@ -52,25 +55,27 @@ def write_expected(onnx_path: Path, entry: NetworkEntry, target: Target, layers:
         onnx.save(compute_float16(graph, entry.float32), path)
 
 
-def as_expected(off: Parity, cost: Parity, slack: float = _SLACK) -> bool:
+def as_expected(off: Parity, cost: Parity, count: int, slack: float = _SLACK) -> bool:
     """Whether an output of a compiled network is what its precision makes of it.
 
     Args:
         off: How far it is from the graph in that precision.
         cost: How far that graph is from float, on the same inputs.
+        count: How many numbers it has.
         slack: Relative L2.
     """
-    return cost.relative_l2 > _CHAOTIC or parity.within(off, _TIMES * cost.relative_l2 + slack)
+    times = _TIMES_OF_FEW if count < _FEW else _TIMES
+    return cost.relative_l2 > _CHAOTIC or parity.within(off, times * cost.relative_l2 + slack)
 
 
-def check_expected(offs: Sequence[Parity], costs: Sequence[Parity], precision: Precision) -> None:
-    """Check outputs of a compiled network, each as `as_expected` says.
+def check_expected(offs: Sequence[Parity], costs: Sequence[Parity], answer: Arrays, precision: Precision) -> None:
+    """Check outputs of a compiled network, each as `as_expected` says. answer: of the graph in that precision.
 
     Raises:
         ParityError: one is further off, so that the compile is wrong.
     """
     for off, cost in zip(offs, costs, strict=True):
-        if not as_expected(off, cost):
+        if not as_expected(off, cost, answer[off.output].size):
             msg = (
                 f"{parity.describe(off)} against its {precision} graph in ONNX Runtime, where that costs "
                 f"{cost.relative_l2:.2g}, so the conversion is wrong: try another target"

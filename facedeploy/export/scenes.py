@@ -56,7 +56,6 @@ def faces_of(
     networks: Mapping[str, Opener],
     scenes: Sequence[Scene],
     *,
-    threads: int = 0,
     twice: bool = False,
 ) -> Found | None:
     """What a pipeline says of the scenes; None for one that finds no faces.
@@ -65,13 +64,12 @@ def faces_of(
         entry: The pipeline.
         networks: Name -> what opens its runtime.
         scenes: What it looks at.
-        threads: As many as it runs with; 0 for all.
         twice: Whether it looks at the first one again.
 
     Raises:
         ParityError: the second answer is another one.
     """
-    with pipelines.open_pipeline(entry, networks, threads) as pipeline:
+    with pipelines.open_pipeline(entry, networks) as pipeline:
         if not isinstance(pipeline, Looker) and not pipeline.decodes:
             return None
         found = [_look(pipeline, each) for each in scenes]

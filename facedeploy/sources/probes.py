@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 
 def probe_inputs(spec: NetworkSpec, preprocess: Preprocess, probe: Probe | None = None, seed: int = 0) -> list[Arrays]:
-    """Inputs for a parity check: batches of 1, 2, 4 and 8, and sides that are small, odd and near the optimum, unequal.
+    """Inputs for a parity check: batches of 1, 2, 4 and 8, and sides that are small, odd and near the optimum, unequal;
+    of one shape, one input.
 
     They are drawn faces; a network that takes something else gets what its architecture's `probe` makes.
     """
     rng = np.random.default_rng(seed)
     feeds = []
     batches = {t.shape[0] for t in spec.inputs}
-    for case in range(4 if batches & {a.name for a in spec.axes} else 3):
+    cases = 4 if batches & {a.name for a in spec.axes} else 3 if spec.axes else 1
+    for case in range(cases):
         sizes = {
             a.name: min(a.maximum, a.minimum << case if a.name in batches else _side(a, case + i))
             for i, a in enumerate(spec.axes)
