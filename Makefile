@@ -1,6 +1,6 @@
 # make demo      everything, from nothing to a face: set up, export, check, detect, compare speeds (build/demo)
 # make install   a virtual environment in .venv with every backend and the development tools
-# make test      every backend for real, about 9 minutes on two cores
+# make test      every backend for real, about 12 minutes on two cores
 # make test-all  that, and what is slow: data sets, sanitizers, mutants, killed runs, the README, an emulated ARM
 # make docs      the documentation as a site, in build/site
 # make lint      ruff, mypy --strict, and which room may import which

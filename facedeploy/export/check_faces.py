@@ -22,6 +22,7 @@ from facedeploy.core.target import Precision
 from facedeploy.export import scenes
 from facedeploy.export.check_levels import Lit
 from facedeploy.export.check_network import NetworkExport, candidates
+from facedeploy.export.expected import EXPECTED
 from facedeploy.export.scenes import THRESHOLD, Found, asking, faces_of
 from facedeploy.metrics.face_matching import side
 from facedeploy.runtimes import Substitute, open_network
@@ -119,7 +120,7 @@ def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntr
         there, seen = (sum(map(len, each)) for each in ([each.faces for each in drawn], reference))
         if not _FEW <= seen <= _EVERYWHERE * there:
             return Limits(f"{_TENSORS}: it finds {seen} faces where {there} are drawn")
-        if precision in ("fp16", "int8"):
+        if precision in EXPECTED:
             pairs = zip(jobs, entries, strict=True)
             writers = [(job.network.spec, functools.partial(job.write_expected, made)) for job, made in pairs]
             expected = faces_of(entry, _graphs(Path(work) / precision, writers), drawn)

@@ -7,11 +7,10 @@ from itertools import accumulate
 
 import numpy as np
 
-from facedeploy.metrics.box_overlap import BoxOutputs
+from facedeploy.metrics.box_overlap import LIKELY, BoxOutputs
 from facedeploy.runtimes.base import Array, Arrays, Opener, Runtime, RuntimeOptions
 from facedeploy.runtimes.wrapped import Watched
 
-_LIKELY = 0.3
 # Boxes that a cell of each stride has, of the heads that are deployed (docs/reference/families.md). Of a head with
 # other numbers nothing is known.
 _LAYOUTS: tuple[dict[int, int], ...] = (
@@ -55,7 +54,7 @@ class Lit:
 
     def unlit(self) -> str:
         """At which strides no box was likely a face, for a person; empty where there is none."""
-        dark = [str(stride) for stride, best in self._best.items() if best <= _LIKELY]
+        dark = [str(stride) for stride, best in self._best.items() if best <= LIKELY]
         if not dark:
             return ""
         return f"no drawn face is found by the boxes of stride {' and '.join(dark)}: there tensors alone were compared"
@@ -68,5 +67,5 @@ class Lit:
         count = outputs[named.boxes].size // 4
         height, width = picture.shape[2:]
         for stride, rows in levels(height, width, count).items():
-            scores = outputs[named.scores].reshape(count, -1)[:, named.face_class or 0]
-            self._best[stride] = max(self._best.get(stride, 0.0), float(np.max(scores[rows], initial=0.0)))
+            best = float(np.max(named.face_scores(outputs)[rows], initial=0.0))
+            self._best[stride] = max(self._best.get(stride, 0.0), best)

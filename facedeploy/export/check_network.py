@@ -113,12 +113,11 @@ def check_compiled(job: NetworkExport, reference: Runtime, entry: NetworkEntry) 
                 for row in parity.measure(reference, runtime, feeds, precision, boxes):
                     before = found.get((row.runtime, row.output), row)
                     found[row.runtime, row.output] = max(before, row, key=excess)
-                for feed in feeds:
-                    if expected is None:
-                        break
-                    offs = parity.measure(expected, runtime, [feed], precision, boxes)
-                    costs = parity.measure(reference, expected, [feed], precision, boxes)
-                    check_expected(offs, costs, expected.run(feed), precision)
+                if expected is not None:
+                    for feed in feeds:
+                        offs = parity.measure(expected, runtime, [feed], precision, boxes)
+                        costs = parity.measure(reference, expected, [feed], precision, boxes)
+                        check_expected(offs, costs, expected.run(feed), precision)
                 if not threads:
                     check_memory(runtime, job.feeds[-1])
     rows = tuple(found.values())

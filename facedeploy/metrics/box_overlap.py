@@ -10,7 +10,7 @@ from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.core.boxes import iou
 from facedeploy.runtimes.base import Array, Arrays
 
-_LIKELY = 0.3  # The score above which a box matters.
+LIKELY = 0.3  # The score above which a box matters.
 _NOTHING = 0.01  # The score below which it is no face to anybody, so that its digits say nothing.
 
 
@@ -36,11 +36,16 @@ class BoxOutputs:
         named = pipeline.config.get("outputs")
         return BoxOutputs(named["boxes"], named["scores"], named["face_class"]) if named else PUBLISHED
 
+    def face_scores(self, outputs: Arrays) -> Array:
+        """The score of a face of each box, (N,)."""
+        count = outputs[self.boxes].size // 4
+        scores: Array = outputs[self.scores].reshape(count, -1)[:, self.face_class or 0]
+        return scores
+
     def overlap(self, want: Arrays, have: Arrays) -> float:
         """Smallest IoU of a box that is likely a face with its counterpart."""
         boxes = want[self.boxes].reshape(-1, 4)
-        scores = want[self.scores].reshape(len(boxes), -1)[:, self.face_class or 0]
-        likely = scores > _LIKELY
+        likely = self.face_scores(want) > LIKELY
         return float(iou(boxes[likely], have[self.boxes].reshape(-1, 4)[likely]).min(initial=1.0))
 
     def scored(self, want: Arrays, have: Arrays) -> tuple[Array, Array]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from facedeploy.core.preprocess import Pixels
+from facedeploy.core.preprocess import Pixels, Preprocess
 from facedeploy.runtimes.base import Array, Arrays, Opener, Runtime, RuntimeOptions
 from facedeploy.runtimes.wrapped import Wrapped
 
@@ -53,23 +53,17 @@ def _scaled(outputs: Arrays, factor: float) -> Arrays:
     return {name: (values * factor).astype(values.dtype) for name, values in outputs.items()}
 
 
-def _pixels(**changes: Any) -> RuntimeChange:
+def _prepared(change: Callable[[Preprocess], Preprocess]) -> RuntimeChange:
     def opens(right: Opener, options: RuntimeOptions) -> Runtime:
         if options.preprocess is not None:
-            options = dataclasses.replace(options, preprocess=dataclasses.replace(options.preprocess, **changes))
+            options = dataclasses.replace(options, preprocess=change(options.preprocess))
         return right(options)
 
     return lambda: opens
 
 
-def _other_colours() -> Callable[[Opener, RuntimeOptions], Runtime]:
-    def opens(right: Opener, options: RuntimeOptions) -> Runtime:
-        if options.preprocess is not None:
-            other: Literal["rgb", "bgr"] = "rgb" if options.preprocess.colours == "bgr" else "bgr"
-            options = dataclasses.replace(options, preprocess=dataclasses.replace(options.preprocess, colours=other))
-        return right(options)
-
-    return opens
+def _other_colours(prepare: Preprocess) -> Preprocess:
+    return dataclasses.replace(prepare, colours="rgb" if prepare.colours == "bgr" else "bgr")
 
 
 def _on_pictures(edit: Callable[[Pixels], Pixels]) -> RuntimeChange:
@@ -193,9 +187,9 @@ RUNTIME_CHANGES: dict[str, RuntimeChange] = {
 }
 # Of a network that sees pictures.
 PIXEL_CHANGES: dict[str, RuntimeChange] = {
-    "pixels with colours exchanged": _other_colours,
-    "pixels of a scale of 1/255": _pixels(scale=1 / 255),
-    "pixels with another mean": _pixels(mean=(128.0, 90.0, 60.0)),
+    "pixels with colours exchanged": _prepared(_other_colours),
+    "pixels of a scale of 1/255": _prepared(lambda p: dataclasses.replace(p, scale=1 / 255)),
+    "pixels with another mean": _prepared(lambda p: dataclasses.replace(p, mean=(128.0, 90.0, 60.0))),
     "pixels upside down": _on_pictures(lambda p: p[:, ::-1]),
     "pixels mirrored": _on_pictures(lambda p: p[:, :, ::-1]),
     "pixels a column further": _on_pictures(lambda p: np.roll(p, 1, axis=2)),
