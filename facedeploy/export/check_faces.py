@@ -22,6 +22,7 @@ from facedeploy.core.target import Precision
 from facedeploy.export import scenes
 from facedeploy.export.check_levels import Lit
 from facedeploy.export.check_network import NetworkExport, candidates
+from facedeploy.export.check_pictures import SamePictures
 from facedeploy.export.expected import EXPECTED
 from facedeploy.export.scenes import THRESHOLD, Found, asking, faces_of
 from facedeploy.metrics.face_matching import side
@@ -150,7 +151,10 @@ def _graphs(folder: Path, writers: Iterable[tuple[NetworkSpec, Callable[[Path], 
 
 
 def _open(job: NetworkExport, entry: NetworkEntry, substitute: Substitute | None, options: RuntimeOptions) -> Runtime:
-    return open_network(job.source.model, job.target, entry, job.folder, options, substitute)
+    runtime = open_network(job.source.model, job.target, entry, job.folder, options, substitute)
+    if options.preprocess is None:
+        return runtime
+    return SamePictures(runtime, options.preprocess, job.target.precision)
 
 
 def _limits(precision: Precision, expected: FaceErrors | None) -> FaceLimits:

@@ -86,15 +86,15 @@ def _aligned(
     """Both answers, of equal scores in one order. Where they are near enough as they are, nothing is done."""
     tolerance = TOLERANCES[precision]
     shapes = all(want[name].shape == have[name].shape for name in ordering.outputs)
-    if not shapes or all(tolerance.accepts(_compare("", n, "", want[n], have[n])) for n in ordering.outputs):
+    if not shapes or all(tolerance.accepts(compare("", n, "", want[n], have[n])) for n in ordering.outputs):
         return want, have
     return {**want, **ordering.align(feed, want, have, tolerance.absolute)}, have
 
 
 def _compare_output(network: str, output: str, runtime: str, want: Arrays, have: Arrays, boxes: BoxOutputs) -> Parity:
     if output == boxes.scores:
-        return _compare(network, output, runtime, *boxes.scored(want, have))
-    row = _compare(network, output, runtime, want[output], have[output])
+        return compare(network, output, runtime, *boxes.scored(want, have))
+    row = compare(network, output, runtime, want[output], have[output])
     if output == boxes.boxes and boxes.scores in want:
         return replace(row, overlap=boxes.overlap(want, have))
     return row
@@ -149,7 +149,19 @@ def describe(row: Parity) -> str:
     )
 
 
-def _compare(network: str, output: str, runtime: str, want: Array, have: Array) -> Parity:
+def compare(network: str, output: str, runtime: str, want: Array, have: Array) -> Parity:
+    """How far one answer is from another.
+
+    Args:
+        network: Whose output it is.
+        output: The output's name.
+        runtime: What gave the answer.
+        want: As it should be.
+        have: The answer.
+
+    Raises:
+        ParityError: the two differ in shape.
+    """
     if want.shape != have.shape:
         msg = f"{network}.{output} has shape {have.shape} in {runtime} and {want.shape} in the reference"
         raise ParityError(msg)

@@ -119,7 +119,9 @@ def test_a_runtime_that_gets_the_wrong_pixels_is_refused(
         return right(model, target, entry, folder, options, *rest)
 
     monkeypatch.setattr(check_faces, "open_network", opened)
-    with pytest.raises(ParityError, match=r"on drawn scenes .*; each operator is right by itself"):
+    with pytest.raises(
+        ParityError, match=r"of a picture and not of its tensor detector.* off .*; each operator is right by itself"
+    ):
         export(target, tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -202,20 +202,20 @@ def test_half_precision_is_half_where_the_model_allows_it(model: str, mos_artifa
             for n in ("detector", "pose")
         }
         assert 0.5 <= share["pose"] < 0.55
-        # The backbone is nine tenths of the detector's weights.
-        assert {"mos-m": 0.9, "mos-s": 0.5}[model] < share["detector"] < {"mos-m": 0.98, "mos-s": 0.75}[model]
+        # The backbone, most of the detector's weights, stays in float32.
+        assert 0.8 < share["detector"] < 0.98
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", HALF)
 def test_first_choice_that_keeps_the_boxes_is_taken(target: str, mos_artifact: GetMos) -> None:
-    """With these weights the backbone of MOS-M must stay in float32 and that of MOS-S need not."""
+    """With these weights half a backbone moves a likely box of a drawn crowd: by 2 % of its overlap in MOS-S."""
     kept = {
         model: [{w for w in n.float32 if w in ("", "heads.", "mos.body.", "bins.")} for n in networks]
         for model in MODELS
         if (networks := mos_artifact(model, target, FULL).manifest.networks)
     }
-    assert kept == {"mos-m": [{"heads.", "mos.body."}, {"bins."}], "mos-s": [{"heads."}, {"bins."}]}
+    assert kept == {"mos-m": [{"heads.", "mos.body."}, {"bins."}], "mos-s": [{"heads.", "mos.body."}, {"bins."}]}
 
 
 @pytest.mark.slow

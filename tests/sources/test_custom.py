@@ -634,7 +634,9 @@ def test_published_files(name: str, target: str, assets: Path, here: Path) -> No
     (here / "config.toml").write_text(f"[input]\n{PUBLISHED[name]}\n")
     made = export(str(path), require(target), config="config.toml")
     assert made.manifest.model == path.stem
-    assert all(name.startswith("decode/") for name in made.manifest.networks[0].float32)
+    kept = made.manifest.networks[0].float32
+    # Halves move the angles of one drawn head by 0.8 degrees in FSA-Net, 2.02 %: it stays as it is.
+    assert kept == ("",) if name.startswith("fsanet") else all(part.startswith("decode/") for part in kept)
 
 
 def test_ulfd_finds_the_same_faces_everywhere(assets: Path, here: Path) -> None:
