@@ -42,10 +42,10 @@ class SamePictures(Wrapped):
         answers = self.inner.run_pictures(stacks)
         if stacks and not self._compared:
             self._compared = True
-            self._check(answers[0], self.inner.run({self.spec.inputs[0].name: self._prepare.tensor(stacks[0])}))
+            self._compare(answers[0], self.inner.run({self.spec.inputs[0].name: self._prepare.tensor(stacks[0])}))
         return answers
 
-    def _check(self, have: Arrays, want: Arrays) -> None:
+    def _compare(self, have: Arrays, want: Arrays) -> None:
         for name, values in want.items():
             row = compare(self.spec.name, name, self.inner.backend, values, have[name])
             if not self._tolerance.accepts(row):

@@ -38,13 +38,14 @@ int8, into the runtime, or into the pixels on their way. Would `export` have wri
 Harm is measured on 50 photographs, of groups, portraits and close-ups, against the right artifact of the same target:
 more than 1 point of AP, more than one face of a hundred that comes or goes at the threshold (int8: three), or a box or
 landmark that is off by more than 3 % of the box, or an angle by more than 2 degrees (fp32: 1 %, half a degree). That is
-asked of the worst face but for a fiftieth of them, and in int8, which moves the worst face by itself, of the mean. As
-int8 also moves the AP of 50 photographs by a point by itself, what seems to do harm there and is written is asked again
-on 400. What a refused fault would have done is measured once, in float. A fault without a mark changes nothing in that
-network. Edited manifests are another matter: each value is refused by its digest, and named by `verify`.
+asked of the worst face but for a fiftieth of them. As int8 moves the AP of 50 photographs by a point by itself, what
+seems to do harm there and is written is asked again on 400. What a refused fault would have done is measured once, in
+float. A fault without a mark changes nothing in that network. Edited manifests are another matter: each value is
+refused by its digest, and named by `verify`.
 
-The columns are ONNX Runtime, OpenVINO, ncnn, and the graph for TensorRT in ONNX Runtime. YuNet is yunet_n_320_320.onnx
-as published. `python -m tests.support.faults.suite --assets DIR --work DIR --keep` makes this page.
+The columns are ONNX Runtime, OpenVINO, ncnn, and the graph for TensorRT in ONNX Runtime. mos-tiny is what comes with
+facedeploy, for 240x320; MTCNN the published cascade, for the same; YuNet is yunet_n_320_320.onnx and PFLD the network
+of 106 points, both as published. `python -m tests.support.faults.suite --assets DIR --work DIR --keep` makes this page.
 """
 _HEADER = (
     "| fault | fp32: ORT, OV, ncnn, TRT | fp16: OV, ncnn, TRT | int8: OV, ncnn, TRT | AP lost | faces | worst box, %"

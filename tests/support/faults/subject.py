@@ -84,23 +84,19 @@ class Effect:
 
     The wrong artifact against the right one of the same target. ap: points of AP that are lost. faces: percent of them
     that come or go at the threshold. worst: percent of the box for its corners and for the points, and degrees, of the
-    worst face but for a fiftieth. mean: the same in the mean of all but a fiftieth.
+    worst face but for a fiftieth.
     """
 
     ap: float
     faces: float
     worst: tuple[float, ...]
-    mean: tuple[float, ...]
 
     def harmful(self, precision: str) -> bool:
         ap, faces, *off = _HARMFUL[precision]
-        # int8 itself moves the worst faces, now this one and now that one.
-        values = self.mean if precision == "int8" else self.worst
-        return not (np.array([self.ap, self.faces, *values]) <= [ap, faces, off[0], *off]).all()
+        return not (np.array([self.ap, self.faces, *self.worst]) <= [ap, faces, off[0], *off]).all()
 
     def worse(self, other: Effect) -> Effect:
-        worst, mean = (tuple(map(max, a, b)) for a, b in ((self.worst, other.worst), (self.mean, other.mean)))
-        return Effect(max(self.ap, other.ap), max(self.faces, other.faces), worst, mean)
+        return Effect(max(self.ap, other.ap), max(self.faces, other.faces), tuple(map(max, self.worst, other.worst)))
 
 
 @dataclass(frozen=True)
@@ -230,7 +226,7 @@ class Bench:
         floats = self._right_faces(TARGETS[0])
         costs = np.subtract(self._costs(floats, found), self._costs(floats, right))
         ap, faces, *off = np.nan_to_num(costs, nan=np.inf, posinf=np.inf).round(3).tolist()
-        return Effect(ap, faces, tuple(off[::2]), tuple(off[1::2]))
+        return Effect(ap, faces, tuple(off))
 
     def _costs(self, floats: Found, found: Found) -> list[float]:
         threshold = self.source.pipeline.config.get("score_threshold", 0.0)
@@ -240,7 +236,7 @@ class Bench:
         alone = max(total, sum(map(len, have))) - len(pairs)
         measures = (_corners, point_distances, angle_distances)
         lost = 0.0 if self.subject.looks else -100 * self._ap(found)
-        return [lost, 100 * alone / max(total, 1), *(value for measure in measures for value in _off(pairs, measure))]
+        return [lost, 100 * alone / max(total, 1), *(_worst(pairs, measure) for measure in measures)]
 
     def _ap(self, found: Found) -> float:
         return average_precision([boxes_and_scores(f) for f in found], [p.boxes for _, p in self.labelled]).value
@@ -262,13 +258,13 @@ def _corners(a: Face, b: Face) -> list[float]:
     return [100 * abs(p - q) / side(a) for p, q in zip(a.box, b.box, strict=True)]
 
 
-def _off(pairs: Sequence[tuple[Face, Face]], measure: Callable[[Face, Face], Sequence[float]]) -> tuple[float, float]:
-    """What the worst face has, and the mean, but for a fiftieth: rounding may choose another box of a face."""
+def _worst(pairs: Sequence[tuple[Face, Face]], measure: Callable[[Face, Face], Sequence[float]]) -> float:
+    """What the worst face has but for a fiftieth: rounding may choose another box of a face."""
     off = sorted(max(values) for a, b in pairs if (values := measure(a, b)))
     if not all(map(math.isfinite, off)):
-        return math.inf, math.inf
+        return math.inf
     kept = off[: len(off) - math.ceil(_CHOSEN_OTHERWISE * len(off))]
-    return (kept[-1], sum(kept) / len(kept)) if kept else (0.0, 0.0)
+    return kept[-1] if kept else 0.0
 
 
 def _spread(pictures: Sequence[LabelledImage], count: int) -> list[LabelledImage]:

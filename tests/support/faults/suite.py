@@ -25,8 +25,8 @@ from tests.support.faults.inject import Fault, all_faults
 from tests.support.faults.subject import TARGETS, Attempt, Bench, Effect, Question, Subject, subjects
 
 
-def _effect(ap: float, faces: float, worst: list[float], mean: list[float]) -> Effect:
-    return Effect(ap, faces, tuple(worst), tuple(mean))
+def _effect(ap: float, faces: float, worst: list[float]) -> Effect:
+    return Effect(ap, faces, tuple(worst))
 
 
 class Answers:
