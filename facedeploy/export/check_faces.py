@@ -8,8 +8,7 @@ ONNX Runtime. What was compiled must find the faces of that graph; how near is m
 from __future__ import annotations
 
 import functools
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import numpy as np
 
 from facedeploy.artifact.manifest import NetworkEntry
 from facedeploy.core.errors import ParityError
-from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.target import Precision
 from facedeploy.export import scenes
 from facedeploy.export.check_levels import Lit
@@ -111,20 +109,18 @@ def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntr
     entry = asking(source.pipeline)
     drawn = scenes.draw(jobs[0].network.spec.picture_size)
     expected = None
-    with tempfile.TemporaryDirectory() as work:
-        # The float graphs were held against the original output by output, and are faster than PyTorch.
-        floats = _graphs(Path(work) / "fp32", [(job.network.spec, job.network.write) for job in jobs])
-        lit = Lit(source.boxes)
-        reference = faces_of(entry, {name: lit.watching(opens) for name, opens in floats.items()}, drawn)
-        if reference is None:
-            return Limits(f"{_TENSORS}: it says nothing of faces")
-        there, seen = (sum(map(len, each)) for each in ([each.faces for each in drawn], reference))
-        if not _FEW <= seen <= _EVERYWHERE * there:
-            return Limits(f"{_TENSORS}: it finds {seen} faces where {there} are drawn")
-        if precision in EXPECTED:
-            pairs = zip(jobs, entries, strict=True)
-            writers = [(job.network.spec, functools.partial(job.write_expected, made)) for job, made in pairs]
-            expected = faces_of(entry, _graphs(Path(work) / precision, writers), drawn)
+    # The float graphs were held against the original output by output, and are faster than PyTorch.
+    lit = Lit(source.boxes)
+    floats = _opening([job.float_graph for job in jobs], jobs)
+    reference = faces_of(entry, {name: lit.watching(opens) for name, opens in floats.items()}, drawn)
+    if reference is None:
+        return Limits(f"{_TENSORS}: it says nothing of faces")
+    there, seen = (sum(map(len, each)) for each in ([each.faces for each in drawn], reference))
+    if not _FEW <= seen <= _EVERYWHERE * there:
+        return Limits(f"{_TENSORS}: it finds {seen} faces where {there} are drawn")
+    if precision in EXPECTED:
+        graphs = [job.expected_graph(made) for job, made in zip(jobs, entries, strict=True)]
+        expected = faces_of(entry, _opening(graphs, jobs), drawn)
     for substitute in candidates(target, entries[0]):
         compiled = {
             job.network.spec.name: functools.partial(_open, job, network, substitute)
@@ -139,15 +135,12 @@ def check_on_scenes(jobs: Sequence[NetworkExport], entries: Sequence[NetworkEntr
     return Limits(levels=lit.unlit())
 
 
-def _graphs(folder: Path, writers: Iterable[tuple[NetworkSpec, Callable[[Path], object]]]) -> dict[str, Opener]:
-    """Networks in ONNX Runtime, each from the graph that its writer writes."""
-    networks: dict[str, Opener] = {}
-    folder.mkdir()
-    for spec, write in writers:
-        path = folder / f"{spec.name}.onnx"
-        write(path)
-        networks[spec.name] = functools.partial(OnnxRuntimeRuntime, path, spec)
-    return networks
+def _opening(graphs: Sequence[Path], jobs: Sequence[NetworkExport]) -> dict[str, Opener]:
+    """The networks in ONNX Runtime."""
+    specs = [job.network.spec for job in jobs]
+    return {
+        spec.name: functools.partial(OnnxRuntimeRuntime, path, spec) for path, spec in zip(graphs, specs, strict=True)
+    }
 
 
 def _open(job: NetworkExport, entry: NetworkEntry, substitute: Substitute | None, options: RuntimeOptions) -> Runtime:

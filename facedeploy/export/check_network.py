@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import tempfile
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -39,26 +39,43 @@ _REPEATED = 1e-3  # Relative L2 between two answers of one runtime to one input.
 class NetworkExport:
     """One network on its way.
 
-    feeds: the inputs that it is compared on.
+    work: a folder for graphs that are needed more than once. feeds: the inputs that it is compared on.
     """
 
     source: Source
     network: SourceNetwork
     target: Target
     folder: Path
+    work: Path
     feeds: list[Arrays]
     deform_conv: DeformConvForm | None
     int8: Ranges
 
+    @property
+    def float_graph(self) -> Path:
+        """The float32 graph as it came; nobody changes the file."""
+        path = self.work / f"{self.network.spec.name}.onnx"
+        if not path.is_file():
+            self.network.write(path)
+        return path
+
+    def expected_graph(self, entry: NetworkEntry) -> Path:
+        """The graph that says in ONNX Runtime what the precision costs when the compile is right."""
+        name = self.network.spec.name
+        path, compiled = (self.work / f"{name}-{role}.onnx" for role in ("expected", "compiled"))
+        if not path.is_file():
+            self.write_compiled(entry, compiled)
+            write_expected(compiled, entry, self.target, self.int8, path)
+        return path
+
     def write(self, path: Path) -> None:
         """Write the float32 graph that is compiled; for int8 its channels are of like size."""
-        self.network.write(path)
+        shutil.copyfile(self.float_graph, path)
         self._equalise(path)
 
     def write_corrected(self, path: Path, layers: Ranges) -> None:
         """Write the same with the biases that go with int8 in some layers."""
-        self.network.write(path)
-        onnx.save(correct_biases(onnx.load(path), layers, SCHEMES[self.target.backend]), path)
+        onnx.save(correct_biases(onnx.load(self.float_graph), layers, SCHEMES[self.target.backend]), path)
         self._equalise(path)
 
     def write_compiled(self, entry: NetworkEntry, path: Path) -> None:
@@ -67,13 +84,6 @@ class NetworkExport:
             self.write_corrected(path, {name: self.int8[name] for name in entry.int8})
         else:
             self.write(path)
-
-    def write_expected(self, entry: NetworkEntry, path: Path) -> None:
-        """Write the graph that says in ONNX Runtime what the precision costs when the compile is right."""
-        float_path = path.with_name(f"float-{path.name}")
-        self.write_compiled(entry, float_path)
-        write_expected(float_path, entry, self.target, self.int8, path)
-        float_path.unlink()
 
     def _equalise(self, path: Path) -> None:
         if factors := {name: values.divided for name, values in self.int8.items() if values.divided}:
@@ -104,7 +114,10 @@ def check_compiled(job: NetworkExport, reference: Runtime, entry: NetworkEntry) 
     found: dict[tuple[str, str], Parity] = {}
     excess: Callable[[Parity], float] = parity.TOLERANCES[precision].excess
     with ExitStack() as stack:
-        expected = _expected(stack, job, entry) if precision in EXPECTED else None
+        expected = None
+        if precision in EXPECTED:
+            graph = OnnxRuntimeRuntime(job.expected_graph(entry), job.network.spec, RuntimeOptions())
+            expected = stack.enter_context(Remembered(graph))
         for substitute, threads in product(candidates(job.target, entry), _THREADS):
             options = RuntimeOptions(threads)
             # The way with one thread is another one for all inputs alike.
@@ -124,12 +137,6 @@ def check_compiled(job: NetworkExport, reference: Runtime, entry: NetworkEntry) 
     if precision != "int8":
         parity.check(rows, precision)
     return rows
-
-
-def _expected(stack: ExitStack, job: NetworkExport, entry: NetworkEntry) -> Runtime:
-    path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "expected.onnx"
-    job.write_expected(entry, path)
-    return stack.enter_context(Remembered(OnnxRuntimeRuntime(path, job.network.spec, RuntimeOptions())))
 
 
 def check_memory(runtime: Runtime, feed: Arrays) -> None:

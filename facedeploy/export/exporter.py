@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,7 +117,7 @@ def export(
         msg = f"{target} has no use for calibration: that is for int8 targets"
         raise InputError(msg)
     output = output or f"{source.model}-{target}"
-    with staged(output) as folder:
+    with staged(output) as folder, tempfile.TemporaryDirectory() as work:
         parts = _save_weights(source.modules, folder) if target.backend == "torch" else {}
         chosen = Quantisation()
         if target.precision == "int8":
@@ -128,7 +129,7 @@ def export(
         for network in source.networks:
             feeds = [*seen[network.spec.name], *network.feeds(pipelines.preprocess(source.pipeline))]
             layers = chosen.plan.get(network.spec.name, {})
-            job = NetworkExport(source, network, target, folder, feeds, deform_conv, layers)
+            job = NetworkExport(source, network, target, folder, Path(work), feeds, deform_conv, layers)
             entry, checked = export_network(job, parts, progress)
             jobs.append(job)
             networks.append(entry)

@@ -40,6 +40,7 @@ class Scene:
     faces: list[Face]
 
 
+@functools.lru_cache(maxsize=1)
 def draw(size: tuple[int, int] | None, seed: int = 0) -> tuple[Scene, ...]:
     """Draw the scenes.
 

@@ -36,9 +36,7 @@ def against_fp32(jobs: Sequence[NetworkExport], networks: Sequence[NetworkEntry]
         ours = [opened(job, entry, job.target.precision, job.folder) for job, entry in zip(jobs, networks, strict=True)]
         floats = []
         for job in jobs:
-            onnx_path = work / f"{job.network.spec.name}.onnx"
-            job.network.write(onnx_path)
-            compiled = compile_network(Job(job.network.spec, onnx_path, "fp32", work))
+            compiled = compile_network(Job(job.network.spec, job.float_graph, "fp32", work))
             floats.append(opened(job, describe_compiled(job.network.spec, work, compiled), "fp32", work))
         return speedup(ours, floats)
 
