@@ -33,7 +33,7 @@ from facedeploy.verification.faces import FACE_LIMITS, FaceErrors, FaceLimits, j
 _FEW = 10  # Of fewer faces nothing is concluded.
 # Nor of so many times the faces that were drawn: a network that sees one everywhere has weights that mean nothing, and
 # which of a heap of boxes suppresses the others is decided by rounding.
-_EVERYWHERE = 10
+_EVERYWHERE = 3
 _GROUP = 8  # Faces of each of three sizes, from which the sizes are judged by themselves.
 # How far a right compile may be off the graph in its precision: a little, and twice what that graph is off float, as
 # one of a dozen faces can be off by much. Measured on right compiles: 0.03 % of a box in fp16, and in int8 up to 0.9
