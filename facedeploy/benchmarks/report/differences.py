@@ -66,15 +66,19 @@ def lost_and_gained(record: Record) -> tuple[Compared, ...]:
     return tuple(sorted((c for c in made if c.differences), key=lambda c: -c.count))
 
 
+def face_changes(first: Measurement, other: Measurement) -> tuple[int, int]:
+    """How many faces of the first the other one lost, and how many it gained."""
+    pairs = list(zip(first.found, other.found, strict=False))
+    return sum(len(_unmatched(a, b)) for a, b in pairs), sum(len(_unmatched(b, a)) for a, b in pairs)
+
+
 def difference_table(record: Record, called: Mapping[str, str]) -> ReportTable | None:
     """How many faces each artifact found, lost and gained. None where there is nothing to compare."""
     rows = []
     for group in _by_model(record):
         first = group[0]
         for m in group:
-            pairs = list(zip(first.found, m.found, strict=False))
-            lost = sum(len(_unmatched(a, b)) for a, b in pairs)
-            gained = sum(len(_unmatched(b, a)) for a, b in pairs)
+            lost, gained = face_changes(first, m)
             shown = (TableCell("-"), TableCell("-")) if m is first else (TableCell(str(lost)), TableCell(str(gained)))
             rows.append((TableCell(called[m.name]), TableCell(str(sum(map(len, m.found)))), *shown))
     if len(record.measurements) < 2 or not any(m.found for m in record.measurements):

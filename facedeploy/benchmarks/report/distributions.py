@@ -51,7 +51,7 @@ def distributions(rows: Sequence[DistributionRow]) -> Figure:
     """The chart of all rows."""
     low = min(float(np.percentile(r.samples, 100 - _TAIL)) for r in rows)
     high = max(max(float(np.percentile(r.samples, _TAIL)), r.spread.p99) for r in rows)
-    widths = {"wide": 1180.0, "middling": 620.0, "narrow": 360.0}
+    widths = {"wide": 1272.0, "middling": 620.0, "narrow": 360.0}
     outside = sum(int((r.samples > high).sum()) for r in rows)
     longest = max(float(r.samples.max()) for r in rows)
     many = "time lies" if outside == 1 else "times lie"

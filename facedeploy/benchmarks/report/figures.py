@@ -10,6 +10,7 @@ import numpy as np
 from facedeploy.benchmarks.record import Measurement, Record, Score
 from facedeploy.benchmarks.report.display_names import display_names, precision
 from facedeploy.benchmarks.report.distributions import DistributionRow, distributions
+from facedeploy.benchmarks.report.standing import comparable_loss
 from facedeploy.benchmarks.report.svg import Figure
 from facedeploy.benchmarks.report.tradeoff import Point, tradeoff
 from facedeploy.metrics.interval import Interval, Unbounded
@@ -20,6 +21,7 @@ _COLOURS = 8  # Classes m0 to m7 of the page; the last is grey, for all that are
 _LEADING = ("AP", "NME", "pose")
 _NOT_LEADING = ("AP easy", "AP medium")
 _MARKS = "Up is better, left is faster. Circles are fp32, diamonds fp16, squares int8."
+_FEW_FACES, _PART_OF_FACES = 4.0, 0.25  # An axis of faces spans at least so many, or that part of the most found.
 _FRONT = "Dashed: nothing was measured both faster and better. Where whiskers overlap, the order is not certain."
 
 
@@ -55,27 +57,43 @@ def spread_of(record: Record, called: Mapping[str, str]) -> Figure | None:
 def tradeoffs_of(record: Record, called: Mapping[str, str]) -> Group | None:
     """Accuracy by data set and measure; without labels, what is lost against the first artifact's faces."""
     first = record.measurements[0]
-    figures = []
     measures, shown = _ranked(record.scores)
+    figures = []
     for dataset, measure in measures:
         scores = {s.artifact: s for s in record.scores if (s.dataset, s.measure) == (dataset, measure)}
         points = [
             _point(called, m, _paired(scores[m.name], m is first)) for m in record.measurements if m.name in scores
         ]
         score = next(iter(scores.values()))
-        figures.append(tradeoff(f"{measure} on {dataset}", score.unit, points, score.higher_is_better))
+        title, up = f"{measure} on {dataset}", score.higher_is_better
+        figures.append(tradeoff(title, score.unit, points, up, alone=len(measures) == 1))
     whiskers = (
         f"Vertical whiskers: 95 % interval of the change against {called[first.name]} on the same pictures; "
         "horizontal: of p50."
     )
-    lost = [(m, m.lost) for m in record.measurements if m.lost is not None]
-    if not figures and len(lost) > 1:
-        points = [_point(called, m, Interval(value, value, value)) for m, value in lost]
-        figures, shown = [tradeoff("AP lost", "points lost", points, False)], 1
-        whiskers = "Against the faces that the model's first artifact finds: no labels, and no interval."
+    if not figures and len(record.measurements) > 1:
+        figure, whiskers = _unlabelled(record, called)
+        figures, shown = [figure] if figure else [], 1
     return (
         Group("Accuracy against latency", f"{_MARKS} {whiskers} {_FRONT}", tuple(figures), shown) if figures else None
     )
+
+
+def _unlabelled(record: Record, called: Mapping[str, str]) -> tuple[Figure | None, str]:
+    """Without labels: what is lost against the first artifact's faces; of several input sizes, how many each finds."""
+    rows = record.measurements
+    lost = [(m, loss) for m in rows if (loss := comparable_loss(m, record)) is not None]
+    if len(lost) == len(rows):
+        points = [_point(called, m, Interval(v, v, v)) for m, v in lost]
+        about = "Against the faces that the model's first artifact finds: no labels, and no interval."
+        return tradeoff("AP lost", "points lost", points, False, alone=True), about
+    counts = [float(sum(map(len, m.found))) for m in rows]
+    if not any(counts):
+        return None, ""
+    points = [_point(called, m, Interval(n, n, n)) for m, n in zip(rows, counts, strict=True)]
+    about = "No labels: only the pictures below show whether what more is found is a face. Horizontal whiskers: p50."
+    least = max(_FEW_FACES, _PART_OF_FACES * max(counts))
+    return tradeoff("Faces found", "faces", points, True, alone=True, least=least), about
 
 
 def common_tradeoffs(records: Sequence[Record], called: Sequence[str]) -> Group | None:
@@ -90,7 +108,8 @@ def common_tradeoffs(records: Sequence[Record], called: Sequence[str]) -> Group 
     for key in measures:
         points = [p for i, r in enumerate(records) for p in _model_points(r, called[i], _colour(i), key)]
         s = next(s for s in scores if (s.dataset, s.measure) == key)
-        figures.append(tradeoff(f"{s.measure} on {s.dataset}", s.unit, points, s.higher_is_better))
+        title = f"{s.measure} on {s.dataset}"
+        figures.append(tradeoff(title, s.unit, points, s.higher_is_better, alone=len(measures) == 1))
     about = f"{_MARKS} Whiskers: 95 % intervals. {_FRONT}"
     legend = tuple((heading, _colour(i)) for i, heading in enumerate(called))
     return Group("Accuracy against latency", about, tuple(figures), shown, legend) if figures else None

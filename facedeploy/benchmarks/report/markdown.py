@@ -11,7 +11,7 @@ from facedeploy.benchmarks.report.conditions import conditions_tables
 from facedeploy.benchmarks.report.differences import difference_table
 from facedeploy.benchmarks.report.display_names import display_names, headings
 from facedeploy.benchmarks.report.speed import phase_table, speed_table
-from facedeploy.benchmarks.report.summary import overview_table, remarks, verdicts
+from facedeploy.benchmarks.report.summary import leads, overview_table, remarks, verdicts
 from facedeploy.benchmarks.report.table import ReportTable, TableCell
 from facedeploy.benchmarks.report.vendors import vendor_table
 
@@ -29,19 +29,21 @@ def markdown(records: Sequence[Record], title: str, notes: Sequence[str] = ()) -
     """
     called = headings(records)
     parts = [f"# {_escaped(title)}"]
+    parts += [_escaped(text) for text in leads(records, called)]
     parts += [f"> {_escaped(text)}" for text in (*notes, *remarks(records, called))]
     if len(records) > 1:
         parts += ["## All models", *_table(overview_table(records, called))]
     for record, heading in zip(records, called, strict=True):
-        parts += [f"## {_escaped(heading)}", *_record(record)]
+        parts += [f"## {_escaped(heading)}", *_record(record, 1 if len(records) == 1 else 0)]
     for table in conditions_tables(records, called):
         parts += [f"## {_escaped(table.title)}", *_table(table)]
     return "\n\n".join(parts) + "\n"
 
 
-def _record(record: Record) -> list[str]:
+def _record(record: Record, said: int) -> list[str]:
+    """said: how many of its sentences stand at the top already."""
     called = display_names(record)
-    parts = [_escaped(text) for text in verdicts(record, called)]
+    parts = [_escaped(text) for text in verdicts(record, called)[said:]]
     tables = [speed_table(record, called), *accuracy_tables(record, called), phase_table(record, called)]
     for table in (*tables, vendor_table(record, called), difference_table(record, called)):
         if table is not None:

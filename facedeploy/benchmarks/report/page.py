@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from facedeploy.benchmarks.report.layers import kind_table, layer_table
 from facedeploy.benchmarks.report.numbers import counted, number
 from facedeploy.benchmarks.report.pictures import VIEW, Panel, panels
 from facedeploy.benchmarks.report.speed import phase_table, speed_table
-from facedeploy.benchmarks.report.summary import overview_table, remarks, verdicts
+from facedeploy.benchmarks.report.summary import leads, overview_table, remarks, verdicts
 from facedeploy.benchmarks.report.svg import Figure
 from facedeploy.benchmarks.report.table import ReportTable
 from facedeploy.benchmarks.report.vendors import vendor_table
@@ -86,6 +86,9 @@ def page(records: Sequence[Record], title: str, images: Mapping[str, Path], note
     called = headings(records)
     most = max(_PICTURES // len(records), 1)
     several = len(records) > 1
+    sections = [_section(r, h, f"m{i + 1}", images, most) for i, (r, h) in enumerate(zip(records, called, strict=True))]
+    if not several:  # Its first sentence stands at the top.
+        sections[0] = replace(sections[0], verdicts=sections[0].verdicts[1:])
     environment.filters["breakable"] = _breakable
     rendered: str = environment.get_template(_TEMPLATE).render(
         title=title,
@@ -93,9 +96,9 @@ def page(records: Sequence[Record], title: str, images: Mapping[str, Path], note
         remarks=(*notes, *remarks(records, called)),
         overview=overview_table(records, called) if several else None,
         tradeoffs=common_tradeoffs(records, called) if several and comparable(records) else None,
-        sections=[
-            _section(r, h, f"m{i + 1}", images, most) for i, (r, h) in enumerate(zip(records, called, strict=True))
-        ],
+        sections=sections,
+        leads=leads(records, called),
+        faces=any(section.panels for section in sections),
         conditions=conditions_tables(records, called),
         view=VIEW,
     )

@@ -20,6 +20,8 @@ VIEW = 480  # Units of width that a picture is drawn in, and pixels that it has 
 _MARKS = 8
 _LEAST, _PART = 200.0, 0.45  # Pixels, and part of the picture, that a crop shows at least, each way.
 _QUALITY = 80
+_FACE, _AROUND = 96, 2.0  # Pixels of a face's own picture, and how many times the box it shows.
+_LEAST_FACE = 16  # Pixels of the picture that it shows at least.
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,14 @@ class Mark:
         box: x, y, width, height, in the units of the view.
         lost: Whether it was lost and not gained.
         text: Who lost or gained it.
+        crop: The face and what is around it, a JPEG as a URI.
     """
 
     number: int
     box: Box
     lost: bool
     text: str
+    crop: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,6 @@ def _panel(c: Compared, image: Image, called: Mapping[str, str]) -> Panel:
     if scale < 1:
         # OpenCV types a result as any numbers; that of uint8 is uint8.
         part = cv2.resize(part, (VIEW, max(round(height), 1)), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    data = cv2.imencode(".jpg", part, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
 
     def view(box: Box) -> Box:
         low = np.clip((np.array(box[:2]) - (x1, y1)) * scale, 0, (VIEW, height))
@@ -98,11 +101,31 @@ def _panel(c: Compared, image: Image, called: Mapping[str, str]) -> Panel:
     return Panel(
         c.picture,
         round(height, 1),
-        f"data:image/jpeg;base64,{base64.b64encode(data).decode()}",
+        _jpeg(part),
         tuple(box for box in kept if box[2] > 0 and box[3] > 0),
-        tuple(Mark(i + 1, view(d.box), d.lost, _text(d, c.first, called)) for i, d in enumerate(shown)),
+        tuple(
+            Mark(i + 1, view(d.box), d.lost, _text(d, c.first, called), _jpeg(_face(image, d.box)))
+            for i, d in enumerate(shown)
+        ),
         len(c.differences) - len(shown),
     )
+
+
+def _face(image: Image, box: Box) -> Image:
+    """A square of the picture, with a face as far in its middle as the picture's edges allow, `_FACE` pixels wide."""
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = np.clip(np.array(box), 0, (width, height, width, height)).tolist()
+    side = min(max(round(_AROUND * max(x2 - x1, y2 - y1)), _LEAST_FACE), width, height)
+    left = min(max(round((x1 + x2 - side) / 2), 0), width - side)
+    top = min(max(round((y1 + y2 - side) / 2), 0), height - side)
+    method = cv2.INTER_AREA if side > _FACE else cv2.INTER_CUBIC
+    # OpenCV types a result as any numbers; that of uint8 is uint8.
+    return cv2.resize(image[top : top + side, left : left + side], (_FACE, _FACE), interpolation=method)  # type: ignore[return-value]
+
+
+def _jpeg(image: Image) -> str:
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 
 def _text(d: Difference, first: str, called: Mapping[str, str]) -> str:

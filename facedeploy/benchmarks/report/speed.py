@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from facedeploy.benchmarks.record import Measurement, Record
 from facedeploy.benchmarks.report.display_names import input_size
 from facedeploy.benchmarks.report.numbers import MEGABYTE, bounds, counted, digits, number, percent
+from facedeploy.benchmarks.report.recommendation import recommend
+from facedeploy.benchmarks.report.standing import comparable_loss
 from facedeploy.benchmarks.report.table import NOTHING, Column, Note, ReportTable, TableCell, plain, with_bounds
 
 _PHASES = ("preprocess", "network", "postprocess")
@@ -14,6 +16,7 @@ _PHASES = ("preprocess", "network", "postprocess")
 
 def speed_table(record: Record, called: Mapping[str, str]) -> ReportTable:
     """Times, sizes and what else one artifact has one of. Columns that would be empty are left out."""
+    ship = recommend(record, called).name
     rows = record.measurements
     whole = [m.spread["whole"] for m in rows]
     ms = digits(s.p50.value for s in whole)
@@ -22,7 +25,7 @@ def speed_table(record: Record, called: Mapping[str, str]) -> ReportTable:
         (Column("p50", "ms"), [with_bounds(s.p50, ms) for s in whole]),
         (Column("p90", "ms"), [TableCell(number(s.p90, ms)) for s in whole]),
         (Column("p99", "ms"), [TableCell(number(s.p99, ms)) for s in whole]),
-        *(_against_first(record, called) if len(rows) > 1 else ()),
+        *(_against_first(record, called, ship) if len(rows) > 1 else ()),
         _column("size", "MB", rows, lambda m: m.size / MEGABYTE),
         _column("load", "ms", rows, lambda m: m.cold.load if m.cold else None),
         _column("first picture", "ms", rows, lambda m: m.cold.first if m.cold else None),
@@ -46,7 +49,7 @@ def speed_table(record: Record, called: Mapping[str, str]) -> ReportTable:
         tuple(c for c, _ in kept),
         tuple(zip(*(cells for _, cells in kept), strict=True)),
         about,
-        next((i for i, m in enumerate(rows) if m.name == record.fastest and len(rows) > 1), None),
+        next((i for i, m in enumerate(rows) if m.name == ship), None),
     )
 
 
@@ -74,11 +77,11 @@ def _name(m: Measurement, called: Mapping[str, str]) -> TableCell:
     return TableCell(called[m.name], () if m.name == called[m.name] else (Note(m.name),))
 
 
-def _against_first(record: Record, called: Mapping[str, str]) -> list[tuple[Column, list[TableCell]]]:
+def _against_first(record: Record, called: Mapping[str, str], ship: str | None) -> list[tuple[Column, list[TableCell]]]:
     rows = record.measurements
     return [
-        (Column("faster", f"times {called[rows[0].name]}"), [_ratio(m, record) for m in rows]),
-        (Column("AP lost", "points"), [plain(m.lost, 2) for m in rows]),
+        (Column("faster", f"times {called[rows[0].name]}"), [_ratio(m, record, ship) for m in rows]),
+        (Column("AP lost", "points"), [_lost(m, record) for m in rows]),
     ]
 
 
@@ -90,12 +93,17 @@ def _column(
     return Column(title, unit), [plain(v, decimals) for v in values]
 
 
-def _ratio(m: Measurement, record: Record) -> TableCell:
-    fastest = [Note(f"fastest within {record.max_drop:g} points")] if m.name == record.fastest else []
+def _lost(m: Measurement, record: Record) -> TableCell:
+    loss = comparable_loss(m, record)
+    return TableCell("-", (Note("other input size"),)) if loss is None and m.lost is not None else plain(loss, 2)
+
+
+def _ratio(m: Measurement, record: Record, ship: str | None) -> TableCell:
+    marks = [Note("to ship", "good")] if m.name == ship else []
     if m is record.measurements[0]:
-        return TableCell("1", (Note("the first"), *fastest))
+        return TableCell("1", (Note("the first"), *marks))
     noise = [Note("within noise")] if 1 in m.ratio else []
-    return TableCell(number(m.ratio.value, 2), (Note(bounds(m.ratio, 2)), *noise, *fastest))
+    return TableCell(number(m.ratio.value, 2), (Note(bounds(m.ratio, 2)), *noise, *marks))
 
 
 def _memory(m: Measurement) -> float | None:

@@ -23,6 +23,7 @@ from facedeploy.metrics.interval import Interval
 _FONT = 12.0
 _MOST_LABELS = 12
 _WIDEST = 1.5  # Whiskers beyond the outermost points by more than this factor end at the frame.
+LEAST_SPAN = 1.0  # Of the accuracy's axis, in its unit: less would show differences that are nothing as if they were.
 _SHAPES = {"fp32": "circle", "fp16": "diamond", "bf16": "triangle", "int8": "square"}
 
 
@@ -55,29 +56,42 @@ def front(points: Sequence[Point], higher_is_better: bool) -> list[Point]:
     return kept
 
 
-def tradeoff(title: str, unit: str, points: Sequence[Point], higher_is_better: bool) -> Figure:
-    """The chart. Of many points those on the line are labelled."""
-    sizes = {"wide middling": (620.0, 400.0), "narrow": (360.0, 340.0)}
-    shapes = {
-        page: _draw(title, unit, points, higher_is_better, width, height) for page, (width, height) in sizes.items()
-    }
-    return Figure(title, "", shapes)
-
-
-def _draw(
+def tradeoff(
     title: str,
     unit: str,
     points: Sequence[Point],
     higher_is_better: bool,
-    width: float,
-    height: float,
+    *,
+    alone: bool = False,
+    least: float = LEAST_SPAN,
+) -> Figure:
+    """The chart. Of many points those on the line are labelled.
+
+    Args:
+        title: Above it.
+        unit: Of the accuracy.
+        points: The artifacts.
+        higher_is_better: Whether a larger value is the better one.
+        alone: Whether no other chart stands beside it.
+        least: What the accuracy's axis spans at least, in its unit.
+    """
+    sizes = {"wide middling": (620.0, 400.0), "narrow": (360.0, 340.0)}
+    if alone:
+        sizes = {"wide": (1272.0, 420.0), "middling": (620.0, 400.0), "narrow": (360.0, 340.0)}
+    shapes = {page: _draw(title, (unit, least), points, higher_is_better, size) for page, size in sizes.items()}
+    return Figure(title, "", shapes)
+
+
+def _draw(
+    title: str, scale: tuple[str, float], points: Sequence[Point], higher_is_better: bool, size: tuple[float, float]
 ) -> str:
+    (unit, least), (width, height) = scale, size
     plot = Box(48, 30, width - 14, height - 44)
     fastest, slowest = min(p.x.value for p in points), max(p.x.value for p in points)
     low = max(min(p.x.low for p in points), fastest / _WIDEST)
     high = min(max(p.x.high for p in points), slowest * _WIDEST)
     x = time_axis(low, high, plot.x1 + 8, plot.x2 - 8)
-    y = _accuracy_axis(points, higher_is_better, plot)
+    y = accuracy_axis(points, higher_is_better, plot, least)
     best = front(points, higher_is_better)
     parts = [*_frame(plot, x, y, unit, higher_is_better), _stairs(best, x, y, plot)]
     for p in points:
@@ -89,11 +103,15 @@ def _draw(
     return drawing(width, height, f"{title} against latency", parts)
 
 
-def _accuracy_axis(points: Sequence[Point], higher_is_better: bool, plot: Box) -> ChartAxis:
-    """Up is always better."""
+def accuracy_axis(points: Sequence[Point], higher_is_better: bool, plot: Box, least: float = LEAST_SPAN) -> ChartAxis:
+    """Up is always better. The axis spans at least `least`, and little below 0 where no value is."""
     low, high = min(p.y.low for p in points), max(p.y.high for p in points)
-    room = max(0.08 * (high - low), 0.002 * max(abs(low), abs(high)), 1e-3)
-    low, high = low - room, high + room
+    room = max(0.08 * (high - low), (least - (high - low)) / 2)
+    span = high - low + 2 * room
+    if low >= 0:
+        low, high = max(low - room, -0.06 * span), max(high + room, 0.94 * span)
+    else:
+        low, high = low - room, high + room
     return ChartAxis(low, high, plot.y2, plot.y1) if higher_is_better else ChartAxis(low, high, plot.y1, plot.y2)
 
 
