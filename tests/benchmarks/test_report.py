@@ -542,8 +542,8 @@ def test_a_panel_is_a_small_jpeg_with_its_marks(photos: dict[str, Path]) -> None
     assert image is not None
     assert image.shape[1] <= VIEW
     assert [(m.number, m.lost, m.text) for m in panel.marks] == [
-        (1, True, "lost by onnx-fp32; score 0.90 in torch-fp32"),
-        (2, True, "lost by onnx-fp32; score 0.90 in torch-fp32"),
+        (1, True, "lost by onnx-fp32; score 0.90"),
+        (2, True, "lost by onnx-fp32; score 0.90"),
     ]
     assert len(panel.kept) == 1
 

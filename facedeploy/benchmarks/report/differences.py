@@ -40,13 +40,11 @@ class Compared:
 
     Attributes:
         picture: Its name.
-        first: The artifact that the others are compared with.
         kept: Boxes that all of them found.
         differences: Faces that some lost or gained.
     """
 
     picture: str
-    first: str
     kept: tuple[Box, ...]
     differences: tuple[Difference, ...]
 
@@ -106,7 +104,7 @@ def _compare(picture: str, found: Mapping[str, Sequence[Found]]) -> Compared:
     lost = [Difference(reference[i].box, reference[i].score, True, tuple(names)) for i, names in losers.items()]
     new = [Difference(face.box, face.score, False, tuple(names)) for face, names in gained]
     kept = tuple(face.box for i, face in enumerate(reference) if i not in losers)
-    return Compared(picture, first, kept, tuple(sorted([*lost, *new], key=lambda d: -d.score)))
+    return Compared(picture, kept, tuple(sorted([*lost, *new], key=lambda d: -d.score)))
 
 
 def _unmatched(faces: Sequence[Found], others: Sequence[Found]) -> list[int]:

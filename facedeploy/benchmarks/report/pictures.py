@@ -104,8 +104,7 @@ def _panel(c: Compared, image: Image, called: Mapping[str, str]) -> Panel:
         _jpeg(part),
         tuple(box for box in kept if box[2] > 0 and box[3] > 0),
         tuple(
-            Mark(i + 1, view(d.box), d.lost, _text(d, c.first, called), _jpeg(_face(image, d.box)))
-            for i, d in enumerate(shown)
+            Mark(i + 1, view(d.box), d.lost, _text(d, called), _jpeg(_face(image, d.box))) for i, d in enumerate(shown)
         ),
         len(c.differences) - len(shown),
     )
@@ -128,10 +127,10 @@ def _jpeg(image: Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 
-def _text(d: Difference, first: str, called: Mapping[str, str]) -> str:
+def _text(d: Difference, called: Mapping[str, str]) -> str:
     who = listed(called[name] for name in d.names)
     if d.lost:
-        return f"lost by {who}; score {d.score:.2f} in {called[first]}"
+        return f"lost by {who}; score {d.score:.2f}"
     return f"gained by {who}; score {d.score:.2f}" + (" at most" if len(d.names) > 1 else "")
 
 
