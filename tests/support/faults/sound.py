@@ -32,18 +32,20 @@ from tests.support.faults.subject import TARGETS, Bench, Subject
 
 _SEEDS, _PICTURES = 5, 200
 _SIZES = ((160, 160), (240, 320), (480, 640))
-# Folder and file -> whether it looks at faces that are found.
-_FILES = {
-    "yunet/yunet_n_320_320.onnx": False,
-    "yunet/yunet_n_640_640.onnx": False,
-    "ulfd/version-RFB-320.onnx": False,
-    "centerface/centerface_bnmerged.onnx": False,
-    "retinaface_onnx/retinaface_mnet025_biubug6.onnx": False,
-    "pfld_106/lite.onnx": True,
-    "peppa_slim_68_pose/slim_160_latest.onnx": True,
-    "fsanet/fsanet-1x1-iter-688590.onnx": True,
-    "fsanet/fsanet-var-iter-688590.onnx": True,
+# Folder and file -> its input, where the file's own is an example.
+_DETECTORS: dict[str, InputSize | None] = {
+    "yunet/yunet_n_320_320.onnx": None,
+    "yunet/yunet_n_640_640.onnx": None,
+    "ulfd/version-RFB-320.onnx": None,
+    "centerface/centerface_bnmerged.onnx": (320, 320),
+    "retinaface_onnx/retinaface_mnet025_biubug6.onnx": (240, 320),
 }
+_LOOKERS = (
+    "pfld_106/lite.onnx",
+    "peppa_slim_68_pose/slim_160_latest.onnx",
+    "fsanet/fsanet-1x1-iter-688590.onnx",
+    "fsanet/fsanet-var-iter-688590.onnx",
+)
 
 
 def models(assets: Path) -> Iterator[Subject]:
@@ -54,8 +56,10 @@ def models(assets: Path) -> Iterator[Subject]:
         name = size if isinstance(size, str) else f"{size[0]}x{size[1]}"
         yield Subject(f"mos-tiny {name}", "mos-tiny", (), size)
         yield Subject(f"mtcnn {name}", "mtcnn", (), size, weights / "mtcnn_sysu", True, 2.0)
-    for file, looks in _FILES.items():
-        yield Subject(file, str(weights / file), (), None, None, True, 2.0, looks)
+    for file, own in _DETECTORS.items():
+        yield Subject(file, str(weights / file), (), own, None, True, 2.0)
+    for file in _LOOKERS:
+        yield Subject(file, str(weights / file), (), None, None, True, 2.0, looks=True)
 
 
 @contextmanager
