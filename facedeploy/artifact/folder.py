@@ -226,6 +226,11 @@ def _read_manifest(folder: Path) -> tuple[Manifest | Chain, Mapping[str, Any]]:
         return check_document(_CHAIN, plain, path), plain
     plain = read_plain(_DOCUMENT, path)
     manifest = check_document(_DOCUMENT, plain, path)
+    try:
+        _ = manifest.terms
+    except InputError as error:
+        msg = f"{path}: {error}; export the artifact again"
+        raise ArtifactError(msg) from error
     if manifest.pipeline.family == chain.FAMILY:
         msg = f"{path}: {chain.FAMILY!r} is no pipeline of one artifact; export the artifact again"
         raise ArtifactError(msg)

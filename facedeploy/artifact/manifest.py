@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from facedeploy.artifact.loss import Loss
 from facedeploy.core.network_spec import NetworkSpec
+from facedeploy.core.serialization import from_plain
 from facedeploy.core.target import Target
+from facedeploy.core.terms import Terms
 
 FORMAT = "facedeploy-artifact"
 
@@ -146,7 +148,8 @@ class Manifest:
         parity: How far each output was from PyTorch's at export.
         calibration: Of an int8 artifact: where its ranges come from.
         origin: Where the networks come from.
-        settings: Of a user's network: what it wants and what its outputs mean, as its TOML file says it.
+        settings: What the source says of itself. Of a user's network: what it wants and what its outputs mean, as its
+            TOML file says it. Under `source`, of any: the terms of the weights.
         recognised: Why it was taken for the family of its settings; empty where the user said what it is.
         notes: What was changed of a user's own file before it was compiled, a line each.
         options: What the user set on purpose at export, over what the source says: option of the pipeline -> value.
@@ -171,6 +174,16 @@ class Manifest:
     digest: str = ""
     format: str = FORMAT
     version: int = VERSION
+
+    @property
+    def terms(self) -> Terms | None:
+        """What the weights may be used for; None where nobody said, as in an artifact of 0.1.0.
+
+        Raises:
+            InputError: what stands there is none.
+        """
+        said = self.settings.get("source")
+        return None if said is None else from_plain(Terms, said, "settings.source")
 
     def network(self, name: str) -> NetworkEntry:
         return next(n for n in self.networks if n.spec.name == name)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from facedeploy.cli.output import With, kilobytes
+from facedeploy.cli.output import With, kilobytes, note
 
 
 def command(
@@ -16,7 +16,10 @@ def command(
     with_: With = None,
 ) -> None:
     """Make one artifact of a detector and of networks that look at its faces."""
+    from facedeploy.models.terms import cautions
     from facedeploy.pipelines.make_chain import make_chain
 
     made = make_chain(detector, with_ or (), output)
     print(f"{made.path}: {', '.join(made.parts)}, {kilobytes(made.size)}")
+    for caution in cautions(made):
+        note(caution)

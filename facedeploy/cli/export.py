@@ -94,6 +94,7 @@ def command(
     from facedeploy.calibration.quantize_plan import Int8Options
     from facedeploy.core.serialization import to_plain
     from facedeploy.export.exporter import export
+    from facedeploy.models.terms import cautions
 
     int8 = Int8Options(
         calibration,
@@ -150,6 +151,8 @@ def command(
         note("engine: pending. No TensorRT here; run `facedeploy build` on the device to finish the artifact.")
     elif any(n.engine == "ready" for n in manifest.networks):
         note("engine: ready.")
+    for caution in cautions(artifact):
+        note(caution)
 
 
 def _speed(target: Target, calibration: Calibration) -> str:

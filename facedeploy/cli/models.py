@@ -19,11 +19,12 @@ def command(json: Json = False) -> None:
             note(f"sizes are counted on the PyTorch modules: {error}")
             rows = ()
         if json:
-            facts = {k: getattr(model, k) for k in ("id", "title", "weights", "licence")}
+            facts = {"id": model.id, "title": model.title, **to_plain(model.terms)}
             print_json({**facts, "networks": to_plain(rows)})
             continue
         print(f"{model.id}  {model.title}")
-        print(f"  weights: {model.weights}; licence: {model.licence}")
+        terms = model.terms
+        print(f"  weights: {terms.weights}; licence: {terms.licence}; products: {terms.products}")
         if rows:
             table = [
                 (

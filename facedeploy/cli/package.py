@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from facedeploy.cli.output import note
 from facedeploy.core.errors import InputError
 
 
@@ -26,6 +27,9 @@ def command(
     strip: Annotated[bool, typer.Option("--strip", help="Layers and blobs get names that say nothing.")] = False,
 ) -> None:
     """Write a model for an app: sources, constants, ncnn's files, a build for each (docs/guides/mobile-app.md)."""
+    from facedeploy.artifact.folder import Artifact
+    from facedeploy.core.terms import TERMS_FILE
+    from facedeploy.models.terms import cautions
     from facedeploy.package.bundle import package_android, package_cpp, package_ios
 
     if android is ios is cpp is None:
@@ -34,3 +38,5 @@ def command(
     for package, folder in ((package_android, android), (package_ios, ios), (package_cpp, cpp)):
         if folder is not None:
             print(package(artifact, folder, embed=embed, strip_names=strip))
+    for caution in cautions(Artifact.open(artifact)):
+        note(f"{caution}; {TERMS_FILE} says so there")

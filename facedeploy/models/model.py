@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from facedeploy.core.errors import CheckpointError, InputError
 from facedeploy.core.network_spec import InputSize, NetworkSpec, Size
 from facedeploy.core.optional_imports import require
+from facedeploy.core.terms import Terms
 
 if TYPE_CHECKING:
     from facedeploy.models.architecture import Architecture, Modules
@@ -32,8 +33,7 @@ class Model:
         family: The pipeline that runs it.
         input_size: (height, width) in pixels unless the user gives another: of every picture, or of the largest one
             where a model takes any size.
-        weights: Where the official checkpoint is.
-        licence: Of the official checkpoint.
+        terms: Of the official checkpoint: its licence, and where it is.
         parts: Names of the files of a checkpoint; empty for one file a network.
         any_size: Whether networks without a fixed size can be exported too.
         embedded: Name of the checkpoint in this package, for a model that needs no --weights.
@@ -51,8 +51,7 @@ class Model:
     specs: Callable[[InputSize], tuple[NetworkSpec, ...]]
     family: str
     input_size: Size
-    weights: str
-    licence: str
+    terms: Terms
     parts: tuple[str, ...] = ()
     any_size: bool = False
     embedded: str = ""
@@ -136,7 +135,7 @@ class Model:
         first, *others = found
         for part in others:
             if found[part] != found[first]:
-                names = ", ".join(f"{files[p]} is of {found[p].weights}" for p in (first, part))
+                names = ", ".join(f"{files[p]} is of {found[p].terms.weights}" for p in (first, part))
                 msg = f"these networks do not belong together: {names}; give --weights the files of one of them"
                 raise CheckpointError(msg)
         return found[first]
@@ -152,7 +151,7 @@ class Model:
         """
         names = self.checkpoint_parts
         if path is None and not self.embedded:
-            msg = f"give --weights: those of {self.id} are not in this package, but at {self.weights}"
+            msg = f"give --weights: those of {self.id} are not in this package, but at {self.terms.weights}"
             raise InputError(msg)
         path = path or _EMBEDDED / self.embedded
         if not path.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from facedeploy.core.errors import InputError
+from facedeploy.core.terms import Terms
 from facedeploy.models import network_specs as specs
 from facedeploy.models.model import Model
 
@@ -20,8 +21,7 @@ def _mos(size: str, backbone: str) -> tuple[Model, Model]:
         specs=specs.mos,
         family="mos",
         input_size=(480, 640),
-        weights=_MOS_SOURCE.format(size.upper()),
-        licence="MIT",
+        terms=Terms("MIT", "allowed", _MOS_SOURCE.format(size.upper())),
         parts=("mos",),
         any_size=True,
         # Sampling positions stay in float32 in any case, and so do the heads: half precision resolves the pixel
@@ -50,8 +50,9 @@ _MTCNN = Model(
     specs=specs.mtcnn,
     family="mtcnn",
     input_size=(1080, 1920),
-    weights="github.com/Enderfga/mtCNN_sysu, model_store/ (pnet, rnet and onet_epoch_20.pt)",
-    licence="none stated",
+    terms=Terms(
+        "none stated", weights="github.com/Enderfga/mtCNN_sysu, model_store/ (pnet, rnet and onet_epoch_20.pt)"
+    ),
     # Suppression ranks thousands of windows whose scores differ by less than half precision resolves, and each exchange
     # moves a crop: over 12 pictures the same faces come back with scores off by 0.001 and boxes by 0.04 pixels like
     # this, by 0.14 and 19 pixels with all three networks in fp16.
@@ -61,8 +62,7 @@ _MTCNN_FACENET = replace(
     _MTCNN,
     architecture="mtcnn_facenet:MTCNN_FACENET",
     specs=specs.mtcnn_facenet,
-    weights="github.com/timesler/facenet-pytorch, data/ (pnet.pt, rnet.pt and onet.pt)",
-    licence="MIT",
+    terms=Terms("MIT", "allowed", "github.com/timesler/facenet-pytorch, data/ (pnet.pt, rnet.pt and onet.pt)"),
     options={
         "conventions": "facenet",
         "min_face": 20.0,
@@ -83,9 +83,10 @@ MODELS = {
             specs=specs.mos_tiny,
             family="mos",
             input_size=(240, 320),
-            weights="in this package",
+            terms=Terms(
+                "research and demonstration (docs/explanation/mos-tiny.md)", "not allowed", "in the package facedeploy"
+            ),
             embedded="mos-tiny.safetensors",
-            licence="research and demonstration (docs/explanation/mos-tiny.md)",
             parts=("mos",),
             any_size=True,
             float32={
@@ -95,8 +96,10 @@ MODELS = {
         ),
         replace(
             _MTCNN,
-            weights=f"{_MTCNN.weights}, or {_MTCNN_FACENET.weights}",
-            licence=f"{_MTCNN.licence}, or {_MTCNN_FACENET.licence}",
+            terms=Terms(
+                f"{_MTCNN.terms.licence}, or {_MTCNN_FACENET.terms.licence}",
+                weights=f"{_MTCNN.terms.weights}, or {_MTCNN_FACENET.terms.weights}",
+            ),
             layouts=(_MTCNN, _MTCNN_FACENET),
         ),
         *_mos("m", "MobileNetV2"),
@@ -108,8 +111,11 @@ MODELS = {
             specs=specs.landmarks106,
             family="landmarks106",
             input_size=(96, 96),
-            weights="modelscope.cn, damo/cv_mobilenet_face-2d-keypoints_alignment, pytorch_model.pt",
-            licence="Apache-2.0",
+            terms=Terms(
+                "Apache-2.0",
+                "allowed",
+                "modelscope.cn, damo/cv_mobilenet_face-2d-keypoints_alignment, pytorch_model.pt",
+            ),
             # Points are pixels of a crop of 96: a half near there is rounded to a sixteenth.
             float32={"landmarks": (("points.9.",), ("points.", "pose."), ("",))},
         ),
@@ -120,8 +126,11 @@ MODELS = {
             specs=specs.img2pose,
             family="img2pose",
             input_size=(608, 800),
-            weights="github.com/vitoralbiero/img2pose, models/img2pose_v1.pth or img2pose_v1_ft_300w_lp.pth",
-            licence="CC BY-NC 4.0 (not for commercial use)",
+            terms=Terms(
+                "CC BY-NC 4.0 (not for commercial use)",
+                "not allowed",
+                "github.com/vitoralbiero/img2pose, models/img2pose_v1.pth or img2pose_v1_ft_300w_lp.pth",
+            ),
             parts=("img2pose",),
             constants={
                 "pose_mean": "WIDER_train_pose_mean_v1.npy",
@@ -142,8 +151,10 @@ MODELS = {
             specs=specs.mogface,
             family="mogface",
             input_size=(480, 640),
-            weights="modelscope.cn, damo/cv_resnet101_face-detection_cvpr22papermogface, pytorch_model.pt",
-            licence="none stated by damo-cv/MogFace; Apache-2.0 for modelscope's code",
+            terms=Terms(
+                "none stated by damo-cv/MogFace; Apache-2.0 for modelscope's code",
+                weights="modelscope.cn, damo/cv_resnet101_face-detection_cvpr22papermogface, pytorch_model.pt",
+            ),
             parts=("mogface",),
             any_size=True,
             float32={

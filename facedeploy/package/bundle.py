@@ -12,6 +12,8 @@ from facedeploy.artifact.chain import joined
 from facedeploy.artifact.folder import Artifact, staged
 from facedeploy.artifact.manifest import Manifest
 from facedeploy.core.errors import ArtifactError, InputError
+from facedeploy.core.terms import TERMS_FILE
+from facedeploy.models.terms import terms_file
 from facedeploy.package.constants import BoxesConstants, MosConstants
 from facedeploy.package.crop_constants import AnyConstants, described
 from facedeploy.package.embedded import embedded_header, embedded_source
@@ -36,6 +38,7 @@ class Model:
         params: Network -> content of its .param.
         weights: Network -> content of its .bin.
         embedded: Whether the networks are written as C++ too.
+        terms: What the weights may be used for, as the text of a file.
     """
 
     manifest: Manifest
@@ -43,6 +46,7 @@ class Model:
     params: dict[str, str]
     weights: dict[str, bytes]
     embedded: bool
+    terms: str
 
     def code(self) -> dict[str, bytes]:
         """C++, by the names of the files."""
@@ -54,8 +58,8 @@ class Model:
         return {name: text.encode() for name, text in code.items()}
 
     def files(self) -> dict[str, bytes]:
-        """The .param and .bin of each network, by the names of the files."""
-        files = {}
+        """The .param and .bin of each network, and the terms of the weights, by the names of the files."""
+        files = {TERMS_FILE: self.terms.encode()}
         for network in self.manifest.networks:
             files[network.files["param"].path] = self.params[network.spec.name].encode()
             files[network.files["bin"].path] = self.weights[network.spec.name]
@@ -168,6 +172,7 @@ def _package(
     model = _model(opened, embed, strip_names)
     with staged(output) as folder:
         write(folder, model)
+        _write(folder, {TERMS_FILE: model.terms.encode()})  # Beside the networks too, but where they are compiled in.
     return Path(output)
 
 
@@ -189,7 +194,7 @@ def _model(artifact: Artifact, embed: bool, strip_names: bool) -> Model:
             whole = f"{name}/{network}" if artifact.parts else network
             params[whole], weights[whole] = text, part.file(network, "bin").read_bytes()
     manifest = joined(made) if artifact.parts else made[""]
-    return Model(manifest, known, params, weights, embed)
+    return Model(manifest, known, params, weights, embed, terms_file(artifact))
 
 
 def _no_looker(artifact: Artifact) -> None:

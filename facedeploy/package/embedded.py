@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+from facedeploy.core.terms import TERMS_FILE
 from facedeploy.package.model_header import quoted
 
 _WORDS_OF_A_LINE = 10
@@ -44,6 +45,7 @@ def embedded_source(networks: Sequence[tuple[str, bytes]]) -> str:
     return "".join(
         [
             "// Written by `facedeploy package --embed`.\n",
+            f"// The weights below have terms of their own: {TERMS_FILE} says which.\n",
             '#include "embedded.hpp"\n\n#include <cstdint>\n\n',
             "#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__\n",
             '#error "the words below are bytes of a little-endian processor, as all phones have"\n#endif\n\n',

@@ -11,6 +11,7 @@ from facedeploy import pipelines
 from facedeploy.artifact.manifest import PipelineEntry
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.optional_imports import require
+from facedeploy.core.serialization import to_plain
 from facedeploy.graph.from_torch import export_onnx
 from facedeploy.models import registry
 from facedeploy.models.model import Model
@@ -54,7 +55,16 @@ def from_model(known: Model, weights: Path | None, specs: Sequence[NetworkSpec],
             probe=known.define().probe,
         )
 
-    return Source(known.id, "registry", files, pipeline, tuple(map(network, specs)), modules, known.embedded_ranges)
+    return Source(
+        known.id,
+        "registry",
+        files,
+        pipeline,
+        tuple(map(network, specs)),
+        modules,
+        known.embedded_ranges,
+        settings={"source": to_plain(known.terms)},
+    )
 
 
 def _once(write: Callable[[Path], None]) -> Callable[[Path], None]:

@@ -13,6 +13,7 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import InputSize, NetworkSpec, Size, read_size
 from facedeploy.core.preprocess import Preprocess
 from facedeploy.core.serialization import from_plain, read_toml_tables, to_plain
+from facedeploy.core.terms import Terms
 from facedeploy.graph.decode.build import BOXES, LANDMARKS, SCORES
 from facedeploy.graph.decode.description import Decode
 from facedeploy.graph.interface import PictureInput
@@ -82,6 +83,7 @@ class NetworkSettings:
         check: Whether it must find the face on a photograph; false for a network that is not for photographs.
         meaning: What a network that looks at one face says of it; None for one that finds faces, or is not known.
         crop: What such a network sees of the picture; None for the box.
+        source: What its weights may be used for; None where that is not said.
 
     Raises:
         InputError: more than one of `outputs`, `decode` and `meaning` are there, or `crop` without `meaning`.
@@ -95,6 +97,7 @@ class NetworkSettings:
     check: bool = True
     meaning: Meaning | None = None
     crop: Crop | None = None
+    source: Terms | None = None
 
     def __post_init__(self) -> None:
         if self.meaning is None and self.crop is not None:

@@ -63,7 +63,8 @@ class Source:
         networks: The networks.
         modules: Part -> module in PyTorch, for the torch target.
         ranges: The table of ranges that comes with the model, or None.
-        settings: Of a user's network: what it wants and gives, plain.
+        settings: Plain. Of a user's network: what it wants and gives, and the terms of its weights where it says them.
+            Of a published model: the terms of its weights.
         recognised: Why it was taken for the family of its settings; empty where the user said what it is.
         known_ranges: Network -> tensor -> the range that the file itself gives it, where it is quantised already.
         notes: Lines for a person: what was changed of a file; of one that is opened again, what its settings say and

@@ -201,7 +201,8 @@ def test_models_as_text(run: Run) -> None:
         "rnet": ["60,115", "0.2"],
         "onet": ["224,404", "0.9"],
     }
-    assert "licence: none stated" in result.out
+    assert "licence: none stated, or MIT; products: not stated" in result.out
+    assert "docs/explanation/mos-tiny.md); products: not allowed" in result.out
 
 
 def test_models_as_json(run: Run) -> None:
@@ -209,7 +210,7 @@ def test_models_as_json(run: Run) -> None:
     assert result.status == 0
     models = {m["id"]: m for m in result.objects}
     assert set(models) == set(registry.MODELS)
-    assert set(models["mtcnn"]) == {"id", "title", "weights", "licence", "networks"}
+    assert set(models["mtcnn"]) == {"id", "title", "weights", "licence", "products", "networks"}
     networks = models["mtcnn"]["networks"]
     assert all(set(n) == {"network", "parameters", "size", "shape", "macs"} for n in networks)
     assert [(n["network"], n["parameters"]) for n in networks] == [("pnet", 6874), ("rnet", 60115), ("onet", 224404)]

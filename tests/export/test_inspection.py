@@ -21,6 +21,7 @@ import facedeploy
 from facedeploy.core.errors import FacedeployError, InputError
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.serialization import from_plain, to_plain
+from facedeploy.core.terms import Terms
 from facedeploy.export.inspection import Inspection, inspect
 from facedeploy.export.takes import LACKS, BackendAnswer, ask_backends
 from facedeploy.runtimes.tensorrt_api import trt_logger
@@ -433,5 +434,5 @@ def test_a_callable_is_looked_at_as_a_file_is(here: Path, monkeypatch: pytest.Mo
 
 def test_settings_without_a_word_to_say_are_an_empty_file() -> None:
     assert render(NetworkSettings(), "nothing\nto say") == "# nothing to say\n"
-    settings = NetworkSettings(check=False, pipeline={"nms": 0.25, "odd key": [1, 2.5]})
+    settings = NetworkSettings(check=False, pipeline={"nms": 0.25, "odd key": [1, 2.5]}, source=Terms("ours"))
     assert from_plain(NetworkSettings, tomllib.loads(render(settings, ""))) == settings

@@ -25,6 +25,7 @@ from facedeploy.core.errors import ArtifactError, InputError
 from facedeploy.core.face import Face
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.target import Target
+from facedeploy.core.terms import TERMS_FILE
 from facedeploy.formats.ncnn import param as graph
 from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.models import registry
@@ -172,7 +173,8 @@ def test_folder_has_all_that_an_app_needs(bundle: Path, tiny: Artifact) -> None:
     files = {f"model/{n}.{kind}" for n in ("detector", "pose") for kind in ("param", "bin")}
     runner = {f"runner/{p.name}" for p in (SOURCES / "runner").iterdir() if p.name != "CMakeLists.txt"}
     rest = {"model/model.hpp", "model/model.txt", "c/facedeploy.h", "c/facedeploy.cpp", "CMakeLists.txt", "README.md"}
-    assert tree(bundle) == headers | files | runner | rest
+    terms = {TERMS_FILE, f"model/{TERMS_FILE}"}
+    assert tree(bundle) == headers | files | runner | rest | terms
     assert "runner/main.cpp" in runner
     assert len(headers) > 8
     for name in files:
@@ -479,7 +481,7 @@ def test_wheel_has_all_of_it(tmp_path: Path) -> None:
     """What is packaged comes from the installed package, without the checkout."""
     pytest.importorskip("setuptools", minversion="77")
     root = SOURCES.resolve().parent
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(root / name, tmp_path)
     (tmp_path / "facedeploy").mkdir()
     (tmp_path / "facedeploy" / "__init__.py").touch()

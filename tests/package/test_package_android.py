@@ -18,6 +18,7 @@ import pytest
 
 from facedeploy.artifact.folder import Artifact
 from facedeploy.core.face import Face
+from facedeploy.core.terms import TERMS_FILE
 from facedeploy.export.exporter import export
 from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.package.bundle import package_android
@@ -57,6 +58,8 @@ def test_folder_is_a_module(module: Path, artifact: Artifact) -> None:
         "consumer-rules.pro",
         "README.md",
         "src/main/AndroidManifest.xml",
+        TERMS_FILE,
+        f"src/main/assets/facedeploy/{TERMS_FILE}",
     }
     assert tree(module) == kotlin | headers | {f"src/main/cpp/{n}" for n in cpp} | assets | rest
     for name in assets:

@@ -22,6 +22,7 @@ from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.network_spec import NetworkSpec, TensorSpec
 from facedeploy.core.preprocess import Pixels
+from facedeploy.core.terms import TERMS_FILE
 from facedeploy.devices.phone.run_folder import artifact_files
 from facedeploy.formats.ncnn import param as graph
 from facedeploy.models import registry
@@ -153,7 +154,7 @@ def test_program_says_what_python_says(built: Built, tmp_path: Path) -> None:
 
 def test_folder_has_what_runs(built: Built) -> None:
     names = {p.relative_to(built.folder).parts[0] for p in built.folder.iterdir()}
-    assert names == {"include", "model", "CMakeLists.txt", "README.md"}
+    assert names == {"include", "model", "CMakeLists.txt", "README.md", TERMS_FILE}
     files = {p.relative_to(built.folder / "model").as_posix() for p in (built.folder / "model").rglob("*.param")}
     parts = [f"{name}/" for name in built.artifact.parts] or [""]
     assert {f"{Path(f).parent}/" if "/" in f else "" for f in files} == set(parts)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from facedeploy.artifact.folder import Artifact
+from facedeploy.core.terms import TERMS_FILE
 from facedeploy.metrics.face_matching import compare_faces
 from facedeploy.package.bundle import package_ios
 from tests.cpp import answers, c_api, stream
@@ -46,6 +47,8 @@ def test_folder_is_a_package(package: Path, artifact: Artifact) -> None:
     assert tree(package) == headers | {f"Sources/CFacedeploy/{n}" for n in code} | models | swift | {
         "README.md",
         "ncnn.sh",
+        TERMS_FILE,
+        f"Sources/Facedeploy/Model/{TERMS_FILE}",
     }
     for name in models:
         assert (package / name).read_bytes() == (artifact.path / Path(name).name).read_bytes()

@@ -29,6 +29,7 @@ from facedeploy.core.errors import (
     ParityError,
 )
 from facedeploy.core.synthetic_faces import group_photo
+from facedeploy.core.terms import Terms
 from facedeploy.export.exporter import export
 from facedeploy.pipelines.custom import NETWORK
 from facedeploy.pipelines.detect_files import detect_files
@@ -334,6 +335,15 @@ def test_the_picture_is_prepared_as_the_settings_say(here: Path) -> None:
         with load(export(str(path), require(target)), threads=1) as pipeline:
             (outputs,) = pipeline.runtimes[NETWORK].run_pictures([picture[None]])
         assert np.abs(outputs["y"] - want).max() < 1e-3 * np.abs(want).max()
+
+
+@pytest.mark.parametrize(
+    ("toml", "terms"),
+    [("", None), ('[source]\nlicence = "ours"\nproducts = "allowed"\n', Terms("ours", "allowed"))],
+    ids=["silent", "said"],
+)
+def test_terms_of_the_weights_are_what_the_settings_say(toml: str, terms: Terms | None, here: Path) -> None:
+    assert export(str(detector(here, TOML + toml)), "onnx-fp32").manifest.terms == terms
 
 
 @pytest.mark.parametrize(
