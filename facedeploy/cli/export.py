@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facedeploy.cli.models import note_fetched
 from facedeploy.cli.output import (
     Config,
     Detector,
@@ -96,6 +97,7 @@ def command(
     from facedeploy.export.exporter import export
     from facedeploy.models.terms import cautions
 
+    note_fetched(model, weights)
     int8 = Int8Options(
         calibration,
         parse_method(method),

@@ -12,6 +12,7 @@ from facedeploy.core.errors import CheckpointError, InputError
 from facedeploy.core.network_spec import InputSize, NetworkSpec, Size
 from facedeploy.core.optional_imports import require
 from facedeploy.core.terms import Terms
+from facedeploy.models.published_files import Publication
 
 if TYPE_CHECKING:
     from facedeploy.models.architecture import Architecture, Modules
@@ -36,6 +37,7 @@ class Model:
         terms: Of the official checkpoint: its licence, and where it is.
         parts: Names of the files of a checkpoint; empty for one file a network.
         any_size: Whether networks without a fixed size can be exported too.
+        published: Where its authors put the checkpoint; None for one that is in this package.
         embedded: Name of the checkpoint in this package, for a model that needs no --weights.
         options: Of the pipeline, where they differ from the family's.
         constants: Option of the pipeline -> NumPy file of numbers that come with the weights, in the same folder, and
@@ -54,6 +56,7 @@ class Model:
     terms: Terms
     parts: tuple[str, ...] = ()
     any_size: bool = False
+    published: Publication | None = None
     embedded: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
@@ -82,6 +85,12 @@ class Model:
     def embedded_ranges(self) -> Path | None:
         """The table of ranges of the embedded checkpoint."""
         return (_EMBEDDED / self.embedded).with_suffix(".ranges.json") if self.embedded else None
+
+    @property
+    def fetched(self) -> Path | None:
+        """The folder of the user's cache with its checkpoint, in any layout; None if none was fetched."""
+        known = [m.published for m in (self, *self.layouts) if m.published]
+        return next((p.fetched for p in known if p.fetched), None)
 
     def define(self) -> Architecture:
         """The model's PyTorch side.
@@ -141,7 +150,7 @@ class Model:
         return found[first]
 
     def find_weights(self, path: Path | None) -> dict[str, Path]:
-        """The checkpoint file of each part, by name; without a path, the embedded one.
+        """The checkpoint file of each part, by name; without a path, the embedded one or the one that was fetched.
 
         A model of one part takes a file; a model of several takes the folder that holds their files, each
         named after its part (`pnet_epoch_20.pt`, `pnet.safetensors`).
@@ -150,10 +159,13 @@ class Model:
             InputError: a file is missing, or two could be meant; or no path, and nothing is embedded.
         """
         names = self.checkpoint_parts
-        if path is None and not self.embedded:
-            msg = f"give --weights: those of {self.id} are not in this package, but at {self.terms.weights}"
+        path = path or (_EMBEDDED / self.embedded if self.embedded else self.fetched)
+        if path is None:
+            msg = (
+                f"give --weights: those of {self.id} are not in this package, but at {self.terms.weights}; "
+                f"`facedeploy models {self.id} --fetch` gets them"
+            )
             raise InputError(msg)
-        path = path or _EMBEDDED / self.embedded
         if not path.is_dir():
             msg = f"{self.id} has the networks {', '.join(names)}: give --weights the folder with their files"
             if len(names) == 1 and path.is_file():

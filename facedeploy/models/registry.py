@@ -7,6 +7,7 @@ from dataclasses import replace
 from facedeploy.core.errors import InputError
 from facedeploy.core.terms import Terms
 from facedeploy.models import network_specs as specs
+from facedeploy.models import published_files
 from facedeploy.models.model import Model
 
 _MOS_SOURCE = "github.com/lyp-deeplearning/MOS-Multi-Task-Face-Detect, test_weights/MOS-{}.pth"
@@ -22,6 +23,7 @@ def _mos(size: str, backbone: str) -> tuple[Model, Model]:
         family="mos",
         input_size=(480, 640),
         terms=Terms("MIT", "allowed", _MOS_SOURCE.format(size.upper())),
+        published=published_files.MOS[size],
         parts=("mos",),
         any_size=True,
         # Sampling positions stay in float32 in any case, and so do the heads: half precision resolves the pixel
@@ -50,6 +52,7 @@ _MTCNN = Model(
     specs=specs.mtcnn,
     family="mtcnn",
     input_size=(1080, 1920),
+    published=published_files.MTCNN,
     terms=Terms(
         "none stated", weights="github.com/Enderfga/mtCNN_sysu, model_store/ (pnet, rnet and onet_epoch_20.pt)"
     ),
@@ -63,6 +66,7 @@ _MTCNN_FACENET = replace(
     architecture="mtcnn_facenet:MTCNN_FACENET",
     specs=specs.mtcnn_facenet,
     terms=Terms("MIT", "allowed", "github.com/timesler/facenet-pytorch, data/ (pnet.pt, rnet.pt and onet.pt)"),
+    published=published_files.MTCNN_FACENET,
     options={
         "conventions": "facenet",
         "min_face": 20.0,
@@ -109,6 +113,7 @@ MODELS = {
             title="106 landmarks and head pose of a face that is already found: detect --with",
             architecture="landmarks106:LANDMARKS106",
             specs=specs.landmarks106,
+            published=published_files.LANDMARKS106,
             family="landmarks106",
             input_size=(96, 96),
             terms=Terms(
@@ -124,6 +129,7 @@ MODELS = {
             title="img2pose: boxes, 5 landmarks and a pose in six degrees of freedom; ResNet-18 with a feature pyramid",
             architecture="img2pose_networks:IMG2POSE",
             specs=specs.img2pose,
+            published=published_files.IMG2POSE,
             family="img2pose",
             input_size=(608, 800),
             terms=Terms(
@@ -149,6 +155,7 @@ MODELS = {
             title="MogFace (ResNet-101): boxes down to a few pixels; very large",
             architecture="mogface_networks:MOGFACE",
             specs=specs.mogface,
+            published=published_files.MOGFACE,
             family="mogface",
             input_size=(480, 640),
             terms=Terms(
@@ -182,3 +189,16 @@ def get(model: str) -> Model:
         msg = f"there is no model {model!r}; models are {', '.join(MODELS)}"
         raise InputError(msg)
     return MODELS[model]
+
+
+def published(name: str) -> Model:
+    """The model whose published weights are called so, in their layout.
+
+    Args:
+        name: Id of a model, which means its first layout; or the name of a layout's weights, such as "mtcnn-facenet".
+
+    Raises:
+        InputError: there are none.
+    """
+    layouts = {m.published.name: m for known in MODELS.values() for m in known.layouts if m.published}
+    return layouts.get(name) or get(name)

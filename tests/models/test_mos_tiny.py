@@ -79,8 +79,10 @@ def test_export_needs_neither_weights_nor_network(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("model", [m for m in registry.MODELS if m != registry.DEFAULT])
-def test_other_models_ask_for_weights(model: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"give --weights: those of {model} are not in this package"):
+def test_other_models_ask_for_weights(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # Nothing was fetched there.
+    says = f"give --weights: those of {model} are not in this package, .*`facedeploy models {model} --fetch` gets them"
+    with pytest.raises(InputError, match=says):
         facedeploy.export(model, "torch-fp32", output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
