@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facedeploy.cli.models import note_fetched
 from facedeploy.cli.output import (
     Config,
     Detector,
@@ -109,6 +110,7 @@ def command(
     if len(weights or ()) > 1:
         msg = f"{model} is one model: give --weights once"
         raise InputError(msg)
+    note_fetched(model, weights[0] if weights else None)
     report = calibrate_model(
         model,
         images,
