@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facedeploy.core.download import Download, Received, unseen
-from facedeploy.core.errors import CheckpointError, DeviceError, FacedeployError, InputError, brief
+from facedeploy.core.errors import CheckpointError, DeviceError, InputError, brief
 from facedeploy.core.hashing import sha256
 from facedeploy.core.optional_imports import require
 from facedeploy.core.progress import Progress, silent
@@ -82,7 +82,8 @@ def fetch(
     if taken and not own:
         msg = f"{target / taken[0]} is there, and not as it was fetched: choose another folder, or remove it"
         raise InputError(msg)
-    staging = target / _PARTIAL if target.is_dir() else target.with_name(f".{target.name}{_PARTIAL}")
+    # Of these weights alone: what an earlier call left there is gone on with.
+    staging = (target if target.is_dir() else target.parent) / f".{publication.name}{_PARTIAL}"
     try:
         staging.mkdir(parents=True, exist_ok=True)
         try:
@@ -186,7 +187,7 @@ def _load(model: Model, publication: Publication, staging: Path) -> None:
     try:
         model.load(staging)
         model.read_constants(staging)
-    except FacedeployError as error:
+    except (CheckpointError, InputError) as error:
         shutil.rmtree(staging, ignore_errors=True)
         msg = f"what {publication.page} leads to does not fit {model.id}, and is removed: {error}"
         raise CheckpointError(msg) from error

@@ -282,3 +282,21 @@ def test_zip_that_is_none(what: str, server: Server, tmp_path: Path) -> None:
         fetch(model, tmp_path / "weights")
     assert not list(tmp_path.rglob("*.pth"))
     assert not (tmp_path / "weights").exists()
+
+
+def test_what_is_left_of_other_weights_is_not_taken(server: Server, drawn: dict[str, bytes], tmp_path: Path) -> None:
+    """Both layouts have files of the same names."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    server.cuts["/pnet.pt"] = [10_000, 1, 1]
+    with pytest.raises(DeviceError):
+        fetch(at(server, MTCNN, drawn), folder)
+    facenet = registry.published("mtcnn-facenet")
+    files = {}
+    for name, module in facenet.build().items():
+        out = io.BytesIO()
+        torch.save(fill(module.state_dict()), out)
+        files[f"{name}.pt"] = out.getvalue()
+    assert fetch(at(server, facenet, files), folder).new
+    assert all((folder / name).read_bytes() == content for name, content in files.items())
+    assert server.ranges_of("/pnet.pt")[-1] == ""
