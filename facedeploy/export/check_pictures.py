@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from facedeploy.core.errors import ParityError
 from facedeploy.core.preprocess import Pixels, Preprocess
 from facedeploy.core.target import Precision
 from facedeploy.runtimes.base import Arrays, Runtime
 from facedeploy.runtimes.wrapped import Wrapped
-from facedeploy.verification.tensors import TOLERANCES, compare, describe
+from facedeploy.verification.tensors import TOLERANCES, Tolerance, compare, describe
+
+
+# Relative L2 in int8. Measured are 4e-6, as in float, where one compile does both, 0.04 where OpenVINO chose other
+# kernels for pixels, and 0.1 and more of pixels that are wrong.
+_INT8 = 6e-2
 
 
 class SamePictures(Wrapped):
-    """Compares the two on the first picture.
-
-    Both are of one compile, so nothing lies between them but rounding: at most 4e-6 relative L2 where it was measured,
-    in int8 too, whatever the precision costs.
-    """
+    """Compares the two on the first picture: nothing lies between them but rounding, whatever the precision costs."""
 
     def __init__(self, inner: Runtime, prepare: Preprocess, precision: Precision) -> None:
         """Wrap a runtime.
@@ -29,7 +31,7 @@ class SamePictures(Wrapped):
         """
         super().__init__(inner)
         self._prepare = prepare
-        self._tolerance = TOLERANCES["fp32" if precision == "fp32" else "fp16"]
+        self._tolerance = _tolerance(precision)
         self._compared = False
 
     def run_pictures(self, pictures: Iterable[Pixels]) -> list[Arrays]:
@@ -51,3 +53,9 @@ class SamePictures(Wrapped):
             if not self._tolerance.accepts(row):
                 msg = f"of a picture and not of its tensor {describe(row)}: the pixels are wrong, so try another target"
                 raise ParityError(msg)
+
+
+def _tolerance(precision: Precision) -> Tolerance:
+    if precision == "int8":
+        return replace(TOLERANCES["fp16"], relative=_INT8)
+    return TOLERANCES["fp32" if precision == "fp32" else "fp16"]
