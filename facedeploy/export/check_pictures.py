@@ -12,7 +12,6 @@ from facedeploy.runtimes.base import Arrays, Runtime
 from facedeploy.runtimes.wrapped import Wrapped
 from facedeploy.verification.tensors import TOLERANCES, Tolerance, compare, describe
 
-
 # Relative L2 in int8. Measured are 4e-6, as in float, where one compile does both, 0.04 where OpenVINO chose other
 # kernels for pixels, and 0.1 and more of pixels that are wrong.
 _INT8 = 6e-2
