@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from facedeploy.core.errors import InputError
 from facedeploy.core.preprocess import Image
@@ -60,24 +59,6 @@ def read_picture(path: Path) -> Image:
         msg = f"{path} is not a picture: give a file of type {', '.join(sorted(PICTURES))}"
         raise InputError(msg)
     return image  # type: ignore[return-value]  # IMREAD_COLOR gives uint8
-
-
-def check_picture(image: NDArray[Any]) -> Image:
-    """Check that an array is a picture.
-
-    Args:
-        image: What should be (H, W, 3) uint8.
-
-    Returns:
-        The same array.
-
-    Raises:
-        InputError: it has another shape or dtype, or no pixel.
-    """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        msg = f"a picture is an array (H, W, 3) uint8, BGR, not {image.shape} {image.dtype}"
-        raise InputError(msg)
-    return image
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
-from facedeploy.core.errors import InputError
+from facedeploy.core.errors import FacedeployError, InputError
 from facedeploy.core.face import Face
+from facedeploy.core.picture_check import check_picture, check_pictures
 from facedeploy.core.preprocess import Image
 from facedeploy.runtimes.base import Runtime
 
@@ -16,7 +17,8 @@ from facedeploy.runtimes.base import Runtime
 class Pipeline(abc.ABC):
     """Runs a model: a picture in, faces out.
 
-    Several threads may call one pipeline at once where they may call its runtimes. Closing it closes its runtimes.
+    Several threads may call one pipeline at once where they may call its runtimes. Closing it closes its runtimes, and
+    using it after that is an error.
 
     Attributes:
         runtimes: The runtime of each network, by the network's name.
@@ -42,7 +44,6 @@ class Pipeline(abc.ABC):
         """The networks that it was given, by name. They stay: a pipeline over others is another pipeline."""
         return self._runtimes
 
-    @abc.abstractmethod
     def detect(self, image: Image) -> list[Face]:
         """Find the faces of a picture.
 
@@ -51,7 +52,54 @@ class Pipeline(abc.ABC):
 
         Returns:
             The faces, best score first, in pixels of the picture.
+
+        Raises:
+            InputError: `image` is no picture; the message says how to make one of it.
+            FacedeployError: the pipeline is closed.
         """
+        self._check_open()
+        return self._detect(check_picture(image))
+
+    def detect_batch(self, images: Iterable[Image]) -> list[list[Face]]:
+        """Find the faces of several pictures, of any sizes, one after the other.
+
+        It takes as long as that many calls of `detect`: the networks of detectors take one picture at a time.
+
+        Args:
+            images: The pictures, each (H, W, 3) uint8, BGR, or an array (N, H, W, 3) of them. They are read when their
+                turn comes, so that a generator may give the frames of a long video.
+
+        Returns:
+            The faces of each picture, in order, as `detect` gives them.
+
+        Raises:
+            InputError: one of them is no picture; the message says which, from 0.
+            FacedeployError: the pipeline is closed.
+        """
+        self._check_open()
+        found = []
+        for number, image in enumerate(check_pictures(images)):
+            try:
+                checked = check_picture(image)
+            except InputError as error:
+                msg = f"picture {number} of the batch: {error}"
+                raise InputError(msg) from error
+            found.append(self._detect(checked))
+        return found
+
+    @abc.abstractmethod
+    def _detect(self, image: Image) -> list[Face]:
+        """What `detect` gives, of what is a picture."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called, or one of its runtimes is closed."""
+        return any(runtime.closed for runtime in self._runtimes.values())
+
+    def _check_open(self) -> None:
+        if self.closed:
+            msg = f"the pipeline of {', '.join(self._runtimes)} is closed: open its artifact again with facedeploy.load"
+            raise FacedeployError(msg)
 
     def close(self) -> None:
         """Close the runtimes. Closing twice is fine."""
@@ -69,7 +117,7 @@ class Pipeline(abc.ABC):
         runtimes = self.runtimes.values()
         backends = ", ".join(dict.fromkeys(r.backend for r in runtimes))
         threads = max((r.options.threads for r in runtimes), default=0)
-        closed = " (closed)" if any(r.closed for r in runtimes) else ""
+        closed = " (closed)" if self.closed else ""
         count = f"{threads} thread{'' if threads == 1 else 's'}"
         return f"<{type(self).__name__}: {', '.join(self.runtimes)} on {backends}, {count}{closed}>"
 
@@ -85,7 +133,6 @@ class Looker(Pipeline):
     gives: frozenset[str]
     aligned: bool = False
 
-    @abc.abstractmethod
     def locate(self, image: Image, faces: Sequence[Face]) -> list[Face]:
         """The same faces with what it says of them; boxes and scores stay.
 
@@ -94,8 +141,15 @@ class Looker(Pipeline):
             faces: As a detector found them.
 
         Raises:
-            InputError: a face has not the five points that the network needs.
+            InputError: a face has not the five points that the network needs, or `image` is no picture.
+            FacedeployError: the pipeline is closed.
         """
+        self._check_open()
+        return self._locate(check_picture(image), faces)
+
+    @abc.abstractmethod
+    def _locate(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+        """What `locate` gives, of what is a picture."""
 
 
 def check_decodes(pipeline: Pipeline, name: str) -> None:

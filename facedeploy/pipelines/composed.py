@@ -49,11 +49,11 @@ class ComposedPipeline(Pipeline):
         names = [network_name(part, name) for part, pipeline in parts.items() for name in pipeline.pictures]
         self.pictures = frozenset(names)  # type: ignore[misc]  # Of a class elsewhere, of the parts here.
 
-    def detect(self, image: Image) -> list[Face]:
-        found = [f for f in self.detector.detect(image) if f.score >= self.threshold]
+    def _detect(self, image: Image) -> list[Face]:
+        found = [f for f in self.detector._detect(image) if f.score >= self.threshold]
         told: list[dict[str, Any]] = [{} for _ in found]
         for looker in self.lookers.values():
-            for more, face, looked in zip(told, found, looker.locate(image, found), strict=True):
+            for more, face, looked in zip(told, found, looker._locate(image, found), strict=True):
                 changed = {n: v for n in _FIELDS if (v := getattr(looked, n)) is not getattr(face, n)}
                 if "classes" in changed:
                     changed["classes"] = {**more.get("classes", {}), **changed["classes"]}

@@ -11,6 +11,7 @@ import numpy as np
 
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
+from facedeploy.core.picture_check import check_picture
 from facedeploy.core.preprocess import Image, Preprocess
 from facedeploy.pipelines.base import Looker
 from facedeploy.pipelines.crop_decode import read
@@ -57,20 +58,19 @@ class CropPipeline(Looker):
         self.gives = self.meaning.gives
         self.aligned = config.crop.align is not None
 
-    def detect(self, image: Image) -> list[Face]:
+    def _detect(self, image: Image) -> list[Face]:
         """The face that fills the picture, with a score of 1."""
-        if image.size == 0:
-            return []
         height, width = image.shape[:2]
         face = Face((0.0, 0.0, float(width), float(height)), 1.0)
         return self._look(image, [face], whole((height, width), self.size))
 
-    def locate(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+    def _locate(self, image: Image, faces: Sequence[Face]) -> list[Face]:
         return self._look(image, faces, self.places(image, faces)) if faces else []
 
     def crops(self, image: Image, faces: Sequence[Face]) -> list[Image]:
         """What the network would see of each face: (height, width, 3) uint8, BGR."""
-        return list(self._cut(image, self.places(image, faces))) if faces else []
+        checked = check_picture(image)
+        return list(self._cut(checked, self.places(checked, faces))) if faces else []
 
     def places(self, image: Image, faces: Sequence[Face]) -> Places:
         """Where the crops of faces are.

@@ -136,7 +136,7 @@ class TensorsPipeline(Pipeline):
         assert size is not None
         self.size = size
 
-    def detect(self, image: Image) -> list[Face]:
+    def _detect(self, image: Image) -> list[Face]:
         self.look(image)
         return []
 
@@ -167,9 +167,7 @@ class BoxesPipeline(TensorsPipeline):
         config.outputs.check(runtimes[NETWORK].spec)
         self.config = config
 
-    def detect(self, image: Image) -> list[Face]:
-        if image.size == 0:
-            return []
+    def _detect(self, image: Image) -> list[Face]:
         config, named = self.config, self.config.outputs
         outputs, scale = self.look(image)
         scores = outputs[named.scores].reshape(outputs[named.boxes].shape[1], -1)[:, named.face_class or 0]

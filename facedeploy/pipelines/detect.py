@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias, TypeGuard, overload
 
-import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.artifact.folder import Artifact
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
-from facedeploy.core.images import check_picture, read_picture
+from facedeploy.core.images import read_picture
 from facedeploy.pipelines.base import Pipeline, check_decodes
 from facedeploy.pipelines.composed import ComposedPipeline
 from facedeploy.pipelines.load import load
@@ -88,9 +87,9 @@ def detect(
     with _opened(source, threads, runtime, options, with_) as pipeline:
         if isinstance(pipeline, ComposedPipeline) and pipeline is not source:
             pipeline.threshold = threshold  # So that what is left out is not looked at.
-        if isinstance(pictures, (np.ndarray, str, os.PathLike)):
-            return _faces(pipeline, pictures, threshold)
-        return [_faces(pipeline, picture, threshold) for picture in pictures]
+        if _several(pictures):
+            return [_faces(pipeline, picture, threshold) for picture in pictures]
+        return _faces(pipeline, pictures, threshold)
 
 
 @contextlib.contextmanager
@@ -114,6 +113,15 @@ def _opened(
         yield pipeline
 
 
+def _several(pictures: Picture | Sequence[Picture]) -> TypeGuard[Sequence[Picture]]:
+    """Whether it has parts that may be pictures. What has a shape, such as a tensor, is meant as one."""
+    return (
+        isinstance(pictures, Iterable)
+        and not isinstance(pictures, (str, bytes, bytearray, os.PathLike))
+        and not hasattr(pictures, "shape")
+    )
+
+
 def _faces(pipeline: Pipeline, picture: Picture, threshold: float) -> list[Face]:
-    image = check_picture(picture) if isinstance(picture, np.ndarray) else read_picture(Path(picture))
+    image = read_picture(Path(picture)) if isinstance(picture, (str, os.PathLike)) else picture
     return [face for face in pipeline.detect(image) if face.score >= threshold]

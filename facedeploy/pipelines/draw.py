@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedeploy.core.face import Face
-from facedeploy.core.images import check_picture
+from facedeploy.core.picture_check import check_picture
 from facedeploy.core.preprocess import Image
 from facedeploy.pipelines.draw_labels import FONT, picture_scale, place_labels
 

@@ -101,9 +101,7 @@ class Img2PosePipeline(Pipeline):
         self._mean, self._std = np.array(config.pose_mean), np.array(config.pose_std)
         self._points = np.array(config.points68), np.array(config.points5)
 
-    def detect(self, image: Image) -> list[Face]:
-        if image.size == 0:
-            return []
+    def _detect(self, image: Image) -> list[Face]:
         size = resized(image.shape[:2], self._size, self.config)
         found = self.runtimes["proposer"].run_pictures([self._padded(picture(image, *size))])[0]
         proposals = self.propose(found, size)

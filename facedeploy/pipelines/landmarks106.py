@@ -66,16 +66,14 @@ class Landmarks106Pipeline(Looker):
         super().__init__(runtimes)
         self.config = config
 
-    def detect(self, image: Image) -> list[Face]:
+    def _detect(self, image: Image) -> list[Face]:
         """The face that fills the picture, with a score of 1."""
-        if image.size == 0:
-            return []
         height, width = image.shape[:2]
         face = Face((0.0, 0.0, float(width), float(height)), 1.0)
         turn = Turn(np.zeros(1), height, width)
         return self._refine(image, [face], turn, turn.canvas)
 
-    def locate(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+    def _locate(self, image: Image, faces: Sequence[Face]) -> list[Face]:
         """The same faces with 106 landmarks and the head's pose; boxes and scores stay.
 
         A face with five landmarks is turned so that its eyes are level before it is looked at; any other is not turned.

@@ -73,9 +73,7 @@ class MogFacePipeline(Pipeline):
         self.config = config
         self._size = runtimes["features"].spec.picture_size
 
-    def detect(self, image: Image) -> list[Face]:
-        if image.size == 0:
-            return []
+    def _detect(self, image: Image) -> list[Face]:
         pixels, factor = self._resized(image)
         features = self.runtimes["features"]
         found = features.run_pictures([pixels])[0]

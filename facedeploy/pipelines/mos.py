@@ -107,9 +107,7 @@ class MosPipeline(Pipeline):
             msg = "the protocol stretch needs a network of a fixed size: export with --input-size HEIGHTxWIDTH"
             raise InputError(msg)
 
-    def detect(self, image: Image) -> list[Face]:
-        if image.size == 0:
-            return []
+    def _detect(self, image: Image) -> list[Face]:
         if self.config.protocol == "multiscale":
             return self._detect_multiscale(image)
         pixels, scale = self._resized(image)

@@ -98,7 +98,7 @@ class MtcnnPipeline(Pipeline):
         self.config = config
         self._how: Conventions = CONVENTIONS[config.conventions]
 
-    def detect(self, image: Image) -> list[Face]:
+    def _detect(self, image: Image) -> list[Face]:
         candidates = self.refine(image, self.propose(image))
         found, landmarks = self.decide(image, candidates)
         best = np.argsort(-found.scores, kind="stable")

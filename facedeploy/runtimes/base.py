@@ -227,7 +227,7 @@ class Runtime(abc.ABC):
 
     def _check_open(self) -> None:
         if self._closed:
-            msg = f"the runtime of {self.spec.name} is closed"
+            msg = f"the runtime of {self.spec.name} is closed: open the artifact again"
             raise FacedeployError(msg)
 
     def _check(self, inputs: Mapping[str, Array]) -> None:

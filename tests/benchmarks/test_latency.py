@@ -92,7 +92,7 @@ class Slow(Runtime):
 class Steps(Pipeline):
     """30 ms before the network, 20 ms in it, 30 between its first and its second input, 20 in it, 10 after it."""
 
-    def detect(self, image: Image) -> list[Face]:
+    def _detect(self, image: Image) -> list[Face]:
         def feeds() -> Iterator[Pixels]:
             for _ in range(2):
                 time.sleep(0.03)
@@ -116,7 +116,7 @@ def test_time_is_that_of_the_phase_that_took_it() -> None:
 
 def test_networks_that_are_called_one_by_one_are_watched_too() -> None:
     class Calls(Pipeline):
-        def detect(self, image: Image) -> list[Face]:
+        def _detect(self, image: Image) -> list[Face]:
             for _ in range(3):
                 self.runtimes["network"].run({"x": np.zeros(1, np.float32)})
             return []
@@ -129,7 +129,7 @@ def test_networks_that_are_called_one_by_one_are_watched_too() -> None:
 
 def test_a_pipeline_that_runs_no_network_only_prepares() -> None:
     class Nothing(Pipeline):
-        def detect(self, image: Image) -> list[Face]:
+        def _detect(self, image: Image) -> list[Face]:
             return []
 
     lap = Lap()
@@ -162,7 +162,7 @@ class Logged(Pipeline):
         super().__init__({})
         self.name, self.log = name, log
 
-    def detect(self, image: Image) -> list[Face]:
+    def _detect(self, image: Image) -> list[Face]:
         self.log.append((self.name, int(image[0, 0, 0])))
         return []
 

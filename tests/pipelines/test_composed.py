@@ -44,13 +44,13 @@ class Finds(Pipeline):
     def __init__(self, faces: list[Known]) -> None:
         super().__init__({})
         self.faces = faces
-        self.closed = False
+        self.was_closed = False
 
-    def detect(self, image: Image) -> list[Face]:
+    def _detect(self, image: Image) -> list[Face]:
         return [Face(f.found.box, 0.9 - 0.2 * i, f.found.landmarks, 1, 2, 3) for i, f in enumerate(self.faces)]
 
     def close(self) -> None:
-        self.closed = True
+        self.was_closed = True
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_faces_get_their_points_and_the_pose_of_the_landmarks_network() -> None:
         pixels, degrees = misses(face, truth)
         assert pixels < 0.5
         assert degrees < 0.1
-    assert first.closed
+    assert first.was_closed
 
 
 @pytest.mark.slow

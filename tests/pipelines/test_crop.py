@@ -463,7 +463,7 @@ def test_a_mean_of_what_is_seen_is_the_mean_of_the_crop(tmp_path: Path) -> None:
 
 def composed(lookers: dict[str, CropPipeline], found: Sequence[Face]) -> ComposedPipeline:
     class Finder(Pipeline):
-        def detect(self, image: Image) -> list[Face]:
+        def _detect(self, image: Image) -> list[Face]:
             return list(found)
 
     return ComposedPipeline(Finder({}), lookers)

@@ -134,7 +134,7 @@ def test_what_was_seen_is_not_computed_again() -> None:
 
 
 class Nothing(Pipeline):
-    def detect(self, image: Image) -> list[object]:  # type: ignore[override]
+    def _detect(self, image: Image) -> list[object]:  # type: ignore[override]
         return []
 
 
