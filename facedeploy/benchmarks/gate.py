@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from facedeploy.benchmarks.record import Measurement, Record, Score
 from facedeploy.core.errors import InputError
+from facedeploy.core.paths import StrPath
 from facedeploy.core.serialization import read_toml
 from facedeploy.metrics.interval import Unbounded
 
@@ -94,12 +95,13 @@ _SCALARS = ("max_lost", "min_speedup", "max_p99", "max_size", "max_memory")
 _AGAINST_FIRST = ("max_drop", "max_lost", "min_speedup")
 
 
-def read_gate(path: Path) -> Gate:
+def read_gate(path: StrPath) -> Gate:
     """Read a gate.
 
     Raises:
         InputError: no readable TOML, an unknown key, a value that is no limit, or no limit at all.
     """
+    path = Path(path)
     gate = read_toml(Gate, path)
     limits = _flat(gate)
     for limit in limits:

@@ -8,6 +8,7 @@ from typing import Any
 
 from facedeploy.benchmarks.record import PHASES, VERSION, Measurement, Record
 from facedeploy.core.errors import InputError
+from facedeploy.core.paths import StrPath
 from facedeploy.core.serialization import Document, check_document, read_document, write_json
 
 _DOCUMENT = Document(
@@ -30,26 +31,26 @@ def check_place(path: Path) -> None:
         raise InputError(msg)
 
 
-def write_record(record: Record, path: Path) -> None:
+def write_record(record: Record, path: StrPath) -> None:
     """Write it as JSON, whole or not at all.
 
     Raises:
         InputError: it cannot be written there.
     """
     try:
-        write_json(record, path)
+        write_json(record, Path(path))
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}"
         raise InputError(msg) from error
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: StrPath) -> Record:
     """Read what `write_record` wrote.
 
     Raises:
         InputError: no such file, no record, one of another version, or one that was changed by hand.
     """
-    return _checked(read_document(_DOCUMENT, path), path)
+    return _checked(read_document(_DOCUMENT, Path(path)), path)
 
 
 def check_record(data: Any, path: object) -> Record:

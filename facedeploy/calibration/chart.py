@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from facedeploy.artifact.loss import Loss
 from facedeploy.calibration.report import CalibrationReport, LayerRow
 from facedeploy.core.errors import InputError
+from facedeploy.core.paths import StrPath
 from facedeploy.core.preprocess import Image
 
 _ROW, _TOP, _GAP, _BARS, _MARGIN = 22, 58, 28, 230, 14
@@ -48,13 +49,13 @@ def chart(report: CalibrationReport) -> Image:
     return canvas
 
 
-def write_chart(report: CalibrationReport, path: Path) -> None:
+def write_chart(report: CalibrationReport, path: StrPath) -> None:
     """Draw the losses into a .png file; one that is there is replaced.
 
     Raises:
         InputError: it cannot be written.
     """
-    if not cv2.imwrite(str(path), chart(report)):
+    if not cv2.imwrite(os.fspath(path), chart(report)):
         msg = f"OpenCV cannot write {path}"
         raise InputError(msg)
 

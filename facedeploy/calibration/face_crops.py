@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import cv2
 from facedeploy.artifact.folder import Artifact
 from facedeploy.core.errors import InputError
 from facedeploy.core.images import expand, read_picture
+from facedeploy.core.paths import StrPath, as_paths
 from facedeploy.core.progress import Progress, Watch
 from facedeploy.pipelines.base import check_decodes
 from facedeploy.pipelines.crop import CropPipeline
@@ -23,8 +23,8 @@ from facedeploy.sources.source import Source
 @contextlib.contextmanager
 def faces_of(
     source: Source,
-    detector: Path | None,
-    images: Sequence[str | os.PathLike[str]],
+    detector: StrPath | None,
+    images: StrPath | Sequence[StrPath],
     threads: int,
     progress: Progress,
     watch: Watch,
@@ -46,7 +46,7 @@ def faces_of(
         InputError: the source does not look at faces, the other finds none, or a picture cannot be read.
     """
     if detector is None:
-        yield [Path(image) for image in images]
+        yield as_paths(images)
         return
     with tempfile.TemporaryDirectory() as folder:
         with source.open(threads) as looker:
@@ -54,7 +54,7 @@ def faces_of(
                 msg = f"--detector is for a network that looks at faces, and {source.model} is none: leave it out"
                 raise InputError(msg)
             progress("cut out the faces")
-            files = expand([Path(image) for image in images])
+            files = expand(images)
             made = _cut(looker, Artifact.open(detector), files, Path(folder), threads, watch)
         if not made:
             msg = f"{detector} finds no face in {len(files)} pictures: give pictures that show faces"

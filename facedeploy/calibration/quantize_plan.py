@@ -23,6 +23,7 @@ from facedeploy.calibration.session import (
 )
 from facedeploy.calibration.table import Method, RangeTable, check_table, range_of, read_table
 from facedeploy.core.errors import InputError, ParityError
+from facedeploy.core.paths import AnyPath
 from facedeploy.core.progress import Progress, Watch, silent, unwatched
 from facedeploy.graph.index import GraphIndex
 from facedeploy.graph.ranges import Range, Ranges, union
@@ -50,14 +51,14 @@ class Int8Options:
         require_faster: Whether to refuse an artifact that is slower than float on this machine.
     """
 
-    calibration: Path | None = None
+    calibration: AnyPath = AnyPath()  # noqa: RUF009  # A descriptor.
     method: Method = DEFAULT_METHOD
     count: int = DEFAULT_COUNT
     max_drop: float | None = None
     keep_float: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     force: bool = False
-    detector: Path | None = None
+    detector: AnyPath = AnyPath()  # noqa: RUF009  # A descriptor.
     require_faster: bool = False
 
     def __post_init__(self) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facedeploy.artifact.chain import DETECTOR
 from facedeploy.artifact.folder import Artifact
+from facedeploy.artifact.given import open_artifact
 from facedeploy.artifact.loss import Loss
 from facedeploy.calibration.face_crops import faces_of
 from facedeploy.calibration.quantize_plan import plan_of
@@ -18,6 +18,7 @@ from facedeploy.calibration.table import Method, RangeTable
 from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import InputSize
 from facedeploy.core.optional_imports import require
+from facedeploy.core.paths import StrPath, as_paths
 from facedeploy.core.progress import Progress, Watch, silent, unwatched
 from facedeploy.sources.open import open_source
 from facedeploy.sources.parts import reopen_parts
@@ -76,16 +77,16 @@ class CalibrationReport:
 
 def calibrate_model(
     model: str,
-    images: Sequence[str | os.PathLike[str]],
-    weights: str | os.PathLike[str] | None = None,
+    images: StrPath | Sequence[StrPath],
+    weights: StrPath | None = None,
     *,
     input_size: InputSize | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: StrPath | None = None,
     family: str | None = None,
     drawing: Drawing | None = None,
     threads: int = 0,
     sensitivity: bool = True,
-    detector: Path | None = None,
+    detector: StrPath | None = None,
     progress: Progress = silent,
     watch: Watch = unwatched,
 ) -> CalibrationReport:
@@ -127,9 +128,9 @@ def calibrate_model(
 
 
 def calibrate_chain(
-    chain: Artifact,
-    images: Sequence[str | os.PathLike[str]],
-    weights: Sequence[Path] = (),
+    chain: StrPath | Artifact,
+    images: StrPath | Sequence[StrPath],
+    weights: StrPath | Sequence[StrPath] = (),
     *,
     drawing: Drawing | None = None,
     threads: int = 0,
@@ -140,7 +141,7 @@ def calibrate_chain(
     """Calibrate the parts of a chain: the detector on pictures, the others on the crops that it gives them.
 
     Args:
-        chain: Of which only what its parts were made from, and its detector, matter.
+        chain: Its folder, or the artifact, of which only what its parts were made from, and its detector, matter.
         images: Picture files and folders of them.
         weights: What the parts were made from, in any order; the embedded model needs none.
         drawing: How ranges are taken from pictures; None for the defaults.
@@ -156,6 +157,7 @@ def calibrate_chain(
         InputError: the files are not those of the parts, or as `calibrate_model`.
     """
     require("onnxruntime", "export")
+    chain = open_artifact(chain)
     for part in chain.parts.values():
         if part.manifest.origin == "factory":
             msg = (
@@ -163,7 +165,7 @@ def calibrate_chain(
             )
             raise InputError(msg)
     reports = {}
-    for name, source in reopen_parts(chain, weights).items():
+    for name, source in reopen_parts(chain, as_paths(weights)).items():
         progress(name)
         detector = None if name == DETECTOR else chain.parts[DETECTOR].path
         reports[name] = _calibrate(
@@ -174,8 +176,8 @@ def calibrate_chain(
 
 def _calibrate(
     source: Source,
-    detector: Path | None,
-    images: Sequence[str | os.PathLike[str]],
+    detector: StrPath | None,
+    images: StrPath | Sequence[StrPath],
     drawing: Drawing,
     threads: int,
     sensitivity: bool,

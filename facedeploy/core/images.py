@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from facedeploy.core.errors import InputError
+from facedeploy.core.paths import StrPath, as_paths
 from facedeploy.core.preprocess import Image
 
 PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -30,7 +31,7 @@ class Frame(NamedTuple):
     number: int | None = None
 
 
-def read_picture(path: Path) -> Image:
+def read_picture(path: StrPath) -> Image:
     """Read one picture. Grey becomes BGR, alpha is dropped, 16 bits become 8, EXIF rotation is applied.
 
     Args:
@@ -42,6 +43,7 @@ def read_picture(path: Path) -> Image:
     Raises:
         InputError: the file is missing or is not a picture that OpenCV reads.
     """
+    path = Path(path)
     if not path.is_file():
         msg = f"there is no picture {path}"
         raise InputError(msg)
@@ -61,11 +63,11 @@ def read_picture(path: Path) -> Image:
     return image  # type: ignore[return-value]  # IMREAD_COLOR gives uint8
 
 
-def expand(paths: Sequence[Path]) -> list[Path]:
+def expand(paths: StrPath | Iterable[StrPath]) -> list[Path]:
     """Replace each folder by the pictures in it and its subfolders, sorted.
 
     Args:
-        paths: Files and folders.
+        paths: Files and folders, or one of them.
 
     Returns:
         Files only, in order.
@@ -74,7 +76,7 @@ def expand(paths: Sequence[Path]) -> list[Path]:
         InputError: a path does not exist, or a folder holds no picture.
     """
     files: list[Path] = []
-    for path in paths:
+    for path in as_paths(paths):
         if path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
             if not found:

@@ -6,58 +6,60 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard, overload
+from typing import Any, TypeAlias, TypeGuard, cast, overload
 
 from numpy.typing import NDArray
 
 from facedeploy.artifact.folder import Artifact
+from facedeploy.artifact.given import AnyArtifact
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.images import read_picture
+from facedeploy.core.paths import StrPath
 from facedeploy.pipelines.base import Pipeline, check_decodes
 from facedeploy.pipelines.composed import ComposedPipeline
 from facedeploy.pipelines.load import load
 from facedeploy.runtimes import Substitute
 
-Picture: TypeAlias = NDArray[Any] | str | os.PathLike[str]
+Picture: TypeAlias = NDArray[Any] | StrPath
 
 
 # A `str` is a sequence of `str` to a type checker, but one path here: the first signature that fits is taken.
 @overload
 def detect(  # type: ignore[overload-overlap]
-    source: str | os.PathLike[str] | Artifact | Pipeline,
+    source: AnyArtifact | Pipeline,
     pictures: Picture,
     *,
     threshold: float = ...,
     threads: int = ...,
     runtime: Substitute | None = ...,
     options: Mapping[str, Any] | None = ...,
-    with_: Sequence[str | os.PathLike[str] | Artifact] = ...,
+    with_: AnyArtifact | Sequence[AnyArtifact] = ...,
 ) -> list[Face]: ...
 
 
 @overload
 def detect(
-    source: str | os.PathLike[str] | Artifact | Pipeline,
+    source: AnyArtifact | Pipeline,
     pictures: Sequence[Picture],
     *,
     threshold: float = ...,
     threads: int = ...,
     runtime: Substitute | None = ...,
     options: Mapping[str, Any] | None = ...,
-    with_: Sequence[str | os.PathLike[str] | Artifact] = ...,
+    with_: AnyArtifact | Sequence[AnyArtifact] = ...,
 ) -> list[list[Face]]: ...
 
 
 def detect(
-    source: str | os.PathLike[str] | Artifact | Pipeline,
+    source: AnyArtifact | Pipeline,
     pictures: Picture | Sequence[Picture],
     *,
     threshold: float = 0.0,
     threads: int = 0,
     runtime: Substitute | None = None,
     options: Mapping[str, Any] | None = None,
-    with_: Sequence[str | os.PathLike[str] | Artifact] = (),
+    with_: AnyArtifact | Sequence[AnyArtifact] = (),
 ) -> list[Face] | list[list[Face]]:
     """Find the faces of one picture, or of several.
 
@@ -89,16 +91,16 @@ def detect(
             pipeline.threshold = threshold  # So that what is left out is not looked at.
         if _several(pictures):
             return [_faces(pipeline, picture, threshold) for picture in pictures]
-        return _faces(pipeline, pictures, threshold)
+        return _faces(pipeline, cast("Picture", pictures), threshold)
 
 
 @contextlib.contextmanager
 def _opened(
-    source: str | os.PathLike[str] | Artifact | Pipeline,
+    source: AnyArtifact | Pipeline,
     threads: int,
     runtime: Substitute | None,
     options: Mapping[str, Any] | None,
-    with_: Sequence[str | os.PathLike[str] | Artifact],
+    with_: AnyArtifact | Sequence[AnyArtifact],
 ) -> Iterator[Pipeline]:
     """The pipeline itself, or that of an artifact, which is closed at the end."""
     if isinstance(source, Pipeline):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,12 @@ from typing import Any
 
 import cv2
 
+from facedeploy.artifact.folder import Artifact
+from facedeploy.artifact.given import AnyArtifact
 from facedeploy.core.errors import InputError
 from facedeploy.core.face import Face
 from facedeploy.core.images import PICTURES, VIDEOS, expand, frames
+from facedeploy.core.paths import StrPath
 from facedeploy.core.preprocess import Image
 from facedeploy.pipelines.base import check_decodes
 from facedeploy.pipelines.composed import ComposedPipeline
@@ -56,21 +58,21 @@ class Detected:
 
 
 def detect_files(
-    artifact: str | os.PathLike[str],
-    inputs: Sequence[Path],
+    artifact: AnyArtifact,
+    inputs: StrPath | Sequence[StrPath],
     *,
     threshold: float = 0.0,
-    save: Path | None = None,
+    save: StrPath | None = None,
     threads: int = 0,
     runtime: Substitute | None = None,
     options: Mapping[str, Any] | None = None,
-    with_: Sequence[str | os.PathLike[str]] = (),
+    with_: AnyArtifact | Sequence[AnyArtifact] = (),
 ) -> Iterator[Detected]:
     """Find the faces of files, one picture or video frame at a time.
 
     Args:
-        artifact: The folder that `export` wrote.
-        inputs: Pictures, folders of pictures, and videos.
+        artifact: The folder that `export` wrote, or an artifact that is open already.
+        inputs: Pictures, folders of pictures, and videos, or one of them.
         threshold: Leaves out faces with a lower score, 0..1.
         save: Folder for copies with the faces drawn. Nothing that exists is overwritten.
         threads: CPU threads per network; 0 for every core of this process.
@@ -89,10 +91,10 @@ def detect_files(
     with contextlib.ExitStack() as stack:
         pipeline = load(artifact, threads=threads, runtime=runtime, options=options, with_=with_)
         stack.callback(pipeline.close)
-        check_decodes(pipeline, str(artifact))
+        check_decodes(pipeline, str(artifact.path if isinstance(artifact, Artifact) else artifact))
         if isinstance(pipeline, ComposedPipeline):
             pipeline.threshold = threshold
-        album = stack.enter_context(_Album(save, files)) if save else None
+        album = stack.enter_context(_Album(Path(save), files)) if save else None
         for frame in stack.enter_context(_progress(files)):
             faces = tuple(f for f in pipeline.detect(frame.image) if f.score >= threshold)
             if album:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facedeploy import pipelines
 from facedeploy.artifact.folder import Artifact
+from facedeploy.artifact.given import AnyArtifact, open_artifact, open_artifacts
 from facedeploy.artifact.manifest import Manifest, NetworkEntry
 from facedeploy.core.errors import ArtifactError
 from facedeploy.core.network_spec import InputSize, NetworkSpec
@@ -32,13 +32,13 @@ _ROLES: dict[Backend, set[str]] = {
 
 
 def load(
-    artifact: str | os.PathLike[str] | Artifact,
+    artifact: AnyArtifact,
     *,
     threads: int = 0,
     runtime: Substitute | None = None,
     options: Mapping[str, Any] | None = None,
     wrap: Wrap | None = None,
-    with_: Sequence[str | os.PathLike[str] | Artifact] = (),
+    with_: AnyArtifact | Sequence[AnyArtifact] = (),
 ) -> Pipeline:
     """Open an artifact: `with load("mtcnn-openvino-fp32") as pipeline: pipeline.detect(image)`.
 
@@ -60,9 +60,9 @@ def load(
         InputError: an option is unknown or wrong, there is no ONNX file for `runtime`, or an artifact of `with_` cannot
             look at the faces of this one.
     """
-    opened = _opened(artifact)
-    if with_:
-        opened = together(opened, [_opened(each) for each in with_])
+    opened = open_artifact(artifact)
+    if lookers := open_artifacts(with_):
+        opened = together(opened, lookers)
     entry = pipelines.reconfigure(opened.manifest.pipeline, options)
     check_manifest(opened)
 
@@ -82,10 +82,6 @@ def open_compiled(
     """The runtime of a network of an artifact that is no chain. Raises as `runtimes.open_network` does."""
     manifest = artifact.manifest
     return open_network(manifest.model, manifest.target, network, artifact.path, options, substitute)
-
-
-def _opened(artifact: str | os.PathLike[str] | Artifact) -> Artifact:
-    return artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
 
 
 def substitute_for(whole: Artifact, part: Artifact, runtime: Substitute | None) -> Substitute | None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 
 from facedeploy.artifact.folder import Artifact, staged, write_chain
+from facedeploy.artifact.given import AnyArtifact, open_artifact, open_artifacts
 from facedeploy.core.errors import InputError
+from facedeploy.core.paths import StrPath
 from facedeploy.pipelines.load import check_manifest
 from facedeploy.pipelines.together import together
 
 
-def make_chain(
-    detector: str | os.PathLike[str], lookers: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]
-) -> Artifact:
+def make_chain(detector: AnyArtifact, lookers: AnyArtifact | Sequence[AnyArtifact], output: StrPath) -> Artifact:
     """Copy artifacts into one folder that `load`, `detect`, `verify` and `benchmark` take as one.
 
     Args:
@@ -29,14 +28,15 @@ def make_chain(
         InputError: they cannot be a chain, or the folder cannot be written. As with every error, nothing is written.
         ArtifactError: an artifact is damaged, or contradicts itself.
     """
-    opened = Artifact.open(detector)
-    if not lookers:
+    opened = open_artifact(detector)
+    looking = open_artifacts(lookers)
+    if not looking:
         msg = f"a chain is a detector and what looks at its faces: give --with an artifact besides {opened.path}"
         raise InputError(msg)
     if opened.parts:
         msg = f"{opened.path} is a chain already, and a chain of chains cannot be: make it of its parts"
         raise InputError(msg)
-    whole = together(opened, [Artifact.open(looker) for looker in lookers])
+    whole = together(opened, looking)
     check_manifest(whole)
     with staged(output) as folder:
         for name, part in whole.parts.items():

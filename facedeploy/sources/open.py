@@ -15,6 +15,7 @@ from facedeploy.artifact.folder import Artifact
 from facedeploy.artifact.manifest import Origin
 from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import InputSize
+from facedeploy.core.paths import StrPath
 from facedeploy.models import registry
 from facedeploy.sources.published import configured, from_model
 from facedeploy.sources.source import Source, check_files
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def open_source(
-    model: str,
+    model: StrPath,
     weights: Path | None = None,
     *,
     input_size: InputSize | None = None,
@@ -46,6 +47,7 @@ def open_source(
     Raises:
         InputError, CheckpointError, BackendUnavailableError: there is no such model, or its files are wrong.
     """
+    model = os.fspath(model)
     if model not in registry.MODELS and (kind := _own_kind(model)):
         from facedeploy.sources import onnx_file
         from facedeploy.sources import torch_callable as factory

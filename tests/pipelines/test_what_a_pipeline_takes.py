@@ -1,4 +1,4 @@
-"""Every pipeline refuses what is no picture, takes pictures however they lie in memory, one or many, until it is closed."""
+"""What a pipeline takes: pictures however they lie in memory, one or many, until it is closed, and nothing else."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ def test_one_call_refuses_the_same(wrong: str) -> None:
 
 
 def test_no_family_has_a_way_around_the_check() -> None:
-    for kind in [ComposedPipeline, *(made for _, made in pipelines._FAMILIES.values())]:
+    kinds: list[type[Any]] = [ComposedPipeline, *(made for _, made in pipelines._FAMILIES.values())]
+    for kind in kinds:
         assert (kind.detect, kind.detect_batch) == (Pipeline.detect, Pipeline.detect_batch)
         if issubclass(kind, Looker):
             assert kind.locate is Looker.locate

@@ -19,6 +19,7 @@ from facedeploy.benchmarks.accuracy.tasks import Answers, Measure
 from facedeploy.benchmarks.record import Score, numbered
 from facedeploy.core.errors import InputError
 from facedeploy.core.hashing import sha256
+from facedeploy.core.paths import StrPath, as_paths
 from facedeploy.metrics.face_loss import threshold_of
 from facedeploy.metrics.labelled_images import Detections, LabelledImage, check_size
 from facedeploy.runtimes import Substitute
@@ -54,11 +55,11 @@ class _Cell:
 
 
 def evaluate(
-    artifacts: Sequence[Path],
+    artifacts: StrPath | Sequence[StrPath],
     datasets: Sequence[Dataset],
     *,
     processes: int = 0,
-    work: Path | None = None,
+    work: StrPath | None = None,
     ray: str | None = None,
     runtime: Substitute | None = None,
     options: Mapping[str, Any] | None = None,
@@ -83,18 +84,19 @@ def evaluate(
     Raises:
         FacedeployError: something that was named cannot be used; or the run was cut short, and can go on from `work`.
     """
-    if not artifacts or not datasets or processes < 0:
+    paths = as_paths(artifacts)
+    if not paths or not datasets or processes < 0:
         msg = "give at least one artifact and one data set, and no negative number of processes"
         raise InputError(msg)
     sets = [d.limited(limit) for d in datasets]
     jobs: dict[str, _Job] = {}
-    plan = [[_plan(Path(a), d, options or {}, runtime, jobs) for a in artifacts] for d in sets]
+    plan = [[_plan(a, d, options or {}, runtime, jobs) for a in paths] for d in sets]
     digests = {path: sha256(path) for path in dict.fromkeys(p.path for d in sets for p in d.pictures)}
     with contextlib.ExitStack() as stack:
-        folder = work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = Path(work or stack.enter_context(tempfile.TemporaryDirectory()))
         ask = _asker(stack, processes, ray)
         found = {key: _run(job, digests, folder, ask) for key, job in jobs.items()}
-    names = numbered(Path(a).resolve().name for a in artifacts)
+    names = numbered(a.resolve().name for a in paths)
     rows: list[Score] = []
     for dataset, cells in zip(sets, plan, strict=True):
         columns = [(n, _measures(dataset, c, found, digests)) for n, c in zip(names, cells, strict=True)]

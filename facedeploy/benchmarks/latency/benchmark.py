@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from facedeploy import pipelines
-from facedeploy.artifact.folder import Artifact
+from facedeploy.artifact.given import AnyArtifact, open_artifacts
 from facedeploy.benchmarks.latency import conditions
 from facedeploy.benchmarks.latency.cold_start import measure_cold
 from facedeploy.benchmarks.latency.layer_profile import executed, profile
@@ -23,6 +21,7 @@ from facedeploy.benchmarks.latency.vendors import check_vendor
 from facedeploy.benchmarks.record import Protocol, Record, numbered
 from facedeploy.core.errors import InputError
 from facedeploy.core.images import expand, read_picture
+from facedeploy.core.paths import StrPath
 from facedeploy.core.preprocess import Image
 from facedeploy.core.progress import Progress, silent
 from facedeploy.machine.emulation import refuse_emulation
@@ -37,8 +36,8 @@ from facedeploy.runtimes.wrapped import Lap, Timed
 
 
 def benchmark(
-    artifacts: Sequence[str | os.PathLike[str]],
-    images: Sequence[str | os.PathLike[str]],
+    artifacts: AnyArtifact | Sequence[AnyArtifact],
+    images: StrPath | Sequence[StrPath],
     *,
     threads: int = 0,
     seconds: float = SECONDS,
@@ -56,8 +55,9 @@ def benchmark(
     """Time artifacts side by side on real pictures, in turns, from the picture to the faces.
 
     Args:
-        artifacts: Folders that `export` wrote. The first is what the others are compared with.
-        images: Picture files and folders of them.
+        artifacts: Folders that `export` wrote, or artifacts that are open already. The first is what the others are
+            compared with.
+        images: Picture files and folders of them, or one of them.
         threads: CPU threads per network; 0 for every core of this process.
         seconds: How long to measure, times the number of artifacts.
         rounds: How many rounds to measure, however long they take, instead of `seconds`.
@@ -81,15 +81,15 @@ def benchmark(
         BackendUnavailableError: a backend is not installed, or this machine cannot run it.
     """
     refuse_emulation()
-    if not artifacts:
+    opened = open_artifacts(artifacts)
+    if not opened:
         msg = "there is no artifact to measure: name at least one"
         raise InputError(msg)
     options = dict(options or {})
-    files = expand([Path(i) for i in images])
+    files = expand(images)
     if not files:
         msg = "there is no picture to measure with: name at least one"
         raise InputError(msg)
-    opened = [Artifact.open(path) for path in artifacts]
     for artifact in opened:
         check_manifest(artifact)
     pictures = [read_picture(file) for file in files]

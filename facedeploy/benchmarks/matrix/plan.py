@@ -12,6 +12,7 @@ from facedeploy.calibration.quantize_plan import Int8Options
 from facedeploy.calibration.session import DEFAULT_COUNT
 from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import InputSize, read_size
+from facedeploy.core.paths import StrPath
 from facedeploy.core.serialization import read_toml
 from facedeploy.core.target import Target
 from facedeploy.models import registry
@@ -116,13 +117,15 @@ class Plan:
     runtime: Substitute | None
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: StrPath) -> Plan:
     """Read a matrix. Paths in it are relative to its folder, and may name environment variables ($WEIGHTS).
 
     Raises:
         InputError: what is wrong in the file, or a path in it that is not there; nothing has been done yet.
     """
+    path = Path(path)
     file = read_toml(_File, path)
+    folder = path.parent
     positive = {"seconds": file.seconds > 0, "threads": file.threads >= 0, "streams": file.streams >= 1}
     for key, right in positive.items():
         if not right:
@@ -134,7 +137,7 @@ def read_plan(path: Path) -> Plan:
             raise InputError(msg)
 
     def place(text: str) -> Path:
-        found = path.parent / _expanded(text, path)
+        found = folder / _expanded(text, path)
         if not found.exists():
             msg = f"{path} names {text}, and there is no {found}"
             raise InputError(msg)

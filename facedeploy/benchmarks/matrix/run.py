@@ -20,6 +20,7 @@ from facedeploy.benchmarks.report import write_report
 from facedeploy.core.errors import InputError
 from facedeploy.core.hashing import code_digest, sha256
 from facedeploy.core.images import expand
+from facedeploy.core.paths import StrPath
 from facedeploy.core.progress import Progress
 from facedeploy.core.serialization import to_plain
 from facedeploy.machine.linux import read_machine
@@ -46,7 +47,7 @@ class Matrix:
         return (*refused, *(f"{c.name}: {problem}" for c in self.cells for problem in c.problems))
 
 
-def run(plan: Plan, folder: Path, *, processes: int = 0, ray: str | None = None, progress: Progress) -> Matrix:
+def run(plan: Plan, folder: StrPath, *, processes: int = 0, ray: str | None = None, progress: Progress) -> Matrix:
     """Export, verify and measure, and write the report.
 
     Args:
@@ -62,7 +63,8 @@ def run(plan: Plan, folder: Path, *, processes: int = 0, ray: str | None = None,
     Raises:
         InputError, CheckpointError, BackendUnavailableError: the matrix asks for what cannot be done.
     """
-    images = expand(list(plan.images))
+    folder = Path(folder)
+    images = expand(plan.images)
     datasets = [parse_dataset(text) for text in plan.datasets]
     made = [make(c, images, folder / "cells", runtime=plan.runtime, progress=progress) for c in plan.cells]
     records = []

@@ -13,6 +13,7 @@ from facedeploy.benchmarks.record import Record
 from facedeploy.benchmarks.report.markdown import markdown
 from facedeploy.benchmarks.report.page import page
 from facedeploy.core.errors import InputError
+from facedeploy.core.paths import StrPath
 from facedeploy.core.serialization import to_plain
 
 FORMAT = "facedeploy-report"
@@ -41,10 +42,10 @@ class Report:
 
 def write_report(
     records: Sequence[Record],
-    folder: Path,
+    folder: StrPath,
     *,
     title: str,
-    images: Mapping[str, Path] | None = None,
+    images: Mapping[str, StrPath] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
     """Write `index.html`, `report.md` and `report.json` into a new folder, or in the place of an older report.
@@ -63,10 +64,11 @@ def write_report(
     if not records or not all(record.measurements for record in records):
         msg = "there is nothing to report: no artifact was measured"
         raise InputError(msg)
+    folder = Path(folder)
     check_report_folder(folder)
     report = Report(FORMAT, VERSION, title, tuple(notes), tuple(records))
     contents = {
-        PAGE: page(records, title, images or {}, notes),
+        PAGE: page(records, title, {name: Path(file) for name, file in (images or {}).items()}, notes),
         TEXT: markdown(records, title, notes),
         DATA: json.dumps(to_plain(report), separators=(",", ":"), allow_nan=False) + "\n",
     }
