@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Point = tuple[float, float]
+_ANGLES = ("yaw", "pitch", "roll")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,17 @@ class Face:
     embedding: tuple[float, ...] | None = field(default=None, kw_only=True)
     classes: Mapping[str, float] | None = field(default=None, hash=False, kw_only=True)
 
+    def __repr__(self) -> str:
+        """Say it on one line, rounded: `to_dict` has the numbers."""
+        said = [f"box ({', '.join(f'{v:.1f}' for v in self.box)})", f"score {self.score:.3f}"]
+        if self.landmarks is not None:
+            said.append(f"{len(self.landmarks)} landmarks")
+        said += [f"{name} {angle:.1f}" for name in _ANGLES if (angle := getattr(self, name)) is not None]
+        if self.embedding is not None:
+            said.append(f"embedding of {len(self.embedding)}")
+        said += [f"{name} {value:.2f}" for name, value in (self.classes or {}).items()]
+        return f"<Face: {', '.join(said)}>"
+
     def to_dict(self, digits: int = 4) -> dict[str, Any]:
         """Turn the face into plain data, rounded, as `detect --json` prints it.
 
@@ -50,7 +62,7 @@ class Face:
         }
         if self.landmarks is not None:
             out["landmarks"] = [[round(x, digits), round(y, digits)] for x, y in self.landmarks]
-        for name in ("yaw", "pitch", "roll"):
+        for name in _ANGLES:
             if (angle := getattr(self, name)) is not None:
                 out[name] = round(angle, digits)
         if self.embedding is not None:

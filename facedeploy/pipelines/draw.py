@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facedeploy.core.drawn import Drawn
 from facedeploy.core.face import Face
 from facedeploy.core.picture_check import check_picture
 from facedeploy.core.preprocess import Image
@@ -35,10 +36,10 @@ def draw(image: NDArray[Any], faces: Sequence[Face]) -> Image:
         faces: What to draw, in pixels of the picture.
 
     Returns:
-        The drawn copy, (H, W, 3) uint8, BGR.
+        The drawn copy, (H, W, 3) uint8, BGR. A notebook shows it as a picture.
 
     Raises:
-        InputError: `image` has another shape or dtype.
+        InputError: `image` is no picture; the message says how to make one of it.
     """
     canvas = check_picture(image).copy()
     height, width = canvas.shape[:2]
@@ -49,7 +50,7 @@ def draw(image: NDArray[Any], faces: Sequence[Face]) -> Image:
         x1, y1, x2, y2 = label.plate
         cv2.rectangle(canvas, (x1, y1), (x2, y2), _BOX, -1)
         cv2.putText(canvas, label.text, label.origin, FONT, label.scale, _INK, label.weight, cv2.LINE_AA)
-    return canvas
+    return canvas.view(Drawn)
 
 
 def _draw_face(canvas: Image, face: Face, unit: float) -> None:
