@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import Annotated
 
@@ -25,6 +24,7 @@ from facedeploy.cli import (
     verify,
 )
 from facedeploy.core.errors import FacedeployError
+from facedeploy.core.system import on_signal, print_anything
 
 app = typer.Typer(
     name="facedeploy",
@@ -73,9 +73,10 @@ def _root(
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit status 2."""
     # So that a stopped export removes its temporary folder, as it does after Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    on_signal("SIGTERM", lambda *_: sys.exit(143))
     # Typer answers a closed pipe with status 1, which here means that the answer is no. Die of it, as others do.
-    signal.signal(signal.SIGPIPE, lambda *_: os._exit(141))
+    on_signal("SIGPIPE", lambda *_: os._exit(141))
+    print_anything()
     try:
         app()
     except FacedeployError as error:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facedeploy.core.optional_imports import installed_versions
+from facedeploy.core.system import usable_cores
 from facedeploy.machine.jetson_board import read_board
 from facedeploy.machine.jetson_sensors import read_sensors
 from facedeploy.machine.records import Machine, State
@@ -85,13 +86,6 @@ def read_machine(root: Path = ROOT, usable: Sequence[int] | None = None) -> Mach
         packages=installed_versions(*PACKAGES),
         board=read_board(root),
     )
-
-
-def usable_cores() -> tuple[int, ...]:
-    """Numbers of the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return tuple(range(os.cpu_count() or 1))
 
 
 def read_state(root: Path = ROOT, usable: Sequence[int] | None = None) -> State:

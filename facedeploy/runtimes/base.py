@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from facedeploy.core.errors import FacedeployError, InputError
 from facedeploy.core.network_spec import NetworkSpec
 from facedeploy.core.preprocess import Pixels, Preprocess
+from facedeploy.core.system import usable_cores
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,7 +27,7 @@ _KINDS_KEPT = 256  # Kinds of input that a runtime remembers to be right.
 
 def available_cores() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(usable_cores())
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,13 @@ from facedeploy.core.errors import ParityError, SlowerError
 from facedeploy.core.images import read_picture
 from facedeploy.core.network_spec import InputSize
 from facedeploy.core.preprocess import Image
+from facedeploy.core.system import usable_cores
 from facedeploy.export import compiler, exporter, openvino, tensorrt
 from facedeploy.export.ncnn import int8 as ncnn_int8
 from facedeploy.formats.ncnn import calibration_table as ncnn_table
 from facedeploy.graph.passes.insert_qdq import insert_qdq
 from facedeploy.graph.ranges import Scheme
-from facedeploy.machine.linux import read_machine, usable_cores
+from facedeploy.machine.linux import read_machine
 from facedeploy.metrics.average_precision import average_precision, boxes_and_scores
 from facedeploy.metrics.landmarks import landmark_error
 from facedeploy.metrics.pose import countable, labelled_face, pose_error

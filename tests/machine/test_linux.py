@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facedeploy.benchmarks.latency.conditions import Moment, make_conditions
+from facedeploy.core.system import usable_cores
 from facedeploy.machine.emulation import find_emulator
-from facedeploy.machine.linux import Ticks, elsewhere, read_machine, read_state, read_ticks, stolen, usable_cores
+from facedeploy.machine.linux import Ticks, elsewhere, read_machine, read_state, read_ticks, stolen
 from facedeploy.machine.records import State
 
 linux = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="this system has no /proc/stat")

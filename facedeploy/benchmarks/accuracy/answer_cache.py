@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from facedeploy.core.errors import InputError
+from facedeploy.core.system import lock
 from facedeploy.metrics.labelled_images import Detections, Floats
 
 _VERSION = 1
@@ -52,15 +53,9 @@ class Store:
         self.found[digest] = answer
 
     def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Not a POSIX system: then the user sees to it.
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not lock(self._file):
             msg = f"another run is writing {self.path}: wait for it, or give another folder for the answers"
-            raise InputError(msg) from error
+            raise InputError(msg)
 
     def _read(self) -> None:
         self._file.seek(0)

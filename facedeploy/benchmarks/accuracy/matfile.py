@@ -19,6 +19,7 @@ import numpy as np
 from facedeploy.core.errors import InputError, brief
 from facedeploy.core.fresh_process import run_module
 from facedeploy.core.optional_imports import require
+from facedeploy.core.system import bound_memory
 
 # A matrix is an array of float64; a text is a str; a cell is the list of its entries, down the columns. None is what
 # labels do not have: structures, objects, complex and sparse matrices.
@@ -96,21 +97,11 @@ def _plain(value: Any) -> Any:
     return None
 
 
-def _bound_memory() -> None:
-    """Take no more than so much of it, and leave no picture of it behind."""
-    try:
-        import resource
-    except ImportError:  # Not a POSIX system.
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def _main() -> None:
     """What the process does: a line for each file."""
     loadmat = require("scipy.io", "datasets").loadmat
     wanted = json.load(sys.stdin)
-    _bound_memory()
+    bound_memory(_MEMORY)
     left = _MAX_ANSWERS
     for path, names in wanted:
         try:

@@ -66,7 +66,7 @@ def _main(asked: str) -> None:
 def _restart_peak() -> int | None:
     """Kilobytes that this process holds now; its peak begins anew there."""
     try:
-        (_SELF / "clear_refs").write_text("5")  # proc(5): resets the peak resident set size.
+        (_SELF / "clear_refs").write_text("5", encoding="ascii")  # proc(5): resets the peak resident set size.
     except OSError:
         return _kilobytes("VmHWM")
     return _kilobytes("VmRSS")
@@ -75,7 +75,7 @@ def _restart_peak() -> int | None:
 def _kilobytes(name: str) -> int | None:
     """A line of /proc/self/status. Not getrusage, whose peak may be that of the process that started this one."""
     try:
-        found = re.search(rf"^{name}:\s*(\d+) kB$", (_SELF / "status").read_text(), re.MULTILINE)
+        found = re.search(rf"^{name}:\s*(\d+) kB$", (_SELF / "status").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return None
     return int(found[1]) if found else None

@@ -157,7 +157,7 @@ def _benchmark_app(
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=_LIMIT, check=False, stdin=subprocess.DEVNULL
             )
-            report = json.loads((folder / "benchmark_report.json").read_text())
+            report = json.loads((folder / "benchmark_report.json").read_text(encoding="utf-8"))
             return float(report["execution_results"]["latency (ms)"])
         except subprocess.TimeoutExpired as error:
             msg = f"benchmark_app took more than {_LIMIT:.0f} seconds on {xml}"

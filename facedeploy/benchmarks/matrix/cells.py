@@ -139,7 +139,7 @@ def _weights(cell: Cell) -> Path | None:
 def _read(kept: Path, path: Path) -> _Kept | None:
     """What an earlier run left, if it is whole."""
     try:
-        found = from_plain(_Kept, json.loads(kept.read_text()))
+        found = from_plain(_Kept, json.loads(kept.read_text(encoding="utf-8")))
     except (OSError, ValueError, InputError):
         return None
     return found if found.refused is not None or _whole(path) else None
