@@ -3,4 +3,4 @@
 Start at `folder.Artifact`; `manifest.Manifest` says what a manifest holds.
 """
 
-__all__ = ["chain", "digest", "folder", "loss", "manifest"]
+__all__ = ["chain", "digest", "folder", "given", "loss", "manifest"]
