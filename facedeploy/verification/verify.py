@@ -113,7 +113,7 @@ def verify(
     """
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
     manifest = opened.manifest
-    files = expand([Path(i) for i in images])
+    files = expand(images)
     check_manifest(opened)
     given = [weights] if isinstance(weights, (str, os.PathLike)) else list(weights or ())
     compared = _compared(opened, [Path(w) for w in given], factory)
