@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import os
 import sys
 import typing
 from collections.abc import Callable
@@ -54,10 +55,12 @@ class Command(TyperCommand):
             return super().parse_args(ctx, args)
         except Exception as error:  # Releases of typer have usage errors of different modules.
             parameter = getattr(error, "param", None)
-            where = parameter and _origin(ctx, parameter)
-            if not where:
+            if parameter is None or not (where := _origin(ctx, parameter)):
                 raise
-            msg = f"{where}: {getattr(error, 'message', error)}"
+            value = os.environ.get(where) or (ctx.default_map or {}).get(parameter.name)
+            name = parameter.opts[-1].lstrip("-")
+            of = "" if where in os.environ else f": {name} of {ctx.info_name}"
+            msg = f"{where}{of} is {value!r}: {getattr(error, 'message', error)}"
             raise InputError(msg) from error
 
 
@@ -133,10 +136,8 @@ def _origin(context: Any, parameter: Any) -> str:
     """Where the value of an option is from; empty where the call or the program says it."""
     source = getattr(context.get_parameter_source(parameter.name), "name", "")
     if source == "DEFAULT_MAP":
-        return f"{FILE}, {context.info_name}"
+        return str(FILE)
     if source == "ENVIRONMENT":
-        import os
-
         return next((v for v in parameter.envvar if os.environ.get(v)), "the environment")
     return ""
 

@@ -56,10 +56,11 @@ def test_without_a_stderr_stdout_has_the_answer_alone() -> None:
 
 
 @full
-def test_a_full_stderr_does_not_cost_the_answer() -> None:
-    done = shell(f"facedeploy doctor -v --json 2>{FULL}")
+def test_a_full_stderr_does_not_cost_the_answer(tmp_path: Path) -> None:
+    write_record(make_record(), tmp_path / "a.json")
+    done = shell(f"facedeploy compare a.json a.json -v --json 2>{FULL}", tmp_path)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1].startswith('{"version": 1, "backend": "trt"')
+    assert done.stdout.startswith('{"version": 1, "changes": ')
 
 
 @pytest.fixture
