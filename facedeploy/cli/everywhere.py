@@ -58,7 +58,7 @@ class Command(TyperCommand):
             if parameter is None or not (where := _origin(ctx, parameter)):
                 raise
             value = os.environ.get(where) or (ctx.default_map or {}).get(parameter.name)
-            name = parameter.opts[-1].lstrip("-")
+            name = max(parameter.opts, key=len).lstrip("-")
             of = "" if where in os.environ else f": {name} of {ctx.info_name}"
             msg = f"{where}{of} is {value!r}: {getattr(error, 'message', error)}"
             raise InputError(msg) from error
