@@ -27,6 +27,8 @@ from facedeploy.cli import (
 from facedeploy.cli.defaults import FILE, Option, read_defaults
 from facedeploy.cli.ending import end
 from facedeploy.cli.everywhere import Command, Group, with_common_options
+from facedeploy.core.errors import InputError
+from facedeploy.core.optional_imports import installed_versions
 
 app = typer.Typer(
     name="facedeploy",
@@ -60,9 +62,10 @@ for module in _COMMANDS:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        import importlib.metadata
-
-        typer.echo(importlib.metadata.version("facedeploy"))
+        if (version := installed_versions("facedeploy").get("facedeploy")) is None:
+            msg = "facedeploy is not installed, so its version is not known: run `pip install .`"
+            raise InputError(msg)
+        typer.echo(version)
         raise typer.Exit
 
 

@@ -19,6 +19,7 @@ from facedeploy.cli.completion import OFFERED
 from facedeploy.cli.defaults import FILE, Option, variables
 from facedeploy.cli.output import listen, note
 from facedeploy.core.errors import InputError
+from facedeploy.core.optional_imports import installed_versions
 
 _QUIET = typer.Option("-q", "--quiet", help="Print the answer and errors, and nothing else.")
 _VERBOSE = typer.Option(
@@ -144,10 +145,9 @@ def _origin(context: Any, parameter: Any) -> str:
 
 def _explain(context: typer.Context) -> None:
     """Say what is run: the version, the Python, and what is not default."""
-    import importlib.metadata
     import platform
 
-    version = importlib.metadata.version("facedeploy")
+    version = installed_versions("facedeploy").get("facedeploy", "(not installed)")
     note(f"facedeploy {version}, Python {platform.python_version()} ({sys.executable})")
     for parameter in context.command.params:
         name = parameter.name or ""
