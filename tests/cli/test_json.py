@@ -64,6 +64,7 @@ def names(kind: Schema) -> Iterator[str]:
     yield from kind.get("properties", ())
 
 
+@pytest.mark.slow
 def test_models(run: Run) -> None:  # noqa: F811
     assert len(checked(run, "models")) > 3
 
@@ -118,6 +119,7 @@ def test_benchmark_and_compare(run: Run, kit: Kit, tmp_path: Path) -> None:  # n
     checked(run, "compare", tmp_path / "0.json", tmp_path / "1.json")
 
 
+@pytest.mark.slow
 def test_matrix(run: Run, tmp_path: Path) -> None:  # noqa: F811
     export_tiny(tmp_path)
     (tmp_path / "photos").mkdir()
