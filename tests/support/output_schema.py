@@ -21,6 +21,7 @@ from facedeploy.benchmarks import record
 from facedeploy.benchmarks.compare import Comparison
 from facedeploy.calibration.report import CalibrationReport
 from facedeploy.cli.output import JSON_VERSION
+from facedeploy.core.terms import Terms
 from facedeploy.models.model_size import NetworkStatistics
 from facedeploy.runtimes.doctor import BackendStatus
 from facedeploy.verification.verify import Verification
@@ -46,15 +47,7 @@ def schema() -> Schema:
     """The whole: a definition for each command, by its name, and for each dataclass, by its."""
     shared: dict[str, Schema] = {}
     commands = {
-        "models": _printed(
-            {
-                "id": (_TEXT, "What `export` takes."),
-                "title": (_TEXT, "What it finds, in a sentence."),
-                "weights": (_TEXT, "Where they come from."),
-                "licence": (_TEXT, "Of the weights."),
-                "networks": (_list(_of(NetworkStatistics, shared)), "Empty where PyTorch is not installed."),
-            }
-        ),
+        "models": {"anyOf": [_model(shared), _fetched(shared)]},
         "inspect": {
             "anyOf": [
                 _of_class(Inspection, shared),
@@ -152,6 +145,37 @@ def _lines(kind: Schema) -> str:
     rest = json.dumps({key: value for key, value in kind.items() if key != "properties"})
     inner = ",\n".join(f"    {json.dumps(n)}: {json.dumps(k)}" for n, k in kind.get("properties", {}).items())
     return rest[:-1] + ', "properties": {\n' + inner + "}}"
+
+
+def _model(shared: dict[str, Schema]) -> Schema:
+    return _printed(
+        {
+            "id": (_TEXT, "What `export` takes."),
+            "title": (_TEXT, "What it finds, in a sentence."),
+            **_fields(Terms, shared),
+            "networks": (_list(_of(NetworkStatistics, shared)), "Empty where PyTorch is not installed."),
+        }
+    )
+
+
+def _fetched(shared: dict[str, Schema]) -> Schema:
+    file = _object(
+        {
+            "name": (_TEXT, "Of the file."),
+            "sha256": (_TEXT, "Of what it holds."),
+            "known": ({"type": "boolean"}, "Whether that was known before, and is compared."),
+        }
+    )
+    return _printed(
+        {
+            "model": (_TEXT, "What `export` takes."),
+            "folder": (_TEXT, "Where the files are."),
+            "new": ({"type": "boolean"}, "Whether they were fetched now."),
+            "authors": (_TEXT, "Whose weights they are."),
+            "terms": (_of(Terms, shared), "Of the weights."),
+            "files": (_list(file), "What was fetched."),
+        }
+    )
 
 
 def _face() -> Schema:
