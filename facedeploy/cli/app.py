@@ -23,14 +23,18 @@ from facedeploy.cli import (
     package,
     verify,
 )
-from facedeploy.core.errors import FacedeployError
+from facedeploy.cli.defaults import FILE, Option, read_defaults
+from facedeploy.cli.ending import end
+from facedeploy.cli.everywhere import Command, Group, with_common_options
+from facedeploy.core.errors import InputError
+from facedeploy.core.optional_imports import installed_versions
 from facedeploy.core.system import on_signal, print_anything
 
 app = typer.Typer(
     name="facedeploy",
+    cls=Group,
     help="Take a face model from a PyTorch checkpoint to TensorRT, OpenVINO, ncnn and ONNX Runtime.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -49,25 +53,31 @@ _COMMANDS = (
     package,
     doctor,
 )
+OPTIONS: dict[str, dict[str, Option]] = {}
 for module in _COMMANDS:
-    app.command(module.__name__.rpartition(".")[2])(module.command)
+    name = module.__name__.rpartition(".")[2]
+    function, OPTIONS[name] = with_common_options(name, module.command)
+    app.command(name, cls=Command)(function)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        import importlib.metadata
-
-        typer.echo(importlib.metadata.version("facedeploy"))
+        if (version := installed_versions("facedeploy").get("facedeploy")) is None:
+            msg = "facedeploy is not installed, so its version is not known: run `pip install .`"
+            raise InputError(msg)
+        typer.echo(version)
         raise typer.Exit
 
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    pass
+    context.default_map = read_defaults(FILE, OPTIONS)
 
 
 def main() -> None:
@@ -77,8 +87,4 @@ def main() -> None:
     # Typer answers a closed pipe with status 1, which here means that the answer is no. Die of it, as others do.
     on_signal("SIGPIPE", lambda *_: os._exit(141))
     print_anything()
-    try:
-        app()
-    except FacedeployError as error:
-        print(f"facedeploy: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
+    end(app)

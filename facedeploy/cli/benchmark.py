@@ -16,6 +16,7 @@ from facedeploy.cli.output import (
     Ray,
     RuntimeName,
     Threads,
+    complain,
     kilobytes,
     note,
     parse_options,
@@ -35,22 +36,31 @@ _SLOWEST = 10  # Layers of each artifact that are printed; the record has all.
 def command(
     artifacts: Annotated[
         list[Path],
-        typer.Argument(help="Artifacts; the first is the one to compare with.", show_default=False),
+        typer.Argument(metavar="ARTIFACT", help="Artifacts; the first is the one to compare with.", show_default=False),
     ],
     images: Annotated[
-        list[Path],
-        typer.Option(help="Picture or folder of pictures. Repeatable.", show_default=False),
-    ],
+        list[Path] | None,
+        typer.Option(
+            metavar="PICTURES",
+            help="Picture or folder of pictures. Repeatable. Default: a portrait that the package ships.",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceOrPhone = "local",
     threads: Threads = 0,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="Time to measure in, times the number of artifacts, without warm-up.")
+        float,
+        typer.Option(
+            min=0.1, metavar="SECONDS", help="Time to measure in, times the number of artifacts, without warm-up."
+        ),
     ] = 3.0,
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Times each picture is measured, instead of a time.", show_default=False)
+        int | None,
+        typer.Option(min=1, metavar="N", help="Times each picture is measured, instead of a time.", show_default=False),
     ] = None,
     streams: Annotated[
-        int, typer.Option(min=1, help="Measure pictures a second too, so many at once where a backend can.")
+        int,
+        typer.Option(min=1, metavar="N", help="Measure pictures a second too, so many at once where a backend can."),
     ] = 1,
     vendors: Annotated[
         bool, typer.Option("--vendors", help="Time the heaviest networks with the vendors' own tools too.")
@@ -67,7 +77,8 @@ def command(
         typer.Option(metavar="KIND:PATH", help="Labelled pictures for accuracy, e.g. widerface:DIR. Repeatable."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Pictures of each data set, evenly spread.", show_default=False)
+        int | None,
+        typer.Option(min=1, metavar="N", help="Pictures of each data set, evenly spread.", show_default=False),
     ] = None,
     processes: Processes = 0,
     ray: Ray = None,
@@ -76,7 +87,7 @@ def command(
         typer.Option(metavar="DIR", help="Keeps what was found in data sets, so that a stopped run goes on."),
     ] = None,
     gate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML file of limits; exit status 1 where one is broken.")
+        Path | None, typer.Option(metavar="FILE.toml", help="TOML file of limits; exit status 1 where one is broken.")
     ] = None,
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a report: HTML, Markdown and JSON.")] = None,
     save: Annotated[
@@ -87,6 +98,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Time whole pipelines, picture in and faces out, side by side in one run."""
+    from facedeploy.benchmarks.accuracy.cluster import check_reachable
     from facedeploy.benchmarks.accuracy.datasets import parse_dataset
     from facedeploy.benchmarks.accuracy.evaluate import evaluate
     from facedeploy.benchmarks.gate import check, check_measurable, read_gate
@@ -98,6 +110,7 @@ def command(
     from facedeploy.core.serialization import to_plain
     from facedeploy.devices.open import open_device
     from facedeploy.devices.python.request import MeasurementSettings
+    from facedeploy.sources.plausible import SAMPLE
 
     machine = None if device == "local" else open_device(device)
     if machine is not None and (dataset or ray):
@@ -112,6 +125,11 @@ def command(
         check_place(save)
     if report is not None:
         check_report_folder(report)
+    if ray is not None and datasets:
+        check_reachable(ray)
+    pictures = images or [SAMPLE]
+    if not images:
+        note(f"measured on {SAMPLE.name}, a portrait that the package ships; --images takes yours, with as many faces")
     settings = MeasurementSettings(
         threads=threads,
         seconds=seconds,
@@ -125,9 +143,9 @@ def command(
         vendors=vendors,
     )
     if machine is None:
-        record = benchmark(artifacts, images, **settings.named(), progress=step)
+        record = benchmark(artifacts, pictures, **settings.named(), progress=step)
     else:
-        record = machine.benchmark(artifacts, images, settings, step)
+        record = machine.benchmark(artifacts, pictures, settings, step)
     if datasets:
         scores = evaluate(
             artifacts,
@@ -147,11 +165,11 @@ def command(
     else:
         _print_record(record)
     if report is not None:
-        pictures = {file.name: file for file in expand(images)}
-        write_report([record], report, title="facedeploy benchmark", images=pictures)
+        files = {file.name: file for file in expand(pictures)}
+        write_report([record], report, title="facedeploy benchmark", images=files)
     broken = () if limits is None else check(limits, record)
     for sentence in broken:
-        note(f"facedeploy: {sentence}")
+        complain(f"facedeploy: {sentence}")
     if broken:
         raise typer.Exit(1)
 

@@ -34,15 +34,22 @@ _COLUMNS = ("AP lost", "landmarks %", "degrees", "embedding %", "classes %", "ou
 def command(
     images: Annotated[
         list[Path],
-        typer.Option(help="Pictures such as the model will see: a file or a folder. Repeatable.", show_default=False),
+        typer.Option(
+            metavar="PICTURES",
+            help="Pictures such as the model will see: a file or a folder. Repeatable.",
+            show_default=False,
+        ),
     ],
     model: Annotated[
         str,
-        typer.Argument(help="A model of `facedeploy models`, an ONNX file, package.module:callable, or a chain."),
+        typer.Argument(
+            metavar="MODEL", help="A model of `facedeploy models`, an ONNX file, package.module:callable, or a chain."
+        ),
     ] = DEFAULT,
     weights: Annotated[
         list[Path] | None,
         typer.Option(
+            metavar="FILE|DIR",
             help="Checkpoint file, or the folder with a model's checkpoint files. The default model needs none; of a "
             "chain the files that its parts were made from, repeatable.",
             show_default=False,
@@ -53,16 +60,21 @@ def command(
         typer.Option(
             "-o",
             "--output",
+            metavar="FILE.json",
             help="Table to write. Default: MODEL.ranges.json; of a chain a folder of them, MODEL.ranges.",
         ),
     ] = None,
-    chart: Annotated[Path | None, typer.Option(help="Picture of the losses to write (.png).")] = None,
+    chart: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Picture of the losses to write.")] = None,
     input_size: Annotated[str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Size of the network's input.")] = None,
     config: Config = None,
     family: Family = None,
-    method: Annotated[str, typer.Option(help="How clips are chosen: mse, kl, percentile or minmax.")] = "mse",
-    count: Annotated[int, typer.Option(min=1, help="Pictures to draw; a fifth of them are judged on.")] = 300,
-    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
+    method: Annotated[
+        str, typer.Option(metavar="METHOD", help="How clips are chosen: mse, kl, percentile or minmax.")
+    ] = "mse",
+    count: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Pictures to draw; a fifth of them are judged on.")
+    ] = 300,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the drawing.")] = 0,
     sensitivity: Annotated[bool, typer.Option(help="Measure the loss of each layer.")] = True,
     detector: Detector = None,
     threads: Threads = 0,

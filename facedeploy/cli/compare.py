@@ -11,8 +11,10 @@ from facedeploy.cli.output import Json, print_json
 
 
 def command(
-    old: Annotated[Path, typer.Argument(help="Record that `benchmark --save` wrote.", show_default=False)],
-    new: Annotated[Path, typer.Argument(help="A later one.", show_default=False)],
+    old: Annotated[
+        Path, typer.Argument(metavar="OLD", help="Record that `benchmark --save` wrote.", show_default=False)
+    ],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="A later one.", show_default=False)],
     json: Json = False,
 ) -> None:
     """Compare two records of `benchmark`: what became faster or slower, and what is only noise."""

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from facedeploy.cli.output import (
-    Json,
+    AnArtifact,
+    JsonLines,
     Options,
     RuntimeName,
     Threads,
@@ -21,16 +22,22 @@ from facedeploy.cli.output import (
 
 
 def command(
-    artifact: Annotated[Path, typer.Argument(help="Folder that `export` wrote.", show_default=False)],
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders, videos.", show_default=False)],
-    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out faces with a lower score.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Folder for pictures with the faces drawn.")] = None,
+    artifact: AnArtifact,
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="PICTURES", help="Pictures, folders, videos.", show_default=False)
+    ],
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, metavar="SCORE", help="Leave out faces with a lower score.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for pictures with the faces drawn.")] = None,
     with_: With = None,
-    landmarks: Annotated[Path | None, typer.Option(help="Deprecated: --with.", show_default=False)] = None,
+    landmarks: Annotated[
+        Path | None, typer.Option(metavar="ARTIFACT", help="Deprecated: --with.", show_default=False)
+    ] = None,
     threads: Threads = 0,
     runtime: RuntimeName = None,
     option: Options = None,
-    json: Json = False,
+    json: JsonLines = False,
 ) -> None:
     """Find the faces in pictures, folders of pictures and videos."""
     if landmarks is not None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from facedeploy.cli.output import Json, print_json, print_table
+from facedeploy.cli.output import JsonLines, print_json, print_table
 
 
-def command(json: Json = False) -> None:
+def command(json: JsonLines = False) -> None:
     """Say which backends work here, and how to get the others."""
     from facedeploy.core.serialization import to_plain
     from facedeploy.runtimes.doctor import diagnose

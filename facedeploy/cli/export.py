@@ -33,14 +33,21 @@ if TYPE_CHECKING:
 
 
 def command(
-    target: Annotated[str, typer.Option(help="Backend and precision, e.g. openvino-fp16.", show_default=False)],
+    target: Annotated[
+        str, typer.Option(metavar="TARGET", help="Backend and precision, e.g. openvino-fp16.", show_default=False)
+    ],
     model: Annotated[
-        str, typer.Argument(help="A model of `facedeploy models`, an ONNX file, or package.module:callable.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A model of `facedeploy models`, an ONNX file, or package.module:callable."
+        ),
     ] = DEFAULT,
     weights: Weights = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Folder to write. Default: MODEL-TARGET, of a file STEM-TARGET."),
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="Folder to write. Default: MODEL-TARGET, of a file STEM-TARGET."
+        ),
     ] = None,
     input_size: Annotated[
         str | None,
@@ -59,13 +66,16 @@ def command(
     calibration: Annotated[
         Path | None,
         typer.Option(
+            metavar="PICTURES|FILE.json",
             help="int8: pictures such as the model will see, or a table of `facedeploy calibrate`. The default model "
             "has its own table.",
             show_default=False,
         ),
     ] = None,
-    method: Annotated[str, typer.Option(help="int8: how clips are chosen: mse, kl, percentile or minmax.")] = "mse",
-    count: Annotated[int, typer.Option(min=1, help="int8: pictures to draw from --calibration.")] = 300,
+    method: Annotated[
+        str, typer.Option(metavar="METHOD", help="int8: how clips are chosen: mse, kl, percentile or minmax.")
+    ] = "mse",
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="int8: pictures to draw from --calibration.")] = 300,
     max_drop: Annotated[
         float | None,
         typer.Option(

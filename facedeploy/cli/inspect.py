@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facedeploy.cli.output import Config, Family, Json, kilobytes, note, parse_size, print_json, print_table, step
+from facedeploy.cli.output import (
+    Config,
+    Family,
+    Json,
+    complain,
+    kilobytes,
+    note,
+    parse_size,
+    print_json,
+    print_table,
+    step,
+)
 
 if TYPE_CHECKING:
     from facedeploy.artifact.folder import Artifact
@@ -24,9 +35,14 @@ _SIZES = {
 
 def command(
     file: Annotated[
-        str, typer.Argument(help="An ONNX file, package.module:callable, or an artifact.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="FILE", help="An ONNX file, package.module:callable, or an artifact.", show_default=False
+        ),
     ],
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint of a callable.", show_default=False)] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Checkpoint of a callable.", show_default=False)
+    ] = None,
     input_size: Annotated[
         str | None,
         typer.Option(
@@ -69,7 +85,7 @@ def command(
     if found.written:
         note(f"{found.written}: written; `facedeploy export` reads it where it lies beside the file, or with --config")
     if found.refused:
-        note(f"facedeploy: {found.refused}")
+        complain(f"facedeploy: {found.refused}")
         raise typer.Exit(2)
 
 

@@ -7,19 +7,27 @@ from typing import Annotated
 
 import typer
 
-from facedeploy.cli.output import Json, Processes, Ray, note, print_json, step
+from facedeploy.cli.output import Json, Processes, Ray, complain, print_json, step
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="TOML file: models, targets, sizes, pictures.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE.toml", help="TOML file: models, targets, sizes, pictures.", show_default=False),
+    ],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Folder of artifacts, records and the report. Default: STEM-matrix."),
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="Folder of artifacts, records and the report. Default: STEM-matrix."
+        ),
     ] = None,
     processes: Processes = 0,
     ray: Ray = None,
     gate: Annotated[
-        Path | None, typer.Option(help="TOML file of limits; exit status 1 where one is broken.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml", help="TOML file of limits; exit status 1 where one is broken.", show_default=False
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -41,6 +49,6 @@ def command(
     else:
         print(f"{result.report / 'index.html'}: {len(result.cells)} cells, {len(result.records)} records")
     for sentence in (*result.problems, *broken):
-        note(f"facedeploy: {sentence}")
+        complain(f"facedeploy: {sentence}")
     if result.problems or broken:
         raise typer.Exit(1)

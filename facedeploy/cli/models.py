@@ -10,12 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from facedeploy.cli.output import Json, kilobytes, note, print_json, print_table, step
+from facedeploy.cli.output import JsonLines, kilobytes, note, print_json, print_table, step
 from facedeploy.core.errors import InputError
 
 
 def command(
-    model: Annotated[str | None, typer.Argument(help="One model. Default: all.", show_default=False)] = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="One model. Default: all.", show_default=False)
+    ] = None,
     folder: Annotated[
         Path | None,
         typer.Argument(
@@ -27,7 +29,7 @@ def command(
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Download the weights from where their authors put them, and check them.")
     ] = False,
-    json: Json = False,
+    json: JsonLines = False,
 ) -> None:
     """List what can be deployed, its size, where its weights come from and under what terms; --fetch gets them."""
     if fetch:

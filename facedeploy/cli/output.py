@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import shlex
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,11 +17,17 @@ import typer
 from facedeploy.core.errors import InputError
 from facedeploy.core.network_spec import read_size
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core.", show_default=True)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document (docs/reference/json.md).")]
+JsonLines = Annotated[
+    bool, typer.Option("--json", help="Print JSON Lines, a document for each answer (docs/reference/json.md).")
+]
+Threads = Annotated[int, typer.Option(min=0, metavar="N", help="CPU threads; 0 takes every core.", show_default=True)]
 Device = Annotated[
     str,
-    typer.Option(metavar="local|ssh://[USER@]HOST[:PORT]", help="Machine that does the work (docs/guides/devices.md)."),
+    typer.Option(
+        metavar="local|ssh://[USER@]HOST[:PORT]",
+        help="Machine that does the work (docs/guides/devices.md).",
+    ),
 ]
 DeviceOrPhone = Annotated[
     str,
@@ -27,7 +36,7 @@ DeviceOrPhone = Annotated[
         help="Machine that does the work (docs/guides/devices.md), or phone (docs/guides/phones.md).",
     ),
 ]
-Processes = Annotated[int, typer.Option(min=0, help="That compute accuracy; 0 takes every core.")]
+Processes = Annotated[int, typer.Option(min=0, metavar="N", help="That compute accuracy; 0 takes every core.")]
 Ray = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Ray cluster that computes accuracy; `local` starts one here."),
@@ -52,6 +61,7 @@ RuntimeName = Annotated[
 Weights = Annotated[
     Path | None,
     typer.Option(
+        metavar="FILE|DIR",
         help="Checkpoint file, or the folder with a model's checkpoint files. The default model needs none.",
         show_default=False,
     ),
@@ -75,9 +85,14 @@ With = Annotated[
         show_default=False,
     ),
 ]
+AnArtifact = Annotated[
+    Path,
+    typer.Argument(metavar="ARTIFACT", help="Folder that `export` wrote.", show_default=False),
+]
 Config = Annotated[
     Path | None,
     typer.Option(
+        metavar="FILE.toml",
         help="TOML file that describes your network (docs/guides/own-model.md). Default: that beside the ONNX file.",
         show_default=False,
     ),
@@ -85,13 +100,14 @@ Config = Annotated[
 Family = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME",
+        metavar="FAMILY",
         help="What the head of your network is, e.g. scrfd. Default: what its TOML file says, or what it looks like.",
         show_default=False,
     ),
 ]
 
 
+JSON_VERSION = 1  # Of what --json prints; CONTRIBUTING.md says when it is raised.
 _ENDLESS = 1 << 20  # Characters of a line.
 
 
@@ -165,9 +181,9 @@ def parse_runtime(text: str | None) -> Any:
     return text
 
 
-def print_json(data: Any) -> None:
-    """One line of JSON on stdout."""
-    print(json.dumps(data, allow_nan=False), flush=True)
+def print_json(data: Mapping[str, Any]) -> None:
+    """One line of JSON on stdout, with a version: that of the data where it has one."""
+    print(json.dumps({"version": JSON_VERSION, **data}, allow_nan=False), flush=True)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -193,14 +209,52 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     print("\n".join(line.rstrip(" ") for line in captured.get().split("\n")), end="")
 
 
+class _Voice:
+    """How much is said on stderr."""
+
+    quiet = False
+    verbose = False
+    audited = False
+    began = time.monotonic()
+
+
+def listen(*, quiet: bool, verbose: bool) -> None:
+    """Say less, or more, from now on."""
+    _Voice.quiet, _Voice.verbose, _Voice.began = quiet, verbose, time.monotonic()
+    if quiet:
+        sys.stderr.isatty = lambda: False  # type: ignore[method-assign]  # No progress bar, whoever draws it.
+    if verbose and not _Voice.audited:
+        _Voice.audited = True
+        sys.addaudithook(_tell_processes)
+
+
+def is_verbose() -> bool:
+    return _Voice.verbose
+
+
+def _tell_processes(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "subprocess.Popen" and _Voice.verbose:
+        command = arguments[1]
+        step(f"run {command if isinstance(command, str) else shlex.join(map(str, command))}")
+
+
+def complain(text: str) -> None:
+    """A line on stderr that is always printed: what is wrong."""
+    with contextlib.suppress(OSError):  # A full stderr is no reason to lose the answer.
+        print(text, file=sys.stderr, flush=True)
+
+
 def note(text: str) -> None:
     """A line on stderr, for a person who watches."""
-    print(text, file=sys.stderr, flush=True)
+    if not _Voice.quiet:
+        complain(text)
 
 
 def step(text: str) -> None:
-    """Progress of long work: shown on a terminal, silent in a pipe."""
-    if sys.stderr.isatty():
+    """Progress of long work: shown on a terminal, silent in a pipe; with -v everywhere, and with the time."""
+    if _Voice.verbose:
+        note(f"{time.monotonic() - _Voice.began:8.2f} s  {text}")
+    elif sys.stderr.isatty():
         note(f"  {text}")
 
 

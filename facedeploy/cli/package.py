@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from facedeploy.cli.output import note
+from facedeploy.cli.output import Json, note, print_json
 from facedeploy.core.errors import InputError
 
 
 def command(
-    artifact: Annotated[Path, typer.Argument(help="An ncnn artifact.", show_default=False)],
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="An ncnn artifact.", show_default=False)],
     android: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder to write: Kotlin, for Gradle.", show_default=False)
     ] = None,
@@ -25,6 +25,7 @@ def command(
     ] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Compile the networks in: no file to find.")] = False,
     strip: Annotated[bool, typer.Option("--strip", help="Layers and blobs get names that say nothing.")] = False,
+    json: Json = False,
 ) -> None:
     """Write a model for an app: sources, constants, ncnn's files, a build for each (docs/guides/mobile-app.md)."""
     from facedeploy.artifact.folder import Artifact
@@ -35,8 +36,13 @@ def command(
     if android is ios is cpp is None:
         msg = "give --android DIR, --ios DIR or --cpp DIR, or several of them"
         raise InputError(msg)
+    written = []
     for package, folder in ((package_android, android), (package_ios, ios), (package_cpp, cpp)):
         if folder is not None:
-            print(package(artifact, folder, embed=embed, strip_names=strip))
+            written.append(str(package(artifact, folder, embed=embed, strip_names=strip)))
+            if not json:
+                print(written[-1])
+    if json:
+        print_json({"artifact": str(artifact), "written": written})
     for caution in cautions(Artifact.open(artifact)):
         note(f"{caution}; {TERMS_FILE} says so there")

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from facedeploy.cli.output import (
+    AnArtifact,
     DeviceOrPhone,
     Json,
     Options,
     RuntimeName,
     Threads,
+    complain,
     note,
     parse_options,
     parse_runtime,
@@ -23,10 +25,11 @@ from facedeploy.cli.output import (
 
 
 def command(
-    artifact: Annotated[Path, typer.Argument(help="Folder that `export` wrote.", show_default=False)],
+    artifact: AnArtifact,
     weights: Annotated[
         list[Path] | None,
         typer.Option(
+            metavar="FILE|DIR",
             help="Checkpoint file, folder of checkpoint files, or ONNX file. The default model needs none; of a chain "
             "those of its parts, repeatable.",
             show_default=False,
@@ -34,7 +37,7 @@ def command(
     ] = None,
     images: Annotated[
         list[Path] | None,
-        typer.Option(help="Picture or folder to compare the faces on. Repeatable."),
+        typer.Option(metavar="PICTURES", help="Picture or folder to compare the faces on. Repeatable."),
     ] = None,
     factory: Annotated[
         str | None,
@@ -87,5 +90,5 @@ def command(
             print("verified")
     if result.problems:
         for problem in result.problems:
-            note(f"facedeploy: {problem}")
+            complain(f"facedeploy: {problem}")
         raise typer.Exit(1)

@@ -19,7 +19,7 @@ from facedeploy.pipelines.custom import BoxesConfig, BoxesPipeline, Outputs
 from facedeploy.runtimes.base import Array, Runtime
 
 # A portrait of Eileen Collins by NASA, in the public domain, as in the examples.
-_SAMPLE = Path(__file__).with_name("sample.jpg")
+SAMPLE = Path(__file__).with_name("sample.jpg")
 _OVER = 1e-3  # By which a probability may leave 0..1.
 _MOST_FACES = 0.3  # Of all boxes, on a picture with one face.
 _MOST_TURNED = 0.1
@@ -72,7 +72,7 @@ def implausible(runtime: Runtime, entry: PipelineEntry, *, counted: bool = True,
 
 
 def _pictures() -> list[Pixels]:
-    sample = cv2.imread(str(_SAMPLE))
+    sample = cv2.imread(str(SAMPLE))
     assert sample is not None
     rng = np.random.default_rng(0)
     return [sample.astype(np.uint8), portrait(rng, 96), portrait(rng, 160)]

@@ -21,7 +21,7 @@ import torch
 from facedeploy.artifact.folder import Artifact, write_manifest
 from facedeploy.benchmarks.record import Record
 from facedeploy.benchmarks.record_file import write_record
-from facedeploy.cli.app import main
+from facedeploy.cli.app import OPTIONS, main
 from facedeploy.core.synthetic_faces import group_photo
 from facedeploy.models import registry
 from facedeploy.runtimes.tensorrt_api import gpu_available
@@ -30,7 +30,7 @@ from tests.conftest import GetArtifact, GetMos, GetWeights
 from tests.support.fill import fill
 from tests.support.records import make_record
 
-COMMANDS = ("models", "inspect", "export", "verify", "detect", "benchmark", "compare", "build", "package", "doctor")
+COMMANDS = tuple(OPTIONS)
 HEAVY = {"torch", "cv2", "onnx", "onnxruntime", "openvino", "ncnn", "pnnx", "numpy", "tensorrt", "tensorrt_rtx", "tqdm"}
 # With these the deterministic weights, which are no detector, answer to a drawn picture with a few boxes.
 EAGER = ("-O", "thresholds=[0.5,0.5,0.5]", "-O", "min_face=24")
@@ -172,7 +172,7 @@ def test_version(run: Run) -> None:
         ["detect", "somewhere", "p.png", "--threshold", "1.5"],
         ["detect", "somewhere", "p.png", "--threshold", "nan"],
         ["detect", "somewhere", "p.png", "--no-such-option"],
-        ["benchmark", "somewhere"],
+        ["benchmark"],
         ["benchmark", "somewhere", "--images", "p.png", "--rounds", "0"],
         ["benchmark", "somewhere", "--images", "p.png", "--rounds", "many"],
         ["benchmark", "somewhere", "--images", "p.png", "--seconds", "0"],
@@ -210,7 +210,7 @@ def test_models_as_json(run: Run) -> None:
     assert result.status == 0
     models = {m["id"]: m for m in result.objects}
     assert set(models) == set(registry.MODELS)
-    assert set(models["mtcnn"]) == {"id", "title", "weights", "licence", "products", "networks"}
+    assert set(models["mtcnn"]) == {"version", "id", "title", "weights", "licence", "products", "networks"}
     networks = models["mtcnn"]["networks"]
     assert all(set(n) == {"network", "parameters", "size", "shape", "macs"} for n in networks)
     assert [(n["network"], n["parameters"]) for n in networks] == [("pnet", 6874), ("rnet", 60115), ("onet", 224404)]
@@ -222,7 +222,7 @@ def test_doctor(run: Run) -> None:
     rows = lines.objects
     assert [r["backend"] for r in rows] == ["torch", "onnx", "openvino", "ncnn", "trt"]
     for row in rows:
-        assert set(row) == {"backend", "versions", "export", "run", "note"}
+        assert set(row) == {"version", "backend", "versions", "export", "run", "note"}
         assert row["run"] or row["note"]
         assert row["backend"] in text.out
         assert all(version in text.out for version in row["versions"].values())
@@ -237,7 +237,7 @@ def test_export_as_json(run: Run, weights: Path, tmp_path: Path) -> None:
     assert result.err == ""
     (report,) = result.objects
     artifact = Artifact.open(out)
-    assert set(report) == {"artifact", "size", "parity"}
+    assert set(report) == {"version", "artifact", "size", "parity"}
     assert report["artifact"] == str(out)
     assert report["size"] == artifact.size
     assert [(r["network"], r["output"]) for r in report["parity"]] == [
@@ -348,7 +348,7 @@ def test_verify_of_a_good_artifact(run: Run, artifact: GetArtifact, weights: Pat
     assert "onet.landmarks" in result.out
     assert result.out.splitlines()[-1] == "verified"
     (report,) = run("verify", path, "--weights", weights, "--json").objects
-    assert set(report) == {"outputs", "faces", "problems", "notes"}
+    assert set(report) == {"version", "outputs", "faces", "problems", "notes"}
     assert len(report["outputs"]) == 7
     assert {r["runtime"] for r in report["outputs"]} == {"onnxruntime"}
     assert report["faces"] is None
@@ -394,7 +394,7 @@ def test_detect_as_text(eager: Run, photos: Path) -> None:
 
 def check_documented(record: dict[str, Any]) -> None:
     """The object of DESIGN and README, for a model with landmarks and no pose."""
-    assert set(record) == {"image", "width", "height", "faces"}
+    assert set(record) == {"version", "image", "width", "height", "faces"}
     for face in record["faces"]:
         assert set(face) == {"box", "score", "landmarks"}
         x1, y1, x2, y2 = face["box"]
@@ -424,7 +424,7 @@ def test_detect_streams_json_through_a_pipe(artifact: GetArtifact, photos: Path)
 def test_detect_in_a_picture_of_one_pixel(eager: Run, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "p.png"), np.zeros((1, 1, 3), np.uint8))
     (record,) = eager(tmp_path / "p.png", "--json").objects
-    assert record == {"image": str(tmp_path / "p.png"), "width": 1, "height": 1, "faces": []}
+    assert record == {"version": 1, "image": str(tmp_path / "p.png"), "width": 1, "height": 1, "faces": []}
 
 
 def test_threshold_leaves_out_lower_scores(eager: Run, photos: Path) -> None:
@@ -660,7 +660,7 @@ def test_compare(run: Run, tmp_path: Path) -> None:
     names = [m.name for m in make_record().measurements]
     assert [line.split(":")[0] for line in text.out.splitlines()[:3]] == names
     (result,) = as_json.objects
-    assert set(result) == {"changes", "only_old", "only_new", "remarks"}
+    assert set(result) == {"version", "changes", "only_old", "only_new", "remarks"}
     assert [c["name"] for c in result["changes"]] == names
     assert set(result["changes"][1]) == {"name", "same_files", "times", "relative"}
 

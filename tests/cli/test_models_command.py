@@ -14,7 +14,9 @@ import pytest
 from facedeploy.artifact.folder import Artifact
 from facedeploy.cli.app import main
 from facedeploy.models import registry
+from tests.cli.test_json import WHOLE
 from tests.models.test_fetch import MTCNN, at
+from tests.support.output_schema import objections
 from tests.support.weights_server import Server, serving
 
 Run = Callable[..., tuple[int, str, str]]
@@ -78,7 +80,8 @@ def test_fetching_as_json_is_one_document(server: Server, tmp_path: Path, run: R
         status, out, _ = run("models", "mtcnn", "--fetch", tmp_path / "mine", "--json")
         assert status == 0
         told = json.loads(out)
-        assert set(told) == {"model", "folder", "new", "authors", "terms", "files"}
+        assert not list(objections(told, WHOLE["$defs"]["models"], WHOLE))
+        assert set(told) == {"version", "model", "folder", "new", "authors", "terms", "files"}
         assert (told["model"], told["folder"], told["new"]) == ("mtcnn", str(tmp_path / "mine"), new)
         assert told["terms"]["licence"] == "none stated"
         digests = {name.removeprefix("/"): sha256(content).hexdigest() for name, content in server.files.items()}

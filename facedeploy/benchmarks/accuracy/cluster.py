@@ -121,7 +121,7 @@ def connected(address: str) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    _check_reachable(address)
+    check_reachable(address)
     if address == LOCAL:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options = {"include_dashboard": False} if address == LOCAL else {}
@@ -139,12 +139,14 @@ def connected(address: str) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _check_reachable(address: str) -> None:
-    """Ray itself waits for minutes, and then ends the process.
+def check_reachable(address: str) -> None:
+    """See before any work that Ray may connect. Ray itself waits for minutes, and then ends the process.
 
     Raises:
+        BackendUnavailableError: Ray is not installed.
         InputError: nothing listens at HOST:PORT.
     """
+    require("ray", "ray")
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
         return  # "local", "auto", or for Ray to refuse.

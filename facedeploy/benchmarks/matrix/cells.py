@@ -72,8 +72,7 @@ def make(
         InputError, CheckpointError, BackendUnavailableError: the matrix asks for what cannot be done.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{cell.name.replace(os.sep, '_').replace(':', '_')}-{key(cell)}"
-    path, kept = folder / stem, folder / f"{stem}.json"
+    path, kept = _place(cell, folder)
     found = _read(kept, path)
     if found is None:
         refused = None
@@ -88,6 +87,18 @@ def make(
         found = _Kept(refused, problems)
         write_json(found, kept)
     return Made(cell.name, None if found.refused else path, found.refused, found.problems)
+
+
+def is_exported(cell: Cell, folder: Path) -> bool:
+    """Whether an earlier run exported the cell, or was refused it."""
+    path, kept = _place(cell, folder)
+    return _read(kept, path) is not None or _whole(path)
+
+
+def _place(cell: Cell, folder: Path) -> tuple[Path, Path]:
+    """The artifact of a cell, and what is kept beside it."""
+    stem = f"{cell.name.replace(os.sep, '_').replace(':', '_')}-{key(cell)}"
+    return folder / stem, folder / f"{stem}.json"
 
 
 def key(cell: Cell) -> str:

@@ -9,21 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facedeploy.artifact.folder import MANIFEST
+from facedeploy.benchmarks.accuracy.cluster import check_reachable
 from facedeploy.benchmarks.accuracy.datasets import parse_dataset
 from facedeploy.benchmarks.accuracy.evaluate import evaluate
 from facedeploy.benchmarks.latency.benchmark import benchmark
-from facedeploy.benchmarks.matrix.cells import Made, make
+from facedeploy.benchmarks.matrix.cells import Made, is_exported, make
 from facedeploy.benchmarks.matrix.plan import Cell, Plan
 from facedeploy.benchmarks.record import Record
 from facedeploy.benchmarks.record_file import read_record, write_record
-from facedeploy.benchmarks.report import write_report
-from facedeploy.core.errors import InputError
+from facedeploy.benchmarks.report import check_report_folder, write_report
+from facedeploy.core.errors import BackendUnavailableError, InputError
 from facedeploy.core.hashing import code_digest, sha256
 from facedeploy.core.images import expand
 from facedeploy.core.paths import StrPath
 from facedeploy.core.progress import Progress
 from facedeploy.core.serialization import to_plain
 from facedeploy.machine.linux import read_machine
+from facedeploy.runtimes.doctor import diagnose
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ def run(plan: Plan, folder: StrPath, *, processes: int = 0, ray: str | None = No
         InputError, CheckpointError, BackendUnavailableError: the matrix asks for what cannot be done.
     """
     folder = Path(folder)
+    check_report_folder(folder / "report")
+    if ray is not None and plan.datasets:
+        check_reachable(ray)
+    _check_exporters([c for c in plan.cells if not is_exported(c, folder / "cells")])
     images = expand(plan.images)
     datasets = [parse_dataset(text) for text in plan.datasets]
     made = [make(c, images, folder / "cells", runtime=plan.runtime, progress=progress) for c in plan.cells]
@@ -94,6 +100,15 @@ def run(plan: Plan, folder: StrPath, *, processes: int = 0, ray: str | None = No
     pictures = {f.name: f for f in images}
     write_report(records, matrix.report, title=plan.title, images=pictures, notes=matrix.problems)
     return matrix
+
+
+def _check_exporters(cells: Sequence[Cell]) -> None:
+    """The last cell may be hours away."""
+    able = {status.backend: status for status in diagnose()} if cells else {}
+    for cell in cells:
+        if not (status := able[cell.target.backend]).export:
+            msg = f"{cell.name} cannot be exported here: {status.note}"
+            raise BackendUnavailableError(msg)
 
 
 def _measure(

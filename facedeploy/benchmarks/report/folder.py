@@ -13,6 +13,7 @@ from facedeploy.benchmarks.record import Record
 from facedeploy.benchmarks.report.markdown import markdown
 from facedeploy.benchmarks.report.page import page
 from facedeploy.core.errors import InputError
+from facedeploy.core.optional_imports import require
 from facedeploy.core.paths import StrPath
 from facedeploy.core.serialization import to_plain
 
@@ -80,11 +81,13 @@ def write_report(
 
 
 def check_report_folder(folder: Path) -> None:
-    """See before any work that a report may be written there.
+    """See before any work that a report can be written there.
 
     Raises:
         InputError: it is neither empty nor a report that this package wrote.
+        BackendUnavailableError: Jinja is not installed.
     """
+    require("jinja2", "report")
     try:
         names = {item.name for item in folder.iterdir()} if folder.is_dir() else set()
         other = sorted(names - {DATA, TEXT, PAGE})
