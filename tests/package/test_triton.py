@@ -296,6 +296,9 @@ def test_its_parameters_are_those_of_load(repository: Path, open_model: GetModel
     assert isinstance(answer, dict)
     assert len(answer["boxes"]) == 0
     assert {r.options.threads for r in model.model.pipeline.runtimes.values()} == {1}
+    (answer,) = open_model(repository, "mos-tiny", options="", threads="", runtime="").ask({"picture": picture()})
+    assert isinstance(answer, dict)
+    assert len(answer["boxes"]) == 1
 
 
 def test_what_a_model_does_not_say(repository: Path, open_model: GetModel) -> None:

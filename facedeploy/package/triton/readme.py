@@ -12,7 +12,7 @@ _START = """
 tritonserver --model-repository=.
 ```
 """
-_PIPELINE = """
+_PIPELINE = """\
 `{name}` takes a picture and gives faces. A request has one of two inputs: `picture`, BGR, or `encoded`, the bytes of a
 JPEG or PNG file. Boxes and points are pixels of the picture. `pose` is yaw, pitch and roll in degrees. `faces` is all
 of it as JSON. What the model does not give has no points, and angles of NaN.

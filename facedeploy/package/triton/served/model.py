@@ -30,13 +30,13 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the artifact."""
-        parameters = json.loads(args["model_config"])["parameters"]
-        given = {name: value["string_value"] for name, value in parameters.items()}
+        parameters = json.loads(args["model_config"]).get("parameters", {})
+        given = {name: value["string_value"] for name, value in parameters.items() if value["string_value"]}
         self.pipeline = facedeploy.load(
             Path(__file__).with_name("artifact"),
-            threads=int(given["threads"]),
-            runtime="onnxruntime" if given["runtime"] == "onnxruntime" else None,
-            options=json.loads(given["options"]),
+            threads=int(given.get("threads", "0")),
+            runtime="onnxruntime" if given.get("runtime") == "onnxruntime" else None,
+            options=json.loads(given.get("options", "{}")),
         )
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
