@@ -22,6 +22,8 @@ from facedeploy.core.errors import ArtifactError, InputError
 from facedeploy.core.face import Face
 from facedeploy.core.network_spec import Axis, NetworkSpec, TensorSpec
 from facedeploy.core.target import Target
+from facedeploy.core.terms import TERMS_FILE
+from facedeploy.models.terms import terms_file
 from facedeploy.package.triton.config import Config, Tensor, shapes
 from facedeploy.package.triton.repository import package_triton
 from facedeploy.pipelines.make_chain import make_chain
@@ -63,7 +65,9 @@ def files(folder: Path) -> set[str]:
 
 def test_the_folder_is_a_model_repository(repository: Path, tiny: Artifact) -> None:
     copied = {f"mos-tiny/1/artifact/{name}" for name in files(tiny.path)}
-    assert files(repository) == copied | {
+    models = ("mos-tiny", "mos-tiny-detector", "mos-tiny-pose")
+    terms = {TERMS_FILE, *(f"{model}/{TERMS_FILE}" for model in models)}
+    assert files(repository) == copied | terms | {
         "README.md",
         "mos-tiny/config.pbtxt",
         "mos-tiny/1/model.py",
@@ -75,7 +79,8 @@ def test_the_folder_is_a_model_repository(repository: Path, tiny: Artifact) -> N
     for network in ("detector", "pose"):
         served = repository / f"mos-tiny-{network}" / "1" / "model.onnx"
         assert served.read_bytes() == tiny.file(network, "onnx").read_bytes()
-    for model in ("mos-tiny", "mos-tiny-detector", "mos-tiny-pose"):
+    assert {(repository / name).read_text(encoding="utf-8") for name in terms} == {terms_file(tiny)}
+    for model in models:
         said = config(repository, model)
         assert said.name == model
         assert f"`{model}`" in (repository / "README.md").read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from facedeploy.artifact.manifest import Manifest
+from facedeploy.core.terms import TERMS_FILE
 from facedeploy.package.triton.config import Config, Tensor
 
 _START = """
@@ -34,7 +35,8 @@ def readme(manifest: Manifest, pipeline: Config | None, networks: Sequence[Confi
         networks: The models that are networks.
         extras: Of this package, that the pipeline needs.
     """
-    lines = [f"# {manifest.model} for Triton Inference Server", "", f"Exported for {manifest.target}.", _START]
+    said = f"Exported for {manifest.target}. What the weights may be used for is in {TERMS_FILE}."
+    lines = [f"# {manifest.model} for Triton Inference Server", "", said, _START]
     if pipeline is not None:
         version = manifest.tools.get("facedeploy", "")
         lines.append(_PIPELINE.format(name=pipeline.name, version=version, extras=",".join(extras)))
