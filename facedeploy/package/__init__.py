@@ -1,3 +1,5 @@
-"""An artifact as a C++ bundle for an app. Start at `bundle.package_cpp`."""
+"""An artifact for an app, in C++, Kotlin or Swift, or for Triton. Start at `bundle.package_cpp` and
+`triton.repository.package_triton`.
+"""
 
-__all__ = ["bundle"]
+__all__ = ["bundle", "triton"]
