@@ -122,6 +122,15 @@ def test_an_error_names_an_extra_that_brings_the_module() -> None:
         assert brought & {p.lower() for p in packages}, f"{place}: {module} is not in [{extra}]"
 
 
+@pytest.mark.parametrize(("name", "found"), [("facedeploy", True), ("facedeploy-of-nobody", False)])
+def test_the_command_that_messages_name_needs_no_index(name: str, found: bool) -> None:
+    """Pip keeps the package that is installed, from wherever it came, and gets what the extra asks for."""
+    pytest.importorskip("pip")
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps", f"{name}[onnx]"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is found, done.stderr
+
+
 def make(*words: str, path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run make with nothing but `path` to find Python in, and do nothing."""
     tools = path / "tools"
