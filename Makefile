@@ -1,27 +1,47 @@
 # make demo      everything, from nothing to a face: set up, export, check, detect, compare speeds (build/demo)
-# make install   a virtual environment in .venv with every backend and the development tools
+# make install   a virtual environment in .venv with every backend and the development tools; PYTHON=python3.12,
+#                TORCH_INDEX=address of an index with PyTorch for the CPU alone
+# make wheel     the package as a file, in dist/, to install elsewhere
 # make test      every backend for real, about 12 minutes on two cores
 # make test-all  that, and what is slow: data sets, sanitizers, mutants, killed runs, the README, an emulated ARM
 # make docs      the documentation as a site, in build/site
 # make lint      ruff, mypy --strict, and which room may import which
 # make arm       the ncnn artifacts in an emulated aarch64 Python, against this machine (docs/guides/arm.md)
 # make bench     side-by-side latency of every backend; IMAGES=folder and MTCNN=folder or MOS=MOS-M.pth, THREADS=2
-PYTHON ?= python3.11
+# The first of these that suits. The tests run on 3.11; the others are in the order of what was tried most.
+PYTHONS := python3.11 python3.12 python3.13 python3.10 python3
+SUITS := import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in $(PYTHONS); do $$p -c '$(SUITS)' >/dev/null 2>&1 && echo $$p && break; done)
+NO_PYTHON := there is no Python 3.10 to 3.13 with venv here: install one (on Debian python3 and python3-venv), or name it, \
+  as in `make install PYTHON=/usr/local/bin/python3.12`
+FOUND_PYTHON = $(or $(PYTHON),$(error $(NO_PYTHON)))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-slow test-all docs lint arm bench bench-usage bench-mtcnn bench-mos clean
+.PHONY: install wheel demo test test-slow test-all docs lint arm bench bench-usage bench-mtcnn bench-mos clean
 
 install: $(STAMP)
 
-# torch comes first and alone: the constraint names a CPU build, and whatever needs torch then finds it.
+# torch comes first and alone: whatever needs it then finds it. Without a build for the CPU alone, the plain one.
+PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 $(STAMP): pyproject.toml constraints.txt
+	@echo "$(VENV) is made with $(FOUND_PYTHON), which is $$($(PYTHON) --version)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
+	$(PIP) --upgrade pip
+	$(PIP) $(TORCH_INDEX:%=--extra-index-url %) torch==$(TORCH)+cpu 2>/dev/null || \
+	  { echo "no PyTorch $(TORCH) for the CPU alone at hand; on Linux the other brings CUDA, 5 GB (README.md, Set up)"; \
+	    $(PIP) torch; }
+	$(PIP) -e '.[all,dev]'
 	touch $@
+
+# In an environment of its own, of a few MB. setuptools would pack what an earlier build left in build/lib.
+wheel:
+	rm -rf build/lib build/bdist.*
+	$(FOUND_PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/*.whl
 
 # What anyone would type, for three backends; `export` compares each network with PyTorch, or writes nothing.
 DEMO ?= build/demo

@@ -89,7 +89,7 @@ else:
     onnxsim = LazyModule("onnxsim", "export")
     openvino = LazyModule("openvino", "openvino")
     openvino_onnx = LazyModule("openvino.frontend.onnx", "openvino")
-    pnnx = LazyModule("pnnx", "ncnn")
+    pnnx = LazyModule("pnnx", "export")
     torch = LazyModule("torch", "export")
 
 

@@ -39,7 +39,7 @@ _NEEDS: dict[Backend, tuple[tuple[str, str], ...]] = {
     "torch": (),
     "onnx": (),
     "openvino": (("openvino", "openvino"),),
-    "ncnn": (("ncnn", "ncnn"), ("pnnx", "ncnn")),
+    "ncnn": (("ncnn", "ncnn"), ("pnnx", "export")),
     "trt": (),
 }
 # Backends whose int8 runs on the processor that exports, so that its speed can be looked at.

@@ -75,7 +75,7 @@ def _openvino(job: Job) -> None:
 
 
 def _ncnn(job: Job) -> None:
-    require("pnnx", "ncnn")
+    require("pnnx", "export")
     require("ncnn", "ncnn")
     importlib.import_module("facedeploy.export.ncnn.convert").compile_network(job)
 

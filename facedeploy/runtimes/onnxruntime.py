@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from facedeploy.core.errors import ConversionError, FacedeployError, brief
+from facedeploy.core.errors import BackendUnavailableError, ConversionError, FacedeployError, brief
 from facedeploy.core.network_spec import NetworkSpec
-from facedeploy.core.optional_imports import onnxruntime
+from facedeploy.core.optional_imports import onnxruntime, require
 from facedeploy.runtimes.base import Array, Arrays, LayerTime, Runtime, RuntimeOptions
 
 _FEWEST_RUNS = 10  # Of layers that are timed, so that the profiler's microseconds do not show.
@@ -22,6 +22,9 @@ _FEWEST_RUNS = 10  # Of layers that are timed, so that the profiler's microsecon
 def open_session(path: Path | bytes, threads: int, profile: Path | None = None) -> Any:
     """Open a session on the CPU.
 
+    ONNX Runtime has DeformConv from 1.25 on. Before, which is all that Python 3.10 can have, deformable convolutions
+    run as GridSample: onnx writes them so when the file is opened.
+
     Args:
         path: The ONNX file, or what is in it.
         threads: CPU threads.
@@ -29,6 +32,7 @@ def open_session(path: Path | bytes, threads: int, profile: Path | None = None) 
 
     Raises:
         ConversionError: ONNX Runtime does not take the file.
+        BackendUnavailableError: it has no DeformConv, and onnx, which writes another form, is not installed.
     """
     onnxruntime.disable_telemetry_events()
     settings = onnxruntime.SessionOptions()
@@ -42,12 +46,38 @@ def open_session(path: Path | bytes, threads: int, profile: Path | None = None) 
         settings.enable_profiling = True
         settings.profile_file_prefix = str(profile)
     try:
-        model = path if isinstance(path, bytes) else str(path)
-        return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+        return _session(path, settings)
     except Exception as error:  # ONNX Runtime's exceptions share no public base class.
-        what = "it" if isinstance(path, bytes) else path
-        msg = f"ONNX Runtime does not load {what}: {brief(error)}"
+        if "implementation for DeformConv" in str(error):
+            return _session(_as_gridsample(path), settings)
+        msg = f"ONNX Runtime does not load {_said(path)}: {brief(error)}"
         raise ConversionError(msg) from error
+
+
+def _session(path: Path | bytes, settings: Any) -> Any:
+    model = path if isinstance(path, bytes) else str(path)
+    return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+
+
+def _said(path: Path | bytes) -> str:
+    return "it" if isinstance(path, bytes) else str(path)
+
+
+def _as_gridsample(path: Path | bytes) -> bytes:
+    """A graph without DeformConv."""
+    try:
+        onnx = require("onnx", "onnx")
+    except BackendUnavailableError as error:
+        msg = (
+            f"ONNX Runtime {onnxruntime.__version__} has no DeformConv, which {_said(path)} needs: "
+            "run `pip install 'facedeploy[onnx]'`, or export it again with `--deform-conv gridsample`"
+        )
+        raise BackendUnavailableError(msg) from error
+    from facedeploy.graph.passes.deform_conv import to_gridsample
+
+    model = onnx.load_from_string(path) if isinstance(path, bytes) else onnx.load(path)
+    written: bytes = to_gridsample(model).SerializeToString()
+    return written
 
 
 class OnnxRuntimeRuntime(Runtime):

@@ -25,6 +25,7 @@ from facedeploy.core.errors import ArtifactError, DeviceError, FacedeployError, 
 from facedeploy.core.images import read_picture
 from facedeploy.core.optional_imports import installed_versions
 from facedeploy.core.serialization import to_plain
+from facedeploy.core.version_ranges import installed_version
 from facedeploy.devices.connection import Device, LocalDevice
 from facedeploy.devices.file_store import Content, push
 from facedeploy.devices.open import open_device
@@ -36,10 +37,11 @@ from facedeploy.devices.shell import readable, talk
 from facedeploy.devices.ssh import SshDevice
 from facedeploy.export.build import build
 from facedeploy.pipelines.load import load
+from tests.support.installed import ask_for
 from tests.support.measured import export_pending, export_tiny
 
 # What a device has not, and what runs there must not miss.
-ABSENT = ("torch", "onnx", "onnxscript", "typer", "click", "jinja2", "tqdm", "tomli", "openvino", "ncnn")
+ABSENT = ("torch", "onnx", "onnxscript", "typer", "click", "jinja2", "tqdm", "tomli", "packaging", "openvino", "ncnn")
 ONCE = MeasurementSettings(rounds=1, threads=1, cold=False)
 
 
@@ -185,12 +187,12 @@ def test_work_that_is_killed_is_said(cache: Path, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("needed", "found", "missing"),
     [
-        ((("numpy",), ("cv2",)), ("numpy",), r"has no OpenCV \(cv2\)"),
-        ((("tensorrt", "tensorrt_rtx"),), ("numpy",), "has no TensorRT"),
-        ((("tensorrt", "tensorrt_rtx"),), ("tensorrt_rtx",), None),
+        ((("numpy",), ("cv2",)), {"numpy": ""}, r"has no OpenCV \(cv2\)"),
+        ((("tensorrt", "tensorrt_rtx"),), {"numpy": ""}, "has no TensorRT"),
+        ((("tensorrt", "tensorrt_rtx"),), {"tensorrt_rtx": ""}, None),
     ],
 )
-def test_what_is_missing_is_named(needed: Any, found: tuple[str, ...], missing: str | None) -> None:
+def test_what_is_missing_is_named(needed: Any, found: dict[str, str], missing: str | None) -> None:
     def look(python: str) -> None:
         check(LocalDevice("ssh://nano", "python3"), Probe("Linux", "aarch64", python, found), needed)
 
@@ -201,6 +203,41 @@ def test_what_is_missing_is_named(needed: Any, found: tuple[str, ...], missing: 
     else:
         with pytest.raises(InputError, match=rf"\(Python 3.10.12, aarch64\) {missing}: install that there"):
             look("3.10.12")
+
+
+@pytest.mark.parametrize(
+    ("needed", "found", "old"),
+    [
+        ((("numpy",),), {"numpy": "1.21.5"}, r"numpy 1\.21\.5 is too old \(1\.24 or newer is needed\)"),
+        (
+            (("onnxruntime",),),
+            {"onnxruntime": "1.18.1"},
+            r"ONNX Runtime 1\.18\.1 is too old \(1\.19 or newer is needed\)",
+        ),
+        ((("onnxruntime",),), {"onnxruntime": "1.23.2"}, None),
+        ((("onnxruntime",),), {"onnxruntime": ""}, None),
+        ((("tensorrt", "tensorrt_rtx"),), {"tensorrt": "8.6.2", "tensorrt_rtx": "1.7"}, None),
+        ((("tensorrt", "tensorrt_rtx"),), {"tensorrt": "8.6.2"}, "TensorRT 8.6.2 is too old"),
+    ],
+)
+def test_what_is_too_old_is_named(
+    needed: Any, found: dict[str, str], old: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what this package asks for under the device's Python, not under this one."""
+    onnxruntime = ("onnxruntime>=1.25; python_version >= '3.11'", "onnxruntime>=1.19; python_version < '3.11'")
+    ask_for(tmp_path, monkeypatch, "numpy>=1.24", "tensorrt>=10.1", *onnxruntime)
+    device, probed = LocalDevice("ssh://nano", "python3"), Probe("Linux", "aarch64", "3.10.12", found)
+    if old is None:
+        check(device, probed, needed)
+    else:
+        with pytest.raises(InputError, match=rf"{old} .*on python3 of ssh://nano .*: update it there"):
+            check(device, probed, needed)
+
+
+def test_a_device_says_its_versions() -> None:
+    found = probe(LocalDevice("local", sys.executable))
+    for module in ("numpy", "onnxruntime", "cv2"):
+        assert found.modules[module] == installed_version(module) != ""
 
 
 def test_a_script_is_told_what_went_wrong() -> None:

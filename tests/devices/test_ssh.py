@@ -35,7 +35,19 @@ from tests.support.sshd import Sshd, make_key, serve, write_known
 
 # What a device has not, and what runs there must not miss.
 JOB = "facedeploy.devices.python.job"
-ABSENT = ("torch", "onnx", "onnxscript", "typer", "click", "jinja2", "tqdm", "tomli", "tensorrt", "tensorrt_rtx")
+ABSENT = (
+    "torch",
+    "onnx",
+    "onnxscript",
+    "typer",
+    "click",
+    "jinja2",
+    "tqdm",
+    "tomli",
+    "packaging",
+    "tensorrt",
+    "tensorrt_rtx",
+)
 ONCE = MeasurementSettings(rounds=1, threads=1, cold=False)
 LONG = MeasurementSettings(rounds=10_000_000, threads=1, cold=False)
 

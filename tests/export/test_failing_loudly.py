@@ -168,7 +168,7 @@ def test_a_file_where_a_folder_is_needed(checkpoints: Path) -> None:
     [
         ("openvino", "openvino-fp32", "openvino"),
         ("ncnn", "ncnn-fp16", "ncnn"),
-        ("pnnx", "ncnn-fp32", "ncnn"),
+        ("pnnx", "ncnn-fp32", "export"),
         ("onnxruntime", "onnx-fp32", "export"),
         ("onnxsim", "onnx-fp32", "export"),
         ("onnxscript", "onnx-fp32", "export"),

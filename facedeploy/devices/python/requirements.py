@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from facedeploy.core.errors import DeviceError, InputError
 from facedeploy.core.serialization import from_plain
 from facedeploy.core.target import Backend
+from facedeploy.core.version_ranges import DISTRIBUTIONS, complaint
 from facedeploy.devices.connection import Device
 from facedeploy.devices.shell import readable, talk
 
 PYTHON = (3, 10)
-MODULES = ("numpy", "cv2", "onnxruntime", "openvino", "ncnn", "torch", "tensorrt", "tensorrt_rtx")
+_ASKED = ("numpy", "cv2", "onnxruntime", "openvino", "ncnn", "torch", "tensorrt", "tensorrt_rtx")
+# The packages that a module may come from, whose version is asked.
+MODULES = {module: DISTRIBUTIONS[module] for module in _ASKED}
 # What must be there, one of each; TensorRT's engine runs in either.
 ALWAYS = (("numpy",), ("cv2",))
 NEEDED: dict[Backend, tuple[str, ...]] = {
@@ -31,11 +34,20 @@ _NO_PYTHON = "no Python"
 # For any Python, of which there are old ones on devices. It imports nothing: that could take a GPU's memory.
 _CODE = f"""
 import json, platform, sys
+modules = {{}}
 try:
     import importlib.util
-    modules = [m for m in {MODULES!r} if importlib.util.find_spec(m)]
+    from importlib import metadata
+    def version(name):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return None
+    for module, packages in {MODULES!r}.items():
+        if importlib.util.find_spec(module):
+            modules[module] = next(filter(None, map(version, packages)), "")
 except ImportError:
-    modules = []
+    pass
 print(json.dumps({{"system": platform.system(), "machine": platform.machine(),
     "python": platform.python_version(), "modules": modules}}))
 """
@@ -49,13 +61,13 @@ class Probe:
         system: Such as "Linux".
         machine: Such as "aarch64".
         python: Its version.
-        modules: Which of `MODULES` it has.
+        modules: Which of `MODULES` it has, each with its version, or "" where nothing says that.
     """
 
     system: str
     machine: str
     python: str
-    modules: tuple[str, ...]
+    modules: dict[str, str]
 
 
 def probe(device: Device) -> Probe:
@@ -79,7 +91,8 @@ def probe(device: Device) -> Probe:
     except (ValueError, RecursionError, InputError) as error:
         msg = f"{device.python} on {device.name} does not answer as Python does: {readable(last) or 'it says nothing'}"
         raise DeviceError(msg) from error
-    return Probe(readable(found.system, 40), readable(found.machine, 40), readable(found.python, 40), found.modules)
+    modules = {m: readable(v, 40) for m, v in found.modules.items() if m in MODULES}
+    return Probe(readable(found.system, 40), readable(found.machine, 40), readable(found.python, 40), modules)
 
 
 def check(device: Device, found: Probe, needed: Iterable[tuple[str, ...]]) -> None:
@@ -91,7 +104,7 @@ def check(device: Device, found: Probe, needed: Iterable[tuple[str, ...]]) -> No
         needed: Tuples of modules; it must have one of each.
 
     Raises:
-        InputError: something is missing; the sentence names it.
+        InputError: something is missing, or older than this package works with; the sentence names it.
     """
     here = f"{device.python} of {device.name} (Python {found.python}, {found.machine})"
     version = re.match(r"(\d{1,4})\.(\d{1,4})", found.python)
@@ -103,3 +116,11 @@ def check(device: Device, found: Probe, needed: Iterable[tuple[str, ...]]) -> No
         names = ", ".join(_NAMES.get(m, m) for m in missing)
         msg = f"{here} has no {names}: install that there, or name another Python with ?python=PATH"
         raise InputError(msg)
+    for modules in needed:
+        wrong = {m: complaint(m, found.modules[m], found.python) for m in modules if m in found.modules}
+        if all(wrong.values()):
+            name, what = next(iter(wrong.items()))
+            msg = (
+                f"{_NAMES.get(name, name)} {what} on {here}: update it there, or name another Python with ?python=PATH"
+            )
+            raise InputError(msg)
