@@ -45,7 +45,8 @@ refused by its digest, and named by `verify`.
 
 The columns are ONNX Runtime, OpenVINO, ncnn, and the graph for TensorRT in ONNX Runtime. mos-tiny is what comes with
 facedeploy, for 240x320; MTCNN the published cascade, for the same; YuNet is yunet_n_320_320.onnx and PFLD the network
-of 106 points, both as published. MTCNN was not asked yet for ncnn in fp16 and int8, and for TensorRT. `python -m tests.support.faults.suite --assets DIR --work DIR --keep` makes this page.
+of 106 points, both as published. MTCNN was not asked yet for ncnn in fp16 and int8, and for TensorRT.
+`python -m tests.support.faults.suite --assets DIR --work DIR --keep` makes this page.
 """
 _HEADER = (
     "| fault | fp32: ORT, OV, ncnn, TRT | fp16: OV, ncnn, TRT | int8: OV, ncnn, TRT | AP lost | faces | worst box, %"
