@@ -29,7 +29,7 @@ def end(run: Callable[[], object]) -> None:
     """
     if sys.stderr is None:  # `2>&-`: print would write to stdout instead, and a new file would get the number 2.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115  It stays open.
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  It stays open.
     if sys.stdout is None:
         complain("facedeploy: stdout is closed, so the answer would be lost: leave `>&-` out, or say `>/dev/null`")
         sys.exit(2)

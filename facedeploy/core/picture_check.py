@@ -16,11 +16,12 @@ _GREY, _COLOUR, _ALPHA = 1, 3, 4  # Channels.
 _UNIT, _BYTE, _SHORT = 1, 255, 65535  # What the largest value of a picture may be.
 
 
-def check_picture(image: Any) -> Image:
+def check_picture(image: Any, *, empty: bool = False) -> Image:
     """Check that something is a picture. It costs under a microsecond, as no pixel is looked at.
 
     Args:
         image: What should be an array (H, W, 3) uint8, BGR.
+        empty: Whether one without pixels will do, in which no face is found.
 
     Returns:
         The same array.
@@ -30,7 +31,7 @@ def check_picture(image: Any) -> Image:
     """
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3:
         height, width, channels = image.shape
-        if channels == _COLOUR and height and width:
+        if channels == _COLOUR and (empty or (height and width)):
             return image
     msg = f"a picture is an array (H, W, 3) uint8, BGR, and this is {_what(image)}"
     raise InputError(msg)

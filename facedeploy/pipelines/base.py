@@ -48,7 +48,7 @@ class Pipeline(abc.ABC):
         """Find the faces of a picture.
 
         Args:
-            image: The picture, (H, W, 3) uint8, BGR.
+            image: The picture, (H, W, 3) uint8, BGR. One without pixels has no faces.
 
         Returns:
             The faces, best score first, in pixels of the picture.
@@ -58,7 +58,7 @@ class Pipeline(abc.ABC):
             FacedeployError: the pipeline is closed.
         """
         self._check_open()
-        return self._detect(check_picture(image))
+        return self._found(check_picture(image, empty=True))
 
     def detect_batch(self, images: Iterable[Image]) -> list[list[Face]]:
         """Find the faces of several pictures, of any sizes, one after the other.
@@ -80,12 +80,15 @@ class Pipeline(abc.ABC):
         found = []
         for number, image in enumerate(check_pictures(images)):
             try:
-                checked = check_picture(image)
+                checked = check_picture(image, empty=True)
             except InputError as error:
                 msg = f"picture {number} of the batch: {error}"
                 raise InputError(msg) from error
-            found.append(self._detect(checked))
+            found.append(self._found(checked))
         return found
+
+    def _found(self, picture: Image) -> list[Face]:
+        return self._detect(picture) if picture.size else []
 
     @abc.abstractmethod
     def _detect(self, image: Image) -> list[Face]:

@@ -41,7 +41,7 @@ def draw(image: NDArray[Any], faces: Sequence[Face]) -> Image:
     Raises:
         InputError: `image` is no picture; the message says how to make one of it.
     """
-    canvas = check_picture(image).copy()
+    canvas = check_picture(image, empty=True).copy()
     height, width = canvas.shape[:2]
     unit = picture_scale(width, height)
     for face in faces:

@@ -66,7 +66,7 @@ NOTHING: dict[str, tuple[Any, str]] = {
     "str": ("face.png", "a path: read it with cv2.imread('face.png'), or take facedeploy.detect"),
     "Path": (Path("face.png"), "a path: read it with cv2.imread('face.png')"),
     "empty": (BGR[:0], "(0, 8, 3) uint8, which has no pixels: check what cut or read it"),
-    "empty float": (np.zeros((6, 0), np.float32), "(6, 0) float32, which has no pixels"),
+    "empty float": (np.zeros((6, 0), np.float32), "(6, 0) float32, which has no pixels: check what cut or read it"),
     "normalised": (UNIT * 2 - 1, "from -1 to 1: undo its normalisation"),
     "large": (BGR * 1e6, "scale it, as pixels are 0 to 255"),
     "not finite": (np.full((6, 8, 3), np.nan), "with values that are not finite"),
