@@ -1,6 +1,5 @@
 # make demo      everything, from nothing to a face: set up, export, check, detect, compare speeds (build/demo)
-# make install   a virtual environment in .venv with every backend and the development tools; PYTHON=python3.12,
-#                TORCH_INDEX=address of an index with PyTorch for the CPU alone
+# make install   a virtual environment in .venv with every backend and the development tools; PYTHON=python3.12
 # make wheel     the package as a file, in dist/, to install elsewhere
 # make test      every backend for real, about 12 minutes on two cores
 # make test-all  that, and what is slow: data sets, sanitizers, mutants, killed runs, the README, an emulated ARM
@@ -30,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "$(VENV) is made with $(FOUND_PYTHON), which is $$($(PYTHON) --version)"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip
-	$(PIP) $(TORCH_INDEX:%=--extra-index-url %) torch==$(TORCH)+cpu 2>/dev/null || \
+	$(PIP) torch==$(TORCH)+cpu 2>/dev/null || \
 	  { echo "no PyTorch $(TORCH) for the CPU alone at hand; on Linux the other brings CUDA, 5 GB (README.md, Set up)"; \
 	    $(PIP) torch; }
 	$(PIP) -e '.[all,dev]'
