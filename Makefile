@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "$(VENV) is made with $(FOUND_PYTHON), which is $$($(PYTHON) --version)"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip
-	$(PIP) torch==$(TORCH)+cpu 2>/dev/null || \
+	@$(PIP) torch==$(TORCH)+cpu 2>/dev/null || \
 	  { echo "no PyTorch $(TORCH) for the CPU alone at hand; on Linux the other brings CUDA, 5 GB (README.md, Set up)"; \
 	    $(PIP) torch; }
 	$(PIP) -e '.[all,dev]'
