@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from hashlib import sha256
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,13 +20,12 @@ from facedeploy.export.fp16_fallback import choose_float32
 from facedeploy.graph import from_torch
 from facedeploy.graph.lowering import DeformConvForm
 from facedeploy.models import registry
-from facedeploy.runtimes.base import Array, Arrays
-from facedeploy.runtimes.torch import TorchRuntime
 from facedeploy.sources import published as published_source
 from tests.support import fill as filling
 from tests.support import store
 from tests.support.exported import exported, trace_once
 from tests.support.fill import GAIN, fill
+from tests.support.remembered_torch import Answers, remembering
 
 ASSETS = Path(__file__).parents[2] / "shared" / "assets"
 HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGPIPE)}
@@ -142,24 +140,17 @@ def mos_artifact(mos_weights: GetWeights) -> GetMos:
     What all targets have in common is done once for them all, as it takes longer than the rest: the answers of PyTorch,
     and the choice of what stays in float32.
     """
-    answers: dict[tuple[object, ...], Arrays] = {}
+    answers: Answers = {}
     choices: dict[tuple[str, NetworkSpec], tuple[str, ...]] = {}
 
     def make(model: str, *rest: Any, **options: Any) -> Artifact:
-        class Remembering(TorchRuntime):
-            def run(self, inputs: Mapping[str, Array]) -> Arrays:
-                key = model, self.spec, *(sha256(v.tobytes()).digest() for v in inputs.values())
-                if key not in answers:
-                    answers[key] = super().run(inputs)
-                return answers[key]
-
         def choose_once(onnx: Path, spec: NetworkSpec, *rest: Any) -> tuple[str, ...]:
             if (model, spec) not in choices:
                 choices[model, spec] = choose_float32(onnx, spec, *rest)
             return choices[model, spec]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(published_source, "TorchRuntime", Remembering)
+            patch.setattr(published_source, "TorchRuntime", remembering(answers, model))
             patch.setattr(one_network, "choose_float32", choose_once)
             return exporter.export(model, *rest, **options)
 

@@ -13,9 +13,8 @@ import functools
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from unittest import mock
 
@@ -23,12 +22,11 @@ from facedeploy.core.errors import FacedeployError
 from facedeploy.core.network_spec import InputSize
 from facedeploy.core.target import Target
 from facedeploy.export import scenes
-from facedeploy.runtimes.base import Array, Arrays
-from facedeploy.runtimes.torch import TorchRuntime
 from facedeploy.sources import probes, source
 from facedeploy.sources import published as published_source
 from facedeploy.verification.verify import verify
 from tests.support.faults.subject import TARGETS, Bench, Subject
+from tests.support.remembered_torch import remembering
 
 _SEEDS, _PICTURES = 5, 200
 _SIZES = ((160, 160), (240, 320), (480, 640))
@@ -72,22 +70,6 @@ def drawn(seed: int) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def remembering() -> Iterator[None]:
-    """PyTorch answers each question once: all targets of a model ask the same."""
-    answers: dict[tuple[object, ...], Arrays] = {}
-
-    class Remembering(TorchRuntime):
-        def run(self, inputs: Mapping[str, Array]) -> Arrays:
-            key = self.spec, *(sha256(v.tobytes()).digest() for v in inputs.values())
-            if key not in answers:
-                answers[key] = super().run(inputs)
-            return answers[key]
-
-    with mock.patch.object(published_source, "TorchRuntime", Remembering):
-        yield
-
-
 def examine(bench: Bench, target: str, pictures: Sequence[Path]) -> list[str]:
     """What refuses a right compile: empty where nothing does."""
     wrong = []
@@ -120,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pictures = sorted((given.assets / "images" / "face_counting" / "test").glob("*.jpg"))[:_PICTURES]
     for subject in models(given.assets):
         bench = Bench(subject, given.assets / "images")
-        with remembering():
+        torch = remembering({}, subject.name)
+        with mock.patch.object(published_source, "TorchRuntime", torch):
             for target in TARGETS:
                 fixed = Target.parse(target).backend in ("ncnn", "trt")
                 question = (subject.name, target)
